@@ -1,0 +1,1 @@
+"""The contracts over HTTP; imports the ledger and the projections."""

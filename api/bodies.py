@@ -1,0 +1,76 @@
+"""Reading JSON that strangers send: into typed structs, or with a reason why not, in time linear in its size."""
+
+import hashlib
+import math
+from typing import TypeVar
+
+import msgspec
+
+from api.refusals import Invalid
+
+DEPTH_MAX = 32
+_INT_MAX = 2**63 - 1
+T = TypeVar("T")
+
+_canonical = msgspec.json.Encoder(order="deterministic")
+
+
+def read_json(raw: bytes, kind: type[T]) -> T:
+    """*raw* as a *kind*.
+
+    Raises:
+        Invalid: it is not JSON, not a *kind*, nested deeper than `DEPTH_MAX`, or holds a value that not every part
+            of the system can carry: NUL characters, integers beyond 64 bits, numbers beyond a double's range.
+    """
+    try:
+        value = msgspec.json.decode(raw, type=kind)
+    except msgspec.ValidationError as error:
+        reason, param = _where(str(error))
+        raise Invalid(reason, param=param) from None
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise Invalid(f"the body is not JSON: {error}") from None
+    except RecursionError:
+        raise Invalid(f"the body is nested deeper than {DEPTH_MAX}") from None
+    check(value)
+    return value
+
+
+def _where(message: str) -> tuple[str, str | None]:
+    """A message such as ``Expected `int`, got `str` - at `$.a.b``` as a reason and a dotted path."""
+    reason, _, path = message.partition(" - at `$")
+    return reason, path.rstrip("`").lstrip(".") or None
+
+
+def check(value: object, *, depth: int = 0) -> None:
+    """Refuse what cannot be carried, anywhere inside *value*."""
+    if depth > DEPTH_MAX:
+        raise Invalid(f"the body is nested deeper than {DEPTH_MAX}")
+    match value:
+        case str():
+            if "\x00" in value:
+                raise Invalid("a text has a NUL character")
+        case bool() | None:
+            return
+        case int():
+            if not -_INT_MAX <= value <= _INT_MAX:
+                raise Invalid("an integer does not fit 64 bits")
+        case float():
+            if not math.isfinite(value):
+                raise Invalid("a number is out of range")
+        case dict():
+            for key, item in value.items():
+                check(key, depth=depth + 1)
+                check(item, depth=depth + 1)
+        case list() | tuple():
+            for item in value:
+                check(item, depth=depth + 1)
+        case msgspec.Struct():
+            for name in value.__struct_fields__:
+                check(getattr(value, name), depth=depth + 1)
+        case _:
+            raise AssertionError(type(value))
+
+
+def fingerprint(*parts: object) -> str:
+    """A digest that two requests share exactly when they ask the same: key order and white space do not count."""
+    return hashlib.sha256(_canonical.encode(parts)).hexdigest()

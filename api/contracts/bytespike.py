@@ -1,0 +1,197 @@
+"""ByteSpike: a cancel never conflicts; 200 means that the task is no longer in flight.
+
+Source: ByteSpike docs, "Cancel task" and the tasks API (docs.bytespike.ai).
+
+=========== ============ ============================================ =====================================
+ours        ``status``   beside it                                    cancel
+=========== ============ ============================================ =====================================
+queued      pending      ``estimated_credits``, ``estimated_seconds`` 200 cancelled, nothing charged
+running     running      the same                                     200 cancelled at once; ``credits_used``
+                                                                      past the point of no return
+completed   completed    ``credits_used``, ``output``                 200, as it stands
+failed      failed       ``error``                                    200, as it stands
+cancelled   cancelled    the estimates, ``credits_used`` if charged   200, the same bytes
+expired     failed       ``error`` with code ``task_expired``         200, as it stands
+=========== ============ ============================================ =====================================
+
+Exactly one of ``task_id`` and ``out_task_id`` names the task; an id in the path beats a ``task_id`` in the body.
+"""
+
+from collections.abc import Mapping
+from typing import Annotated, Any
+
+import msgspec
+
+from api.bodies import read_json
+from api.contracts.shape import (
+    CLIENTS,
+    Answer,
+    Asked,
+    ByKey,
+    ByTask,
+    Cancel,
+    Contract,
+    Read,
+    Refused,
+    Target,
+    Told,
+    Wish,
+    bearer,
+    json_answer,
+    keep_for,
+)
+from api.refusals import (
+    Broken,
+    Forbidden,
+    Invalid,
+    MethodNotAllowed,
+    RevokedKey,
+    TooLarge,
+    Unauthenticated,
+    Unavailable,
+    UnknownRoute,
+    WrongKey,
+)
+from ledger.commands import CancelPolicy, Effect
+from ledger.errors import CancelUnsupported, KeyReused, NotCancellable, Overloaded, Refusal, TaskNotFound
+from ledger.ids import Spelling
+from ledger.money import credits_text
+from ledger.task import LIVE, Status, Task
+from ledger.times import US_PER_SECOND
+
+SPELLING = Spelling.TASK_ULID
+
+STATUSES = {
+    Status.QUEUED: "pending",
+    Status.RUNNING: "running",
+    Status.COMPLETED: "completed",
+    Status.FAILED: "failed",
+    Status.CANCELLED: "cancelled",
+    Status.EXPIRED: "failed",  # chosen: with the error code task_expired
+}
+
+CANCEL = CancelPolicy(queued=Effect.CANCEL, running=Effect.CANCEL, terminal=Effect.RETURN)
+
+OUT_TASK_ID = "out_task_id"
+"""The operation under which a create's own key is claimed, in every contract that has one."""
+
+RETENTION_US = 30 * 86_400 * US_PER_SECOND  # chosen: the vendor names no number
+BODY_MAX_BYTES = 1024 * 1024
+
+REQUEST, SERVER = "invalid_request_error", "api_error"  # chosen, as all types below: the vendor's are not all public
+REFUSALS: dict[type[Refusal], tuple[int, str, str, str]] = {  # HTTP, type, code, message; in order of precedence
+    Unauthenticated: (401, "authentication_error", "invalid_api_key", "Missing API key."),
+    WrongKey: (401, "authentication_error", "invalid_api_key", "Invalid API key."),
+    RevokedKey: (401, "authentication_error", "invalid_api_key", "This API key has been revoked."),
+    Forbidden: (403, "permission_error", "permission_denied", "This API key cannot be used here."),
+    UnknownRoute: (404, "not_found_error", "not_found", "No such route."),
+    MethodNotAllowed: (405, REQUEST, "method_not_allowed", "Method not allowed."),
+    TooLarge: (413, "request_too_large", "request_too_large", "Task bodies are capped at 1 MiB."),
+    Invalid: (400, REQUEST, "invalid_param", "Invalid request."),
+    TaskNotFound: (404, "not_found_error", "task_not_found", "No task matches."),
+    # This contract's cancel refuses nothing that exists; a word for it all the same, should its policy change.
+    CancelUnsupported: (400, REQUEST, "invalid_param", "This task cannot be cancelled."),
+    NotCancellable: (400, REQUEST, "invalid_param", "This task cannot be cancelled."),
+    KeyReused: (409, REQUEST, "duplicate_out_task_id", "This out_task_id was used for another request."),
+    Overloaded: (503, SERVER, "internal_error", "The service is busy; retry with backoff."),
+    Unavailable: (503, SERVER, "internal_error", "The service is temporarily unavailable; retry with backoff."),
+    Broken: (500, SERVER, "internal_error", "Internal error."),
+}
+
+
+class Ids(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """The body that names a task. An ``out_task_id`` is 1 to 128 printable characters (chosen)."""
+
+    task_id: str | None = None
+    out_task_id: Annotated[str, msgspec.Meta(min_length=1, max_length=128)] | None = None
+
+
+def view(task: Task) -> dict[str, Any]:
+    """The task as query and cancel show it. Money is a JSON number, written digit by digit."""
+    shown: dict[str, Any] = {"task_id": SPELLING.spell(task.task_id)}
+    if task.out_task_id is not None:
+        shown["out_task_id"] = task.out_task_id
+    shown["status"] = STATUSES[task.status]
+    if task.status in LIVE or task.status is Status.CANCELLED:
+        shown["estimated_credits"] = _number(task.terms.estimated_micros)
+        if task.estimated_seconds is not None:
+            shown["estimated_seconds"] = task.estimated_seconds
+    if task.net_micros > 0:
+        shown["credits_used"] = _number(task.net_micros)
+    match task.status:
+        case Status.COMPLETED:
+            shown["output"] = _output(task)
+        case Status.FAILED if task.run.problem is not None:
+            shown["error"] = {"code": task.run.problem.code, "message": task.run.problem.message}
+        case Status.EXPIRED:
+            shown["error"] = {"code": "task_expired", "message": "The task expired before it finished."}
+        case _:
+            pass
+    return shown
+
+
+def _number(micros: int) -> msgspec.Raw:
+    return msgspec.Raw(credits_text(micros).encode())
+
+
+def _output(task: Task) -> list[dict[str, Any]]:
+    assets = (task.run.output or {}).get("assets", ())
+    return [
+        {"type": asset.get("kind"), **{name: value for name, value in asset.items() if name != "kind"}}
+        for asset in assets
+        if isinstance(asset, dict)
+    ]
+
+
+def target(asked: Asked) -> Target:
+    """The task that path and body name.
+
+    Raises:
+        Invalid: they name two, or none, or the body is no JSON object of this shape.
+    """
+    ids = read_json(asked.body, Ids) if asked.body.strip() else Ids()
+    task_id = asked.params.get("id", ids.task_id)
+    if (task_id is None) == (ids.out_task_id is None):
+        raise Invalid("Exactly one of task_id and out_task_id is required.", param="task_id")
+    if task_id is not None:
+        return ByTask(SPELLING.parse(task_id))
+    assert ids.out_task_id is not None
+    if not ids.out_task_id.isprintable():
+        raise Invalid("out_task_id must be printable.", param="out_task_id")
+    return ByKey(OUT_TASK_ID, ids.out_task_id)
+
+
+def shown(_: Asked, told: Told) -> Answer:
+    return json_answer(200, view(told.task))
+
+
+def refuse(refusal: Refusal, _: Refused) -> Answer:
+    status, kind, code, message = REFUSALS[type(refusal)]
+    param = None
+    if isinstance(refusal, Invalid):
+        message, param = refusal.reason, refusal.param
+    return json_answer(status, {"error": {"message": message, "type": kind, "code": code, "param": param}})
+
+
+def token(headers: Mapping[str, str]) -> str | None:
+    """``x-api-key`` is documented for submit; we take it on every route (chosen)."""
+    return bearer(headers) or headers.get("x-api-key")
+
+
+def _wish(asked: Asked) -> Wish:
+    return Wish(target(asked))
+
+
+CONTRACT = Contract(
+    name="bytespike",
+    spelling=SPELLING,
+    roles=CLIENTS,
+    operations=(
+        Read("POST", "/v1/tasks/query", target, shown, BODY_MAX_BYTES),
+        Cancel("POST", "/v1/tasks/cancel/{id}", _wish, CANCEL, shown, BODY_MAX_BYTES),
+        Cancel("POST", "/v1/tasks/cancel", _wish, CANCEL, shown, BODY_MAX_BYTES),
+    ),
+    token=token,
+    gone=keep_for(RETENTION_US),
+    refuse=refuse,
+)

@@ -1,0 +1,256 @@
+"""Chunkr: cancel is a GET that works only while the task is ``Starting``; errors are plain text.
+
+Source: the open-source server (lumina-ai-inc/chunkr) and its generated API docs, "Cancel Task"; its published clients.
+
+========================= ============ ================================ =============================
+ours                      ``status``   ``message``                      cancel
+========================= ============ ================================ =============================
+queued                    Starting     Task queued                      200, becomes Cancelled
+queued, an update         Starting     Task queued for update           200, reverts to before it
+running                   Processing   the worker's, or Task started    400
+completed                 Succeeded    Task succeeded                   400
+failed                    Failed       the reason, or Task failed       400
+cancelled                 Cancelled    Task cancelled                   400: a repeat is not a 200
+expired                   Failed       Task timed out                   400
+========================= ============ ================================ =============================
+
+The clients disagree on ``task`` and ``tasks`` and on ``/api/v1``, so each route is served in all four spellings
+(chosen). The stored server answers a lost race with 200, and an unknown id with 500; we copy neither: the loser gets
+400 with the new status, and an unknown id is 404 (chosen).
+"""
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from api.contracts.shape import (
+    CLIENTS,
+    TEXT,
+    Answer,
+    Asked,
+    Cancel,
+    Contract,
+    Operation,
+    Read,
+    Refused,
+    Told,
+    Wish,
+    by_path,
+    json_answer,
+)
+from api.refusals import (
+    Broken,
+    Forbidden,
+    Invalid,
+    MethodNotAllowed,
+    RevokedKey,
+    TooLarge,
+    Unauthenticated,
+    Unavailable,
+    UnknownRoute,
+    WrongKey,
+)
+from ledger.commands import CancelPolicy, Effect
+from ledger.errors import CancelUnsupported, KeyReused, NotCancellable, Overloaded, Refusal, TaskNotFound
+from ledger.ids import Spelling
+from ledger.task import TERMINAL, Status, Task
+from ledger.times import US_PER_SECOND, rfc3339
+
+SPELLING = Spelling.UUID
+
+STATUSES = {
+    Status.QUEUED: "Starting",
+    Status.RUNNING: "Processing",
+    Status.COMPLETED: "Succeeded",
+    Status.FAILED: "Failed",
+    Status.CANCELLED: "Cancelled",
+    Status.EXPIRED: "Failed",
+}
+MESSAGES = {
+    Status.QUEUED: "Task queued",
+    Status.RUNNING: "Task started",
+    Status.COMPLETED: "Task succeeded",
+    Status.FAILED: "Task failed",
+    Status.CANCELLED: "Task cancelled",
+    Status.EXPIRED: "Task timed out",
+}
+
+CANCEL = CancelPolicy(queued=Effect.CANCEL, running=Effect.REFUSE, terminal=Effect.REFUSE)
+
+DEFAULTS: dict[str, Any] = {
+    "chunk_processing": {"target_length": 512, "tokenizer": {"Enum": "Word"}},
+    "high_resolution": False,
+    "ocr_strategy": "All",
+    "segmentation_strategy": "LayoutAnalysis",
+    "error_handling": "Fail",
+    "segment_processing": {},
+}
+SERVER_VERSION = "1.0.0"
+
+REFUSALS: dict[type[Refusal], tuple[int, str]] = {  # HTTP, text; in order of precedence
+    Unauthenticated: (401, "Authorization header is missing"),
+    WrongKey: (401, "Invalid or inactive API key"),
+    RevokedKey: (401, "Invalid or inactive API key"),
+    Forbidden: (403, "API key cannot be used here"),
+    UnknownRoute: (404, "Not found"),
+    MethodNotAllowed: (405, "Method not allowed"),
+    TooLarge: (413, "Payload too large"),
+    Invalid: (400, "Invalid request: {reason}"),
+    TaskNotFound: (404, "Task not found"),
+    CancelUnsupported: (400, "Task cannot be cancelled"),
+    NotCancellable: (400, "Task cannot be cancelled: status is {status}"),
+    KeyReused: (409, "Idempotency key was used for another request"),
+    Overloaded: (503, "Service is busy"),
+    Unavailable: (503, "Service is temporarily unavailable"),
+    Broken: (500, "Internal server error"),
+}
+
+
+def view(task: Task, *, base_url: str, include_chunks: bool) -> dict[str, Any]:
+    """The task object, with the extras of the npm client: the PyPI client passes over what it does not know."""
+    spelled = SPELLING.spell(task.task_id)
+    run = task.run
+    expires_at_us = expiry_us(task)
+    output = _output(task, include_chunks=include_chunks) if task.status is Status.COMPLETED else None
+    return {
+        "task_id": spelled,
+        "status": STATUSES[task.status],
+        "message": message(task),
+        "completed": task.status in TERMINAL,
+        "configuration": _configuration(task),
+        "created_at": rfc3339(task.created_at_us),
+        "started_at": _time(run.started_at_us),
+        "finished_at": _time(run.finished_at_us),
+        "expires_at": _time(expires_at_us),
+        "output": output,
+        # The PyPI client polls, cancels, updates and deletes at this address, so it carries our prefix.
+        "task_url": f"{base_url}/api/v1/task/{spelled}",
+        "task_type": "Parse",
+        "file_info": _file_info(task, output),
+        "version_info": {"client_version": "Unspecified", "server_version": SERVER_VERSION},
+    }
+
+
+def message(task: Task) -> str:
+    """What the vendor says of the status, or what the worker said last; never null."""
+    match task.status:
+        case Status.QUEUED if task.updating is not None:
+            return "Task queued for update"
+        case Status.RUNNING if task.run.message:
+            return task.run.message
+        case Status.FAILED if task.run.problem is not None and task.run.problem.message:
+            return task.run.problem.message
+        case _:
+            return MESSAGES[task.status]
+
+
+def expiry_us(task: Task) -> int | None:
+    """``expires_in`` seconds after the finish; None before, and when the task keeps for good."""
+    seconds, finished_at_us = task.run.input.get("expires_in"), task.run.finished_at_us
+    if not isinstance(seconds, int) or finished_at_us is None:
+        return None
+    return finished_at_us + seconds * US_PER_SECOND
+
+
+def _time(at_us: int | None) -> str | None:
+    return None if at_us is None else rfc3339(at_us)
+
+
+def _configuration(task: Task) -> dict[str, Any]:
+    """The request's own fields over the defaults; the file itself is shown as its address."""
+    asked = {name: value for name, value in task.run.input.items() if name not in {"file", "file_name"}}
+    return {**DEFAULTS, **asked, "input_file_url": _file_url(task)}
+
+
+def _file_url(task: Task) -> str | None:
+    file = task.run.input.get("file")
+    return file if isinstance(file, str) and file.startswith(("http://", "https://")) else None
+
+
+def _file_info(task: Task, output: dict[str, Any] | None) -> dict[str, Any]:
+    url = _file_url(task)
+    name = task.run.input.get("file_name") or (url.partition("?")[0].rpartition("/")[2] if url else None)
+    return {
+        "url": url,
+        "name": name,
+        "mime_type": "application/pdf" if name and str(name).lower().endswith(".pdf") else None,
+        "page_count": output["page_count"] if output else None,
+    }
+
+
+def _output(task: Task, *, include_chunks: bool) -> dict[str, Any]:
+    made = task.run.output or {}
+    further: dict[str, Any] = {name: made[name] for name in ("mime_type", "pages") if name in made}
+    return {
+        "chunks": made.get("chunks", []) if include_chunks else [],
+        "file_name": made.get("file_name"),
+        "page_count": made.get("page_count"),
+        "pdf_url": made.get("pdf_url"),
+        **further,
+    }
+
+
+def shown(asked: Asked, told: Told) -> Answer:
+    # `base64_urls` is taken and changes nothing: our outputs hold addresses, not files (chosen).
+    _flag(asked, "base64_urls", default=False)
+    include_chunks = _flag(asked, "include_chunks", default=True)
+    return json_answer(200, view(told.task, base_url=asked.base_url, include_chunks=include_chunks))
+
+
+def _flag(asked: Asked, name: str, *, default: bool) -> bool:
+    value = asked.query.get(name)
+    if value is None:
+        return default
+    if value not in {"true", "false"}:
+        raise Invalid(f"{name} is not true or false", param=name)
+    return value == "true"
+
+
+def cancelled(_: Asked, __: Told) -> Answer:
+    return Answer(200, b"Task cancelled", TEXT)
+
+
+def refuse(refusal: Refusal, _: Refused) -> Answer:
+    status, text = REFUSALS[type(refusal)]
+    match refusal:
+        case NotCancellable(status=found):
+            text = text.format(status=STATUSES[found])
+        case Invalid(reason=reason):
+            text = text.format(reason=reason)
+        case _:
+            pass
+    return Answer(status, text.encode(), TEXT)
+
+
+def gone(task: Task, now_us: int) -> bool:
+    expires_at_us = expiry_us(task)
+    return expires_at_us is not None and now_us >= expires_at_us
+
+
+def token(headers: Mapping[str, str]) -> str | None:
+    """The raw key, as both clients send it, or with ``Bearer``, as the generated docs show it (chosen)."""
+    value = headers.get("Authorization", "").strip()
+    scheme, _, rest = value.partition(" ")
+    return (rest.strip() if scheme.lower() == "bearer" else value) or None
+
+
+def _spellings(make: Callable[[str], Operation]) -> list[Operation]:
+    return [make(base + word) for base in ("", "/api/v1") for word in ("/task", "/tasks")]
+
+
+_read = by_path(SPELLING)
+
+CONTRACT = Contract(
+    name="chunkr",
+    spelling=SPELLING,
+    roles=CLIENTS,
+    operations=(
+        *_spellings(lambda base: Read("GET", base + "/{id}", _read, shown)),
+        *_spellings(lambda base: Read("GET", base + "/{id}/parse", _read, shown)),
+        *_spellings(
+            lambda base: Cancel("GET", base + "/{id}/cancel", lambda asked: Wish(_read(asked)), CANCEL, cancelled)
+        ),
+    ),
+    token=token,
+    gone=gone,
+    refuse=refuse,
+)

@@ -1,0 +1,218 @@
+"""LemonData: only queued tasks of three models cancel, and a cancelled task reads as failed.
+
+Source: LemonData API reference, "Get task status" and "Cancel task" (docs.lemondata.cc).
+
+=========== ============== ================================ ======================================
+ours        ``status``     beside it                        DELETE
+=========== ============== ================================ ======================================
+queued      pending                                         200 cancelled; 400 for other models
+running     processing                                      409 ``task_not_cancellable``
+completed   completed      outputs                          409, or 400 for other models
+failed      failed         ``error``: the reason            the same
+cancelled   **failed**     ``cancelled``, the marker        the same: a repeat is not a 200
+expired     failed         ``error``: "Task expired"        the same
+=========== ============== ================================ ======================================
+
+Checks come in the order 401, 404, 403, 400 (support), 409 (state). GET of another account's task is the same 404 as
+an unknown one; its DELETE is a 403, which confesses that it exists.
+"""
+
+import hashlib
+from typing import Any
+
+from api.contracts.shape import (
+    CLIENTS,
+    Answer,
+    Asked,
+    Cancel,
+    Contract,
+    Read,
+    Refused,
+    Told,
+    Wish,
+    bearer,
+    by_path,
+    json_answer,
+    keep_for,
+)
+from api.refusals import (
+    Broken,
+    Forbidden,
+    Invalid,
+    MethodNotAllowed,
+    RevokedKey,
+    TooLarge,
+    Unauthenticated,
+    Unavailable,
+    UnknownRoute,
+    WrongKey,
+)
+from ledger.commands import CancelPolicy, Effect
+from ledger.errors import CancelUnsupported, KeyReused, NotCancellable, Overloaded, Refusal, TaskNotFound
+from ledger.ids import Spelling
+from ledger.task import Status, Task
+from ledger.times import US_PER_SECOND
+
+SPELLING = Spelling.LDTASK
+
+STATUSES = {
+    Status.QUEUED: "pending",
+    Status.RUNNING: "processing",
+    Status.COMPLETED: "completed",
+    Status.FAILED: "failed",
+    Status.CANCELLED: "failed",
+    Status.EXPIRED: "failed",
+}
+
+CANCEL = CancelPolicy(queued=Effect.CANCEL, running=Effect.REFUSE, terminal=Effect.REFUSE, needs_support=True)
+
+RETENTION_US = 30 * 86_400 * US_PER_SECOND  # chosen: the vendor names no number
+ERROR_MAX_CHARS = 500  # chosen, as above
+CANCELLED_ERROR = "Task cancelled before execution"
+EXPIRED_ERROR = "Task expired"
+
+INVALID_REQUEST, SERVER = "invalid_request_error", "server_error"
+REFUSALS: dict[type[Refusal], tuple[int, str, str, str]] = {  # HTTP, type, code, message; in order of precedence
+    Unauthenticated: (401, "invalid_api_key", "invalid_api_key", "Missing API key."),
+    WrongKey: (401, "invalid_api_key", "invalid_api_key", "Invalid API key."),
+    RevokedKey: (401, "expired_api_key", "expired_api_key", "This API key has been revoked."),
+    Forbidden: (403, "access_denied", "access_denied", "This API key cannot be used here."),
+    UnknownRoute: (404, INVALID_REQUEST, "not_found", "Unknown request URL."),
+    MethodNotAllowed: (405, INVALID_REQUEST, "method_not_allowed", "Method not allowed for this URL."),
+    TooLarge: (413, INVALID_REQUEST, "payload_too_large", "Request body is too large."),
+    Invalid: (400, INVALID_REQUEST, "invalid_request", "Invalid request."),
+    TaskNotFound: (404, INVALID_REQUEST, "async_task_not_found", "Task not found or no longer available."),
+    CancelUnsupported: (400, INVALID_REQUEST, "unsupported_task_cancel", "This task does not support cancellation."),
+    NotCancellable: (409, INVALID_REQUEST, "task_not_cancellable", "Task can no longer be cancelled."),
+    KeyReused: (409, INVALID_REQUEST, "idempotency_key_reused", "Idempotency key was used for another request."),
+    Overloaded: (503, SERVER, "internal_error", "The service is busy. Please retry later."),
+    Unavailable: (503, SERVER, "internal_error", "The service is temporarily unavailable. Please retry later."),
+    Broken: (500, SERVER, "internal_error", "Internal server error."),
+}
+NOT_YOURS = (403, "access_denied", "access_denied", "This API key cannot access the task.")
+
+
+def view(task: Task) -> dict[str, Any]:
+    """The task as ``GET /v1/tasks/{id}`` shows it: what has no value is left out, never null (chosen)."""
+    shown = {**_identity(task), **_state(task)}
+    if task.run.percent is not None:
+        shown["progress"] = task.run.percent
+    if task.status is Status.COMPLETED:
+        shown |= _outputs(task)
+        if task.net_micros > 0:
+            shown["billing_transaction_id"] = transaction_id(task)
+    shown["created"] = task.created_at_us // US_PER_SECOND
+    shown["updated"] = task.updated_at_us // US_PER_SECOND
+    shown["model"] = task.model
+    return shown
+
+
+def transaction_id(task: Task) -> str:
+    """A name for the task's settlement, apart from the task's own id; the same at every look."""
+    return "txn_" + hashlib.blake2b(task.task_id, digest_size=12, person=b"settlement").hexdigest()
+
+
+def _identity(task: Task) -> dict[str, Any]:
+    spelled = SPELLING.spell(task.task_id)
+    # Clients join base and poll_url, so it never has the prefix that we may be mounted under.
+    return {"id": spelled, "task_id": spelled, "poll_url": f"/v1/tasks/{spelled}"}
+
+
+def _state(task: Task) -> dict[str, Any]:
+    state: dict[str, Any] = {"status": STATUSES[task.status]}
+    match task.status:
+        case Status.CANCELLED:
+            state |= {"cancelled": True, "cancellation_status": "cancelled", "error": CANCELLED_ERROR}
+        case Status.EXPIRED:
+            state["error"] = EXPIRED_ERROR
+        case Status.FAILED if task.run.problem is not None:
+            state["error"] = (task.run.problem.message or task.run.problem.code)[:ERROR_MAX_CHARS]
+        case _:
+            pass
+    return state
+
+
+def _outputs(task: Task) -> dict[str, Any]:
+    """The assets of a completed task, each kind in its own fields."""
+    output = task.run.output or {}
+    assets = [asset for asset in output.get("assets", ()) if isinstance(asset, dict)]
+    of_kind = {kind: [asset for asset in assets if asset.get("kind") == kind] for kind in _KINDS}
+    shown: dict[str, Any] = {}
+    if of_kind["image"]:
+        shown["data"] = [_pick(asset, {"url": "url", "revised_prompt": "revised_prompt"}) for asset in of_kind["image"]]
+    if of_kind["video"]:
+        videos = [_pick(asset, _VIDEO) for asset in of_kind["video"]]
+        shown |= {"video_url": videos[0].get("url"), "video": videos[0]}
+        if len(videos) > 1:
+            shown["videos"] = videos
+    if of_kind["audio"]:
+        shown["audio_url"] = of_kind["audio"][0].get("url")
+        shown |= _pick(output, {"title": "title", "lyrics": "lyrics"})
+    if of_kind["model3d"]:
+        shown |= _model_urls(of_kind["model3d"])
+    return shown
+
+
+_KINDS = ("image", "video", "audio", "model3d")
+_VIDEO = {"url": "url", "duration": "duration_seconds", "width": "width", "height": "height"}
+
+
+def _pick(source: dict[str, Any], names: dict[str, str]) -> dict[str, Any]:
+    """The fields of *source* that have a value, each under the vendor's name for it."""
+    return {theirs: source[ours] for theirs, ours in names.items() if source.get(ours) is not None}
+
+
+def _model_urls(assets: list[dict[str, Any]]) -> dict[str, Any]:
+    """``model_url`` is the first; the formats that have fields of their own get those too."""
+    urls = {"model_url": assets[0].get("url")}
+    for asset in assets:
+        url = str(asset.get("url", ""))
+        for suffix in ("glb", "fbx"):
+            if asset.get("format") == suffix or url.partition("?")[0].endswith(f".{suffix}"):
+                urls[f"{suffix}_url"] = url
+    return urls
+
+
+def shown(_: Asked, told: Told) -> Answer:
+    return json_answer(200, view(told.task))
+
+
+def cancelled(_: Asked, told: Told) -> Answer:
+    """Exactly the seven keys of the vendor's example (chosen: none is added)."""
+    return json_answer(200, _identity(told.task) | _state(told.task))
+
+
+def refuse(refusal: Refusal, refused: Refused) -> Answer:
+    status, kind, code, message = REFUSALS[type(refusal)]
+    if isinstance(refusal, TaskNotFound) and refusal.foreign and refused.method == "DELETE":
+        status, kind, code, message = NOT_YOURS
+    error: dict[str, Any] = {"message": message, "type": kind, "code": code}
+    if isinstance(refusal, Invalid):
+        error["message"] = f"{message} {refusal.reason}"
+        if refusal.param is not None:
+            error["param"] = refusal.param
+    if kind == SERVER:
+        error["retryable"] = True
+    return json_answer(status, {"error": error})
+
+
+_read = by_path(SPELLING)
+
+CONTRACT = Contract(
+    name="lemondata",
+    spelling=SPELLING,
+    roles=CLIENTS,
+    operations=(
+        Read("GET", "/v1/tasks/{id}", _read, shown),
+        Cancel("DELETE", "/v1/tasks/{id}", lambda asked: Wish(_read(asked)), CANCEL, cancelled),
+        # Older routes of the single types, and the images' alias: the same shape.
+        Read("GET", "/v1/videos/generations/{id}", _read, shown),
+        Read("GET", "/v1/images/generations/{id}", _read, shown),
+        Read("GET", "/v1/images/{id}", _read, shown),
+        Read("GET", "/v1/music/generations/{id}", _read, shown),
+        Read("GET", "/v1/3d/generations/{id}", _read, shown),
+    ),
+    token=bearer,
+    gone=keep_for(RETENTION_US),
+    refuse=refuse,
+)

@@ -1,0 +1,175 @@
+"""What a vendor's file says of itself: a table of operations, a table of refusals, and pure functions.
+
+The shell (``api.service``) authenticates, finds the row, carries out what the row asks for, and sends what the row's
+answer makes of it. Nothing here knows aiohttp, and nothing in the shell knows a vendor.
+"""
+
+from collections.abc import Awaitable, Callable, Mapping
+from typing import TYPE_CHECKING, NamedTuple, TypeAlias
+
+import msgspec
+
+from api.routing import Params
+from ledger.commands import CancelPolicy
+from ledger.errors import Refusal
+from ledger.ids import Spelling, TaskId
+from ledger.keys import Role
+from ledger.task import Task
+
+if TYPE_CHECKING:
+    from api.deps import Deps
+
+JSON = "application/json"
+TEXT = "text/plain; charset=utf-8"
+
+_encoder = msgspec.json.Encoder()
+
+
+class Asked(NamedTuple):
+    """A request, as far as a contract reads it."""
+
+    params: Params
+    query: Mapping[str, str]
+    headers: Mapping[str, str]
+    body: bytes
+    base_url: str
+    """Scheme, host and the contract's prefix: what the client has in front of the contract's own paths."""
+    request_id: str
+    account: str
+    key_id: str
+    now_us: int
+
+
+class Told(NamedTuple):
+    """What the ledger says to it: the task, and whether this request changed it or repeats an earlier one."""
+
+    task: Task
+    appended: bool = False
+    replayed: bool = False
+
+
+class Answer(NamedTuple):
+    """A response. ``headers`` are those that the contract adds; the shell adds the common ones."""
+
+    status: int
+    body: bytes
+    content_type: str = JSON
+    headers: Mapping[str, str] = {}
+
+
+def json_answer(status: int, body: object, headers: Mapping[str, str] | None = None) -> Answer:
+    """*body* as JSON."""
+    return Answer(status, _encoder.encode(body), JSON, headers or {})
+
+
+class ByTask(NamedTuple):
+    """The task with this id; None when the id is spelled in no way of this contract: then there is no such task."""
+
+    task: TaskId | None
+
+
+class ByKey(NamedTuple):
+    """The task that the account created under this key of its own."""
+
+    operation: str
+    key: str
+
+
+Target: TypeAlias = ByTask | ByKey
+
+
+class Wish(NamedTuple):
+    """A cancel, as it was asked for."""
+
+    target: Target
+    reason: str | None = None
+    idempotency: "Idempotency | None" = None
+
+
+class Idempotency(NamedTuple):
+    """The key that a request brought, for the shell to make a claim of."""
+
+    operation: str
+    key: str
+    fingerprint: str
+    window_us: int | None
+
+
+class Read(NamedTuple):
+    """A query: whose task, and how it is shown."""
+
+    method: str
+    path: str
+    target: Callable[[Asked], Target]
+    answer: Callable[[Asked, Told], Answer]
+    body_max_bytes: int = 64 * 1024
+
+
+class Cancel(NamedTuple):
+    """A cancel: of what, by which row of the cancel table, and how its outcome is shown."""
+
+    method: str
+    path: str
+    wish: Callable[[Asked], Wish]
+    policy: CancelPolicy
+    answer: Callable[[Asked, Told], Answer]
+    body_max_bytes: int = 64 * 1024
+
+
+class Act(NamedTuple):
+    """Anything else, carried out by a function of its own: the native API."""
+
+    method: str
+    path: str
+    run: "Callable[[Deps, Asked], Awaitable[Answer]]"
+    operator_only: bool = False
+    body_max_bytes: int = 64 * 1024
+
+
+Operation: TypeAlias = Read | Cancel | Act
+
+
+class Contract(NamedTuple):
+    """One vendor's HTTP shape."""
+
+    name: str
+    spelling: Spelling
+    roles: frozenset[Role]
+    """Whose keys are taken."""
+    operations: tuple[Operation, ...]
+    token: Callable[[Mapping[str, str]], str | None]
+    """The key's text in the headers, in the form that this vendor takes; None when there is none."""
+    gone: Callable[[Task, int], bool]
+    """Whether the task is past what the vendor keeps, at a time in Unix microseconds: it reads as not found."""
+    refuse: Callable[[Refusal, "Refused"], Answer]
+
+
+CLIENTS = frozenset({Role.CLIENT})
+
+
+class Refused(NamedTuple):
+    """The circumstances of a refusal that some vendors word it by."""
+
+    method: str
+    request_id: str
+
+
+def keep_for(retention_us: int) -> Callable[[Task, int], bool]:
+    """`Contract.gone` of a vendor that keeps a task for *retention_us* after its end."""
+
+    def gone(task: Task, now_us: int) -> bool:
+        finished_at_us = task.run.finished_at_us
+        return finished_at_us is not None and now_us - finished_at_us >= retention_us
+
+    return gone
+
+
+def bearer(headers: Mapping[str, str]) -> str | None:
+    """The token of ``Authorization: Bearer <token>``."""
+    scheme, _, token = headers.get("Authorization", "").partition(" ")
+    return token.strip() if scheme.lower() == "bearer" and token.strip() else None
+
+
+def by_path(spelling: Spelling) -> Callable[[Asked], ByTask]:
+    """Read the id out of the path's ``{id}``."""
+    return lambda asked: ByTask(spelling.parse(asked.params["id"]))

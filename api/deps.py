@@ -1,0 +1,22 @@
+"""What a handler needs of the running service."""
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+from aiohttp import web
+
+from ledger.catalogue import Catalogue
+from ledger.ledger import Ledger
+
+
+class Deps(NamedTuple):
+    """The live parts, handed to every operation: no globals."""
+
+    ledger: Ledger
+    catalogue: Catalogue
+    clock: Callable[[], int]
+    """Unix microseconds."""
+    entropy: Callable[[int], bytes]
+
+
+DEPS: web.AppKey[Deps] = web.AppKey("deps", Deps)

@@ -1,0 +1,101 @@
+"""Log lines: JSON for machines or columns for people, one canonical line a request, and nothing secret in any.
+
+Lines are gathered and written a few times a second: a write per request would cost a cached GET several per cent.
+A killed process may lose the last of them; what must not be lost is in the ledger, not here.
+"""
+
+import asyncio
+import re
+from enum import StrEnum
+from typing import TextIO
+
+import msgspec
+import structlog
+from structlog.typing import EventDict, Processor, WrappedLogger
+
+FLUSH_SECONDS = 0.2
+LINES_MAX = 512
+
+_SECRET_NAMES = re.compile(r"authorization|secret|signature|cookie|token|api_?key|password|pepper", re.IGNORECASE)
+_SECRET_TEXT = re.compile(r"tl_[0-9A-Za-z]{12}_[0-9A-Za-z]{8,}|whsec_[^\s\"]+|[Bb]earer\s+[^\s\"]+")
+
+
+class Format(StrEnum):
+    JSON = "json"
+    CONSOLE = "console"
+
+
+class Lines:
+    """Where lines go: gathered, and written every `FLUSH_SECONDS`, or when there are `LINES_MAX` of them."""
+
+    def __init__(self, out: TextIO) -> None:
+        self._out = out
+        self._lines: list[str] = []
+        self._timer: asyncio.TimerHandle | None = None
+
+    def write(self, line: str) -> None:
+        """Take a line; it is written soon, or at once when no loop runs."""
+        self._lines.append(_SECRET_TEXT.sub("[hidden]", line))
+        if len(self._lines) >= LINES_MAX:
+            self.flush()
+        elif self._timer is None:
+            try:
+                self._timer = asyncio.get_running_loop().call_later(FLUSH_SECONDS, self.flush)
+            except RuntimeError:
+                self.flush()
+
+    debug = info = warning = error = critical = write
+
+    def flush(self) -> None:
+        """Write what has been gathered."""
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        lines, self._lines = self._lines, []
+        if lines:
+            self._out.write("\n".join(lines) + "\n")
+            self._out.flush()
+
+
+def configure(out: TextIO, log_format: Format) -> Lines:
+    """Send the log to *out*; the returned lines are to be flushed at the end."""
+    lines = Lines(out)
+    renderer: Processor = structlog.dev.ConsoleRenderer(colors=out.isatty())
+    if log_format is Format.JSON:
+        renderer = structlog.processors.JSONRenderer(serializer=_dump)
+    structlog.configure(
+        processors=[
+            structlog.processors.add_log_level,
+            structlog.processors.TimeStamper(fmt="iso", utc=True),
+            structlog.processors.format_exc_info,
+            hide,
+            renderer,
+        ],
+        wrapper_class=structlog.make_filtering_bound_logger("info"),
+        logger_factory=lambda *_: lines,
+        cache_logger_on_first_use=False,
+    )
+    return lines
+
+
+def hide(_: WrappedLogger, __: str, event: EventDict) -> EventDict:
+    """Drop what is secret by its name; what is secret by its look is dropped from the finished line."""
+    for name in event:
+        if name not in _plain_names and _is_secret(name):
+            event[name] = "[hidden]"
+    return event
+
+
+_plain_names: set[str] = set()
+
+
+def _is_secret(name: str) -> bool:
+    if _SECRET_NAMES.search(name):
+        return True
+    if len(_plain_names) < LINES_MAX:
+        _plain_names.add(name)
+    return False
+
+
+def _dump(event: object, **_: object) -> str:
+    return msgspec.json.encode(event, enc_hook=str).decode()

@@ -1,0 +1,341 @@
+"""The native API, ``/ledger/v1``: workers create and report, operators read everything, cancel, and issue keys.
+
+Errors are problem details (RFC 9457). A write answers with the task at or after its own change.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+import msgspec
+
+from api.bodies import read_json
+from api.contracts.shape import Act, Answer, Asked, Contract, Refused, bearer, json_answer
+from api.deps import Deps
+from api.native_bodies import (
+    CancelBody,
+    CreateBody,
+    KeyBody,
+    RotateBody,
+    create_claims,
+    credits_in,
+    if_match,
+    report_in,
+    time_in,
+    url_in,
+)
+from api.native_shapes import ROOT, Problem, event_view, key_view, problem_view, task_view
+from api.refusals import (
+    Broken,
+    Forbidden,
+    Invalid,
+    MethodNotAllowed,
+    RevokedKey,
+    TooLarge,
+    Unauthenticated,
+    Unavailable,
+    UnknownRoute,
+    WrongKey,
+)
+from ledger.catalogue import SCHOOLS
+from ledger.commands import CancelPolicy, Create, Effect, RequestCancel
+from ledger.cursors import cursor, place
+from ledger.errors import (
+    AlreadyStarted,
+    AmountExceeds,
+    CancelNotRequested,
+    CancelUnsupported,
+    KeyReused,
+    NotCancellable,
+    NotDeletable,
+    NotUpdatable,
+    Overloaded,
+    Refusal,
+    TaskNotFound,
+    UnknownKey,
+    UnknownModel,
+    UpdateUnchanged,
+    WrongVersion,
+)
+from ledger.events import Terms
+from ledger.ids import ENTROPY_BYTES, Spelling, TaskId, parse_any, task_id
+from ledger.keys import Role
+from ledger.money import credits_text
+from ledger.records import TaskFilter
+from ledger.task import Status, Task
+from ledger.times import US_PER_SECOND
+
+CANCEL = CancelPolicy(queued=Effect.CANCEL, running=Effect.ASK, terminal=Effect.RETURN)
+"""The operator's row of the cancel table."""
+
+CREATE_MAX_BYTES = 1024 * 1024
+PAGE_MAX = 200
+PAGE_DEFAULT = 50
+
+REFUSALS: dict[type[Refusal], Problem] = {  # in order of precedence
+    Unauthenticated: Problem(401, "unauthenticated", "No API key was shown"),
+    WrongKey: Problem(401, "invalid_api_key", "The API key opens nothing"),
+    RevokedKey: Problem(401, "revoked_api_key", "The API key has been revoked"),
+    Forbidden: Problem(403, "forbidden", "The API key's role may not do this"),
+    UnknownRoute: Problem(404, "not_found", "Nothing is served here"),
+    MethodNotAllowed: Problem(405, "method_not_allowed", "Not with this method"),
+    TooLarge: Problem(413, "body_too_large", "The body is too large"),
+    Invalid: Problem(422, "invalid_request", "The request cannot be read"),
+    TaskNotFound: Problem(404, "task_not_found", "No such task"),
+    UnknownModel: Problem(422, "unknown_model", "The catalogue has no such model, and the request names no price"),
+    UnknownKey: Problem(404, "key_not_found", "No such live key"),
+    WrongVersion: Problem(412, "wrong_version", "The task has moved on"),
+    KeyReused: Problem(422, "idempotency_key_reused", "The key was used for another request"),
+    AmountExceeds: Problem(422, "amount_exceeds", "More than there is to charge or give back"),
+    AlreadyStarted: Problem(409, "already_started", "Another worker has this task"),
+    CancelNotRequested: Problem(409, "cancel_not_requested", "Nobody asked to cancel this task"),
+    CancelUnsupported: Problem(409, "cancel_unsupported", "The provider cannot cancel this task"),
+    NotCancellable: Problem(409, "not_cancellable", "The task cannot be cancelled"),
+    NotUpdatable: Problem(409, "not_updatable", "The task cannot be updated"),
+    UpdateUnchanged: Problem(409, "update_unchanged", "The configuration is unchanged"),
+    NotDeletable: Problem(409, "not_deletable", "The task cannot be deleted"),
+    Overloaded: Problem(503, "overloaded", "The write queue is full"),
+    Unavailable: Problem(503, "store_unavailable", "The store did not take the request; nothing was written"),
+    Broken: Problem(500, "internal_error", "We are at fault"),
+}
+
+
+async def create(deps: Deps, asked: Asked) -> Answer:
+    body = read_json(asked.body, CreateBody)
+    expires_at_us = time_in(body.expires_at, "expires_at")
+    if expires_at_us is not None and expires_at_us <= asked.now_us:
+        raise Invalid("expires_at has passed", param="expires_at")
+    model = deps.catalogue.find(body.contract, body.model)
+    command = Create(
+        task_id=task_id(at_us=asked.now_us, lane=0, entropy=deps.entropy(ENTROPY_BYTES)),
+        at_us=asked.now_us,
+        actor=asked.key_id,
+        request_id=asked.request_id,
+        claims=create_claims(asked, body),
+        account=body.account,
+        contract=body.contract,
+        capability=body.capability or (model.capability if model else "unknown"),
+        model=body.model,
+        resolved_model=model.resolves_to if model else None,
+        provider=model.provider if model else "unknown",
+        terms=_terms(deps, body),
+        input=body.input,
+        metadata=body.metadata,
+        estimated_seconds=_first(body.estimated_seconds, model.estimated_seconds if model else None),
+        out_task_id=body.out_task_id,
+        callback_url=url_in(body.callback_url, "callback_url"),
+        expires_at_us=expires_at_us,
+    )
+    outcome = await deps.ledger.handle(command)
+    if outcome.replayed:
+        return await _current(deps, outcome.task.task_id, status=200, headers={"Idempotent-Replayed": "true"})
+    view = task_view(outcome.task, position=outcome.position, log_id=deps.ledger.engine.log_id)
+    headers = {"ETag": _etag(outcome.task), "Location": f"{ROOT}/tasks/{Spelling.UUID.spell(outcome.task.task_id)}"}
+    return json_answer(201, view, headers)
+
+
+def _terms(deps: Deps, body: CreateBody) -> Terms:
+    """The catalogue's terms, or, for a model that it does not have, the contract's school at the price given."""
+    estimated_micros = credits_in(body.estimated_credits, "estimated_credits")
+    model = deps.catalogue.find(body.contract, body.model)
+    if model is not None:
+        return model.terms(deps.catalogue.version, estimated_micros=estimated_micros)
+    if estimated_micros is None:
+        raise UnknownModel(body.model)
+    return Terms(
+        school=SCHOOLS[body.contract],
+        rate_version=deps.catalogue.version,
+        estimated_micros=estimated_micros,
+        cancellable=False,
+    )
+
+
+def _first(mine: int | None, otherwise: int | None) -> int | None:
+    return otherwise if mine is None else mine
+
+
+async def read(deps: Deps, asked: Asked) -> Answer:
+    task = _task(asked)
+    seen = await deps.ledger.task(task, account=None)
+    if asked.headers.get("If-None-Match") in {"*", _etag(seen.task)}:
+        return Answer(304, b"", headers={"ETag": _etag(seen.task)})
+    return await _current(deps, task, status=200)
+
+
+async def list_tasks(deps: Deps, asked: Asked) -> Answer:
+    """Newest first, or oldest first with ``order=asc``, which is how a dispatcher takes queued work."""
+    wanted = _wanted(asked, deps.ledger.engine.log_id)
+    seen = await deps.ledger.page(msgspec.structs.replace(wanted, limit=wanted.limit + 1))
+    page, more = seen[: wanted.limit], len(seen) > wanted.limit
+    log_id = deps.ledger.engine.log_id
+    body = {
+        "tasks": [task_view(one.task, position=one.position, log_id=log_id) for one in page],
+        "next_cursor": cursor(log_id, page[-1].task.task_id) if more else None,
+        "has_more": more,
+    }
+    return json_answer(200, body)
+
+
+LIST_PARAMS = frozenset({"status", "account", "model", "cursor", "limit", "order"})
+
+
+def _wanted(asked: Asked, log_id: str) -> TaskFilter:
+    query = asked.query
+    unknown = sorted(set(query) - LIST_PARAMS)
+    if unknown:
+        raise Invalid(f"unknown query parameter {unknown[0]}", param=unknown[0])
+    status = query.get("status")
+    if status is not None and status not in set(Status) - {Status.ABSENT}:
+        raise Invalid("status is not one of a task's", param="status")
+    order = query.get("order", "desc")
+    if order not in {"asc", "desc"}:
+        raise Invalid("order is asc or desc", param="order")
+    limit = query.get("limit", str(PAGE_DEFAULT))
+    if not (limit.isascii() and limit.isdigit() and len(limit) < 4 and 1 <= int(limit) <= PAGE_MAX):  # noqa: PLR2004
+        raise Invalid(f"limit is a number from 1 to {PAGE_MAX}", param="limit")
+    beyond = None
+    if "cursor" in query:
+        beyond = place(log_id, query["cursor"])
+        if beyond is None or len(beyond) != 16:  # noqa: PLR2004 - a task id
+            raise Invalid("cursor is not one that a list of this log gave", param="cursor")
+    ends: dict[str, Any] = {"after" if order == "asc" else "before": None if beyond is None else TaskId(beyond)}
+    return TaskFilter(
+        account=query.get("account"),
+        status=status,
+        model=query.get("model"),
+        oldest_first=order == "asc",
+        limit=int(limit),
+        **ends,
+    )
+
+
+async def report(deps: Deps, asked: Asked) -> Answer:
+    """Take what a worker reports. Its answer tells the worker whether a cancel has been asked for."""
+    outcome = await deps.ledger.handle(report_in(asked, _task(asked)))
+    if outcome.replayed:
+        return await _current(deps, outcome.task.task_id, status=200, headers={"Idempotent-Replayed": "true"})
+    view = task_view(outcome.task, position=outcome.position, log_id=deps.ledger.engine.log_id)
+    if outcome.late:
+        view["late"] = True
+    return json_answer(200, view, {"ETag": _etag(outcome.task)})
+
+
+async def history(deps: Deps, asked: Asked) -> Answer:
+    rows = await deps.ledger.history(_task(asked))
+    log_id = deps.ledger.engine.log_id
+    return json_answer(200, {"events": [event_view(row, log_id=log_id) for row in rows]})
+
+
+async def cancel(deps: Deps, asked: Asked) -> Answer:
+    """200 when it is over, 202 when the worker has been asked and must confirm."""
+    body = read_json(asked.body, CancelBody) if asked.body.strip() else CancelBody()
+    command = RequestCancel(
+        task_id=_task(asked),
+        at_us=asked.now_us,
+        actor=asked.key_id,
+        request_id=asked.request_id,
+        expected_version=if_match(asked),
+        account=None,
+        policy=CANCEL,
+        reason=body.reason,
+    )
+    outcome = await deps.ledger.handle(command)
+    view = task_view(outcome.task, position=outcome.position, log_id=deps.ledger.engine.log_id)
+    status = 202 if outcome.task.status is Status.RUNNING else 200
+    return json_answer(status, view, {"ETag": _etag(outcome.task)})
+
+
+async def issue_key(deps: Deps, asked: Asked) -> Answer:
+    body = read_json(asked.body, KeyBody)
+    role = body.role or (Role.WORKER if body.contract == "ledger" else Role.CLIENT)
+    if role is Role.CLIENT and body.contract == "ledger":
+        raise Invalid("a client's key speaks one of the vendor contracts", param="role")
+    new = await deps.ledger.keys.issue(
+        account=body.account, contract=body.contract, role=role, by=asked.key_id, at_us=asked.now_us
+    )
+    return json_answer(201, msgspec.structs.asdict(new))
+
+
+async def list_keys(deps: Deps, asked: Asked) -> Answer:
+    rows = await deps.ledger.keys.rows(asked.query.get("account"))
+    return json_answer(200, {"keys": [key_view(row, now_us=asked.now_us) for row in rows]})
+
+
+async def revoke_key(deps: Deps, asked: Asked) -> Answer:
+    row = await deps.ledger.keys.revoke(asked.params["id"], by=asked.key_id, at_us=asked.now_us)
+    return json_answer(200, key_view(row, now_us=asked.now_us))
+
+
+async def rotate_key(deps: Deps, asked: Asked) -> Answer:
+    body = read_json(asked.body, RotateBody) if asked.body.strip() else RotateBody()
+    new = await deps.ledger.keys.rotate(
+        asked.params["id"],
+        overlap_us=body.overlap_seconds * US_PER_SECOND,
+        by=asked.key_id,
+        at_us=asked.now_us,
+    )
+    return json_answer(201, msgspec.structs.asdict(new))
+
+
+async def _current(deps: Deps, task: TaskId, *, status: int, headers: Mapping[str, str] | None = None) -> Answer:
+    seen = await deps.ledger.task(task, account=None)
+    view = task_view(seen.task, position=seen.position, log_id=deps.ledger.engine.log_id)
+    return json_answer(status, view, {"ETag": _etag(seen.task), **(headers or {})})
+
+
+def _task(asked: Asked) -> TaskId:
+    """The id in the path, in any of the four spellings.
+
+    Raises:
+        TaskNotFound: it is spelled in none of them.
+    """
+    task = parse_any(asked.params["id"])
+    if task is None:
+        raise TaskNotFound
+    return task
+
+
+def _etag(task: Task) -> str:
+    return f'"{task.version}"'
+
+
+def refuse(refusal: Refusal, refused: Refused) -> Answer:
+    problem = REFUSALS[type(refusal)]
+    detail = str(refusal) or problem.title
+    body = problem_view(problem, detail=detail, request_id=refused.request_id, facts=_facts(refusal))
+    return json_answer(problem.status, body)._replace(content_type="application/problem+json")
+
+
+def _facts(refusal: Refusal) -> dict[str, Any]:
+    match refusal:
+        case Invalid(param=str(param)):
+            return {"param": param}
+        case WrongVersion(actual=actual):
+            return {"version": actual}
+        case AmountExceeds(asked_micros=asked, left_micros=left, settled_by=keys):
+            return {"asked_credits": credits_text(asked), "left_credits": credits_text(left), "settled_by": keys}
+        case KeyReused(fingerprint=first, task=task):
+            return {"fingerprint": first, "task": None if task is None else Spelling.UUID.spell(task)}
+        case _:
+            return {}
+
+
+CONTRACT = Contract(
+    name="ledger",
+    spelling=Spelling.UUID,
+    roles=frozenset({Role.WORKER, Role.OPERATOR}),
+    operations=(
+        Act("POST", "/v1/tasks", create, body_max_bytes=CREATE_MAX_BYTES),
+        Act("GET", "/v1/tasks", list_tasks),
+        Act("GET", "/v1/tasks/{id}", read),
+        Act("POST", "/v1/tasks/{id}/events", report, body_max_bytes=CREATE_MAX_BYTES),
+        Act("GET", "/v1/tasks/{id}/events", history),
+        Act("POST", "/v1/tasks/{id}/cancel", cancel, operator_only=True),
+        Act("POST", "/v1/keys", issue_key, operator_only=True),
+        Act("GET", "/v1/keys", list_keys, operator_only=True),
+        Act("DELETE", "/v1/keys/{id}", revoke_key, operator_only=True),
+        Act("POST", "/v1/keys/{id}/rotate", rotate_key, operator_only=True),
+    ),
+    token=bearer,
+    gone=lambda _, __: False,
+    refuse=refuse,
+)

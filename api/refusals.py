@@ -1,0 +1,57 @@
+"""The refusals that only exist over HTTP. With those of ``ledger.errors`` they are all that a contract must word."""
+
+from ledger.errors import Refusal
+
+
+class Unauthenticated(Refusal):
+    """No key was shown."""
+
+
+class WrongKey(Refusal):
+    """The key that was shown opens nothing: unknown, mistyped, or in a form that the contract does not take."""
+
+
+class RevokedKey(Refusal):
+    """The key was good once."""
+
+
+class Forbidden(Refusal):
+    """The key is good, but its role may not do this."""
+
+
+class UnknownRoute(Refusal):
+    """Nothing is served at this path."""
+
+
+class MethodNotAllowed(Refusal):
+    """Something is served at this path, but not with this method."""
+
+    def __init__(self, allowed: tuple[str, ...]) -> None:
+        super().__init__(f"allowed here: {', '.join(allowed)}")
+        self.allowed = allowed
+
+
+class TooLarge(Refusal):
+    """The body is longer than *limit_bytes*."""
+
+    def __init__(self, limit_bytes: int) -> None:
+        super().__init__(f"the body is longer than {limit_bytes} bytes")
+        self.limit_bytes = limit_bytes
+
+
+class Invalid(Refusal):
+    """The request cannot be read: *param* names the field at fault, where there is one."""
+
+    def __init__(self, reason: str, *, param: str | None = None) -> None:
+        super().__init__(reason)
+        self.reason, self.param = reason, param
+
+
+class Unavailable(Refusal):
+    """The store is not to be had just now. Nothing was written; the same request may be sent again."""
+
+    retry_after_seconds = 2
+
+
+class Broken(Refusal):
+    """We are at fault. The log line with this request id says how."""

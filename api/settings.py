@@ -1,0 +1,51 @@
+"""Every setting of the service, with its default: read once, here, from a TOML file."""
+
+import tomllib
+from pathlib import Path
+from typing import Annotated
+
+import msgspec
+
+from ledger.catalogue import Catalogue
+from ledger.catalogue import read as read_catalogue
+from ledger.ledger import BATCH_MAX, QUEUE_MAX, VIEWS_MAX_BYTES
+
+Count = Annotated[int, msgspec.Meta(ge=1)]
+
+
+class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The configuration file's fields; the units are in the names."""
+
+    catalogue: str | None = None
+    """Path of a model catalogue to use in place of the one that comes along."""
+    queue_max: Count = QUEUE_MAX
+    """Commands that may wait for a commit; one more is refused with 503."""
+    batch_max: Count = BATCH_MAX
+    """Commands that share a commit."""
+    views_max_bytes: Count = VIEWS_MAX_BYTES
+    """Memory for tasks kept at hand."""
+    drain_seconds: Count = 30
+    """How long a stopping service waits for the requests that it has taken."""
+
+    def models(self) -> Catalogue:
+        """The catalogue in force.
+
+        Raises:
+            ValueError, OSError: as `ledger.catalogue.read`.
+        """
+        return read_catalogue(Path(self.catalogue)) if self.catalogue else read_catalogue()
+
+
+def read(path: Path | None) -> Settings:
+    """The settings in the file; the defaults without one.
+
+    Raises:
+        ValueError: it is no TOML, or a field is wrong or unknown; says which.
+        OSError: it cannot be read.
+    """
+    if path is None:
+        return Settings()
+    try:
+        return msgspec.convert(tomllib.loads(path.read_text(encoding="utf-8")), Settings)
+    except (tomllib.TOMLDecodeError, msgspec.ValidationError, UnicodeDecodeError) as error:
+        raise ValueError(f"{path}: {error}") from error

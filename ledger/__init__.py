@@ -1,0 +1,1 @@
+"""The log and the rules; imports none of the other packages."""

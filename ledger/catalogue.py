@@ -1,0 +1,98 @@
+"""The model catalogue: what each contract's models cost, how they are billed, and what their cancel costs.
+
+Data in a TOML file, read once. A task pins the terms that it is created under, so a new catalogue changes
+nothing that is in flight.
+"""
+
+import tomllib
+from pathlib import Path
+from typing import Annotated, Any
+
+import msgspec
+
+from ledger.events import School, Terms
+from ledger.money import parse_credits
+
+Text = Annotated[str, msgspec.Meta(min_length=1, max_length=128)]
+Percent = Annotated[int, msgspec.Meta(ge=0, le=100)]
+Seconds = Annotated[int, msgspec.Meta(ge=0, le=10_000_000)]
+
+DEFAULT = Path(__file__).with_name("catalogue.toml")
+
+SCHOOLS = {
+    "lemondata": School.HOLD,
+    "bytespike": School.HOLD,
+    "chunkr": School.ON_SUCCESS,
+    "beatra": School.PREPAID,
+}
+"""How a contract bills a model that the catalogue does not have, if its create names a price."""
+
+
+class Model(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """One entry of the catalogue; amounts are decimal text, as in the file."""
+
+    contract: Text
+    name: Text
+    capability: Text
+    provider: Text
+    school: School
+    price_credits: str
+    estimated_seconds: Seconds | None = None
+    resolves_to: Text | None = None
+    cancellable: bool = True
+    point_of_no_return_percent: Percent | None = None
+    cancel_credits_per_second: str = "0"
+    output_seconds: Seconds = 0
+
+    def __post_init__(self) -> None:
+        for amount in (self.price_credits, self.cancel_credits_per_second):
+            if parse_credits(amount) is None:
+                raise ValueError(f"model {self.name}: {amount!r} is not an amount of credits")
+        if self.point_of_no_return_percent is not None and not self.output_seconds:
+            raise ValueError(f"model {self.name}: a point of no return needs output_seconds to charge by")
+
+    def terms(self, rate_version: str, *, estimated_micros: int | None) -> Terms:
+        """The terms that a task of this model pins; its own estimate beats the price."""
+        price = parse_credits(self.price_credits)
+        rate = parse_credits(self.cancel_credits_per_second)
+        assert price is not None
+        assert rate is not None
+        return Terms(
+            school=self.school,
+            rate_version=rate_version,
+            estimated_micros=price if estimated_micros is None else estimated_micros,
+            cancellable=self.cancellable,
+            point_of_no_return_percent=self.point_of_no_return_percent,
+            cancel_rate_micros_per_second=rate,
+            output_seconds=self.output_seconds,
+        )
+
+
+class Catalogue(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A list of models under one version, which tasks pin as their ``rate_version``."""
+
+    version: Text
+    model: list[Model]
+
+    def find(self, contract: str, name: str) -> Model | None:
+        """The contract's model of that name."""
+        return next((one for one in self.model if (one.contract, one.name) == (contract, name)), None)
+
+
+def read(path: Path = DEFAULT) -> Catalogue:
+    """The catalogue in the file.
+
+    Raises:
+        ValueError: it is no TOML, a field is wrong or unknown, or a model is there twice; says which.
+        OSError: it cannot be read.
+    """
+    try:
+        raw: dict[str, Any] = tomllib.loads(path.read_text(encoding="utf-8"))
+        catalogue = msgspec.convert(raw, Catalogue)
+    except (tomllib.TOMLDecodeError, msgspec.ValidationError, UnicodeDecodeError) as error:
+        raise ValueError(f"{path}: {error}") from error
+    names = [(one.contract, one.name) for one in catalogue.model]
+    twice = next((name for name in names if names.count(name) > 1), None)
+    if twice is not None:
+        raise ValueError(f"{path}: {twice[0]} has model {twice[1]} twice")
+    return catalogue

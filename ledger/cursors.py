@@ -1,0 +1,32 @@
+"""Cursors: opaque text for a place in the log or in a list, bound to the log that gave it out."""
+
+import base64
+import binascii
+
+SEPARATOR = b"\x00"
+
+
+def cursor(log_id: str, place: bytes) -> str:
+    """An opaque text for *place* in the log called *log_id*."""
+    return base64.urlsafe_b64encode(log_id.encode() + SEPARATOR + place).decode().rstrip("=")
+
+
+def place(log_id: str, text: str) -> bytes | None:
+    """The place that *text* names in this very log, or None: it is no cursor, or another log's."""
+    try:
+        raw = base64.b64decode(text + "=" * (-len(text) % 4), altchars=b"-_", validate=True)
+    except (ValueError, binascii.Error):
+        return None
+    prefix = log_id.encode() + SEPARATOR
+    return raw.removeprefix(prefix) if raw.startswith(prefix) else None
+
+
+def position_cursor(log_id: str, position: int) -> str:
+    """The cursor after the event at *position*."""
+    return cursor(log_id, position.to_bytes(8, "big"))
+
+
+def position_of(log_id: str, text: str) -> int | None:
+    """The position that a `position_cursor` stands for."""
+    raw = place(log_id, text)
+    return int.from_bytes(raw, "big") if raw is not None and len(raw) == 8 else None  # noqa: PLR2004

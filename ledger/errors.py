@@ -1,0 +1,150 @@
+"""Saying no. A `Refusal` is an answer; a `Fault` is something broken; a bug is an `assert`.
+
+A refusal is named for its reason, carries the facts, and knows no HTTP: each contract words it in its own
+table. A refusal may carry *evidence*: facts that the log keeps although the answer was no.
+"""
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from ledger.events import TaskEvent
+    from ledger.ids import TaskId
+    from ledger.task import Status
+
+
+class Refusal(Exception):
+    """The answer is no, and nothing has changed but for the evidence, if there is any."""
+
+    evidence: tuple["TaskEvent", ...] = ()
+
+
+class TaskNotFound(Refusal):
+    """No task that the caller may see has this id.
+
+    Absent, deleted, and another account's are one outcome, found at one cost. *foreign* is for the one contract
+    whose cancel must say 403 for another account's task, and thereby confesses that it exists.
+    """
+
+    def __init__(self, *, foreign: bool = False) -> None:
+        super().__init__("no such task")
+        self.foreign = foreign
+
+
+class CancelUnsupported(Refusal):
+    """The task's model cannot be cancelled at its provider; the wish itself is kept as evidence."""
+
+    def __init__(self, model: str, evidence: tuple["TaskEvent", ...]) -> None:
+        super().__init__(f"tasks of model {model} cannot be cancelled")
+        self.model, self.evidence = model, evidence
+
+
+class NotCancellable(Refusal):
+    """The contract does not cancel a task in this status."""
+
+    def __init__(self, status: "Status") -> None:
+        super().__init__(f"a task that is {status} cannot be cancelled")
+        self.status = status
+
+
+class NotUpdatable(Refusal):
+    """Only a task that completed or failed takes an update."""
+
+    def __init__(self, status: "Status") -> None:
+        super().__init__(f"a task that is {status} cannot be updated")
+        self.status = status
+
+
+class UpdateUnchanged(Refusal):
+    """The update asks for the configuration that the task already has."""
+
+    def __init__(self) -> None:
+        super().__init__("the configuration is unchanged")
+
+
+class NotDeletable(Refusal):
+    """Only a task that is over can be deleted."""
+
+    def __init__(self, status: "Status") -> None:
+        super().__init__(f"a task that is {status} cannot be deleted")
+        self.status = status
+
+
+class CancelNotRequested(Refusal):
+    """A worker confirmed a cancel that nobody had asked for."""
+
+    def __init__(self, status: "Status") -> None:
+        super().__init__(f"nobody asked to cancel this task; it is {status}")
+        self.status = status
+
+
+class AlreadyStarted(Refusal):
+    """Another worker has this task."""
+
+    def __init__(self, worker: str) -> None:
+        super().__init__(f"the task was started by {worker}")
+        self.worker = worker
+
+
+class AmountExceeds(Refusal):
+    """More than the task has left to charge or to give back; *settled_by* names the movements that took it."""
+
+    def __init__(self, what: str, *, asked_micros: int, left_micros: int, settled_by: tuple[str, ...]) -> None:
+        super().__init__(f"{what}: {asked_micros} micro-credits asked, {left_micros} left")
+        self.what, self.asked_micros, self.left_micros = what, asked_micros, left_micros
+        self.settled_by = settled_by
+
+
+class KeyReused(Refusal):
+    """An idempotency key came again with another request; *fingerprint* is the first request's."""
+
+    def __init__(self, operation: str, key: str, *, fingerprint: str, task: "TaskId | None") -> None:
+        super().__init__(f"{operation} key {key!r} was used for another request")
+        self.operation, self.key, self.fingerprint, self.task = operation, key, fingerprint, task
+
+
+class WrongVersion(Refusal):
+    """The task has moved on since the caller read it. Nothing was written: read again, decide again."""
+
+    def __init__(self, *, expected: int, actual: int) -> None:
+        super().__init__(f"expected version {expected}, found {actual}")
+        self.expected, self.actual = expected, actual
+
+
+class UnknownModel(Refusal):
+    """The catalogue has no such model in this contract."""
+
+    def __init__(self, model: str) -> None:
+        super().__init__(f"unknown model {model!r}")
+        self.model = model
+
+
+class UnknownKey(Refusal):
+    """No API key has this id, or it has been revoked already."""
+
+    def __init__(self, key_id: str) -> None:
+        super().__init__(f"no live key {key_id!r}")
+        self.key_id = key_id
+
+
+class Overloaded(Refusal):
+    """The queue to the log is full; nothing was taken in. Come back in *retry_after_seconds*."""
+
+    def __init__(self, *, retry_after_seconds: int) -> None:
+        super().__init__("the write queue is full")
+        self.retry_after_seconds = retry_after_seconds
+
+
+class Fault(Exception):
+    """Something broke. Whoever was promised nothing yet is told so; nothing acknowledged is lost."""
+
+
+class StorageError(Fault):
+    """The store did not take the commit: disk full, failing disk, lock not had in time. Safe to try again."""
+
+
+class CannotOpenError(Fault):
+    """The store cannot be opened: missing, foreign, newer than this program, or in use by another process."""
+
+
+class DamagedError(Fault):
+    """What was read from the log is not what was written."""

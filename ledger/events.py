@@ -1,0 +1,273 @@
+"""What can happen to a task, as a closed union of facts.
+
+The tag is the wire: classes may be renamed, tags may not. A new field has a default; a changed meaning is a new
+event. An event is stored as two byte strings: the *facts*, JSON that any SQL shell reads, and apart from them the
+`Payload`, which holds all that a customer may want erased. Alternative beaten: one document, which would have made
+erasure a rewrite of the log.
+
+``at_us`` is when it happened at its source; when we recorded it belongs to the row, not to the fact.
+"""
+
+from enum import StrEnum
+from typing import Any, TypeAlias
+
+import msgspec
+from msgspec import UNSET, UnsetType
+
+
+class School(StrEnum):
+    """How a model is billed."""
+
+    HOLD = "hold"
+    """Hold the estimate at creation; on completion charge the actual cost out of it and release the rest."""
+    PREPAID = "prepaid"
+    """Charge at creation; give back what was not delivered."""
+    ON_SUCCESS = "on-success"
+    """Nothing until it completes."""
+
+
+class Terms(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """What the task costs and what its cancel costs, pinned when it is created: later price lists change nothing."""
+
+    school: School
+    rate_version: str
+    estimated_micros: int
+    cancellable: bool = True
+    """Whether the provider can cancel it at all; only LemonData's contract asks."""
+    point_of_no_return_percent: int | None = None
+    """From this progress on a cancel is charged by rendered seconds; None: a cancel is always free."""
+    cancel_rate_micros_per_second: int = 0
+    output_seconds: int = 0
+    """Length of the whole output, which progress is a share of."""
+
+
+class Claimed(msgspec.Struct, frozen=True, kw_only=True):
+    """An idempotency key taken by the request that caused this event."""
+
+    account: str
+    operation: str
+    key: str
+    fingerprint: str
+
+
+class Notice(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """A warning to the customer about a task that went on."""
+
+    code: str
+    message: str
+    field: str | None = None
+
+
+class Payload(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """What a customer may want erased: content and free text. JSON values only."""
+
+    input: dict[str, Any] | None = None
+    metadata: dict[str, Any] | None = None
+    output: dict[str, Any] | None = None
+    message: str | None = None
+
+
+NO_PAYLOAD = Payload()
+
+
+class Event(msgspec.Struct, frozen=True, kw_only=True, tag_field="type", omit_defaults=True):
+    """A fact about one task."""
+
+    at_us: int
+    payload: Payload | UnsetType = UNSET
+    claims: tuple[Claimed, ...] = ()
+
+    @property
+    def content(self) -> Payload:
+        """The payload, empty if there was none or it has been erased."""
+        return NO_PAYLOAD if self.payload is UNSET else self.payload
+
+
+class Created(Event, frozen=True, kw_only=True, tag="created"):
+    account: str
+    contract: str
+    capability: str
+    model: str
+    provider: str
+    terms: Terms
+    resolved_model: str | None = None
+    estimated_seconds: int | None = None
+    out_task_id: str | None = None
+    callback_url: str | None = None
+    expires_at_us: int | None = None
+
+
+class Started(Event, frozen=True, kw_only=True, tag="started"):
+    worker: str | None = None
+    provider_task_id: str | None = None
+    implied: bool = False
+    """Nobody reported it: a later report shows that it must have started by then."""
+
+
+class Progressed(Event, frozen=True, kw_only=True, tag="progressed"):
+    percent: int | None = None
+    stage: str | None = None
+
+
+class CancelRequested(Event, frozen=True, kw_only=True, tag="cancel-requested"):
+    unsupported: bool = False
+    """The provider cannot cancel: the wish is on record, nothing was promised, the task goes on."""
+
+
+class Cancelled(Event, frozen=True, kw_only=True, tag="cancelled"):
+    confirmed: bool = False
+    """A worker confirmed it; else it took effect with the request."""
+
+
+class Completed(Event, frozen=True, kw_only=True, tag="completed"):
+    usage: dict[str, Any] | None = None
+    warnings: tuple[Notice, ...] = ()
+
+
+class Failed(Event, frozen=True, kw_only=True, tag="failed"):
+    code: str
+    retryable: bool = False
+
+
+class Expired(Event, frozen=True, kw_only=True, tag="expired"):
+    pass
+
+
+class MoneyEvent(Event, frozen=True, kw_only=True):
+    """Money moved. Under one key it moves once; ``cause`` is the tag of the event that moved it."""
+
+    amount_micros: int  # > 0
+    key: str
+    cause: str
+
+
+class Held(MoneyEvent, frozen=True, kw_only=True, tag="held"):
+    pass
+
+
+class Released(MoneyEvent, frozen=True, kw_only=True, tag="released"):
+    pass
+
+
+class Charged(MoneyEvent, frozen=True, kw_only=True, tag="charged"):
+    pass
+
+
+class Refunded(MoneyEvent, frozen=True, kw_only=True, tag="refunded"):
+    pass
+
+
+class UpdateRequested(Event, frozen=True, kw_only=True, tag="update-requested"):
+    """The task is queued again under a changed configuration, which is the payload's input."""
+
+
+class UpdateReverted(Event, frozen=True, kw_only=True, tag="update-reverted"):
+    """The update ended without a result; the task stands as it did before it was asked for."""
+
+    cause: str
+    code: str | None = None
+
+
+class Stalled(Event, frozen=True, kw_only=True, tag="stalled"):
+    """Nothing was heard of a running task for too long. Silence is no verdict: the hold is kept."""
+
+    silent_since_us: int
+
+
+class LateReported(Event, frozen=True, kw_only=True, tag="late-reported"):
+    """A report that came after the outcome: evidence, which changes neither the outcome nor the money."""
+
+    reported: str
+    code: str | None = None
+    percent: int | None = None
+    claimed_micros: int | None = None
+    """What the report would have charged or given back."""
+    usage: dict[str, Any] | None = None
+
+
+class CallbackAttempted(Event, frozen=True, kw_only=True, tag="callback-attempted"):
+    attempt: int
+    delivered: bool
+    error: str | None = None
+
+
+class Deleted(Event, frozen=True, kw_only=True, tag="deleted"):
+    """The customer deleted the task: its content is gone, its facts and its money stay in the books."""
+
+
+TaskEvent: TypeAlias = (
+    Created
+    | Started
+    | Progressed
+    | CancelRequested
+    | Cancelled
+    | Completed
+    | Failed
+    | Expired
+    | Held
+    | Released
+    | Charged
+    | Refunded
+    | UpdateRequested
+    | UpdateReverted
+    | Stalled
+    | LateReported
+    | CallbackAttempted
+    | Deleted
+)
+
+
+class KeyIssued(Event, frozen=True, kw_only=True, tag="key-issued"):
+    """An API key exists from now on. The log holds a keyed hash of its secret, never the secret."""
+
+    key_id: str
+    role: str
+    contract: str
+    digest: str
+    replaces: str | None = None
+
+
+class KeyRevoked(Event, frozen=True, kw_only=True, tag="key-revoked"):
+    """The key is dead from *revoked_at_us* on, which for a rotated key lies ahead."""
+
+    key_id: str
+    revoked_at_us: int
+
+
+AccountEvent: TypeAlias = KeyIssued | KeyRevoked
+AnyEvent: TypeAlias = TaskEvent | AccountEvent
+
+_encoder = msgspec.json.Encoder()
+_facts: msgspec.json.Decoder[AnyEvent] = msgspec.json.Decoder(AnyEvent)
+_payload: msgspec.json.Decoder[Payload] = msgspec.json.Decoder(Payload)
+
+
+def tag_of(event: AnyEvent) -> str:
+    """The event's name on the wire and in the log's ``type`` column."""
+    tag = event.__struct_config__.tag
+    assert isinstance(tag, str)
+    return tag
+
+
+def amount_of(event: AnyEvent) -> int | None:
+    """Micro-credits that the event moved; None when it moved no money."""
+    return event.amount_micros if isinstance(event, MoneyEvent) else None
+
+
+def encode(event: AnyEvent) -> tuple[bytes, bytes | None]:
+    """The event as its two stored byte strings: facts, and payload if it has one."""
+    if event.payload is UNSET:
+        return _encoder.encode(event), None
+    return _encoder.encode(msgspec.structs.replace(event, payload=UNSET)), _encoder.encode(event.payload)
+
+
+def decode(facts: bytes, payload: bytes | None) -> AnyEvent:
+    """The event that `encode` stored.
+
+    Raises:
+        msgspec.ValidationError: the tag or a field is not one that this version knows.
+    """
+    event = _facts.decode(facts)
+    if payload is None:
+        return event
+    return msgspec.structs.replace(event, payload=_payload.decode(payload))

@@ -1,0 +1,147 @@
+"""The API keys of a log, live: looked up at every request, issued, revoked and rotated as events of their account.
+
+Keys are remembered for `REMEMBERED_SECONDS`: that is how long a key that another process has revoked may still open.
+What this process revokes is dead at once.
+"""
+
+import secrets
+import time
+from collections import OrderedDict
+
+import msgspec
+
+from ledger.engine import Engine
+from ledger.errors import StorageError
+from ledger.events import KeyIssued
+from ledger.keys import (
+    ID_BYTES,
+    SECRET_BYTES,
+    IssueKey,
+    KeyCommand,
+    RevokeKey,
+    Role,
+    RotateKey,
+    Token,
+    account_stream,
+    decide_key,
+    digest,
+    evolve_key,
+    mint,
+    opens,
+)
+from ledger.records import Append, KeyRow, Stale, entry
+
+REMEMBERED_SECONDS = 1.0
+REMEMBERED_MAX = 10_000
+ATTEMPTS_MAX = 5
+
+
+class NewKey(msgspec.Struct, frozen=True, kw_only=True):
+    """A key that has just been issued. Its text is shown this once and kept nowhere."""
+
+    key_id: str
+    key: str
+
+
+class Keyring:
+    """Who may ask."""
+
+    def __init__(self, engine: Engine, *, pepper: bytes | None = None) -> None:
+        self._engine = engine
+        self._pepper = engine.pepper if pepper is None else pepper
+        self._remembered: OrderedDict[str, tuple[float, KeyRow | None]] = OrderedDict()
+
+    async def holder(self, token: Token, *, at_us: int) -> KeyRow | None:
+        """The row of the key that *token* is; None when it is unknown, wrong or dead.
+
+        Raises:
+            StorageError: the store could not be read.
+        """
+        row = await self._row(token.key_id)
+        return row if opens(row, token, pepper=self._pepper, at_us=at_us) else None
+
+    async def was_revoked(self, token: Token) -> bool:
+        """Whether *token* was a key once: for contracts that tell a revoked key from an unknown one."""
+        row = await self._row(token.key_id)
+        return row is not None and opens(row, token, pepper=self._pepper, at_us=row.issued_at_us)
+
+    async def issue(self, *, account: str, contract: str, role: Role, by: str, at_us: int) -> NewKey:
+        """A new key for *account*, durable when it is returned."""
+        token, text = mint(secrets.token_bytes(ID_BYTES + SECRET_BYTES))
+        command = IssueKey(
+            at_us=at_us,
+            account=account,
+            contract=contract,
+            role=role,
+            key_id=token.key_id,
+            digest=digest(token.secret, pepper=self._pepper),
+        )
+        await self._carry_out(command, None, account=account, by=by)
+        return NewKey(key_id=token.key_id, key=text)
+
+    async def revoke(self, key_id: str, *, by: str, at_us: int) -> KeyRow:
+        """The key, dead from now on.
+
+        Raises:
+            UnknownKey: there is no such live key.
+        """
+        old = await self._engine.key(key_id)
+        account = "" if old is None else old.account
+        return (await self._carry_out(RevokeKey(at_us=at_us, key_id=key_id), old, account=account, by=by))[-1]
+
+    async def rotate(self, key_id: str, *, overlap_us: int, by: str, at_us: int) -> NewKey:
+        """A new key in the place of *key_id*, which stays alive for *overlap_us* more.
+
+        Raises:
+            UnknownKey: there is no such live key.
+        """
+        old = await self._engine.key(key_id)
+        token, text = mint(secrets.token_bytes(ID_BYTES + SECRET_BYTES))
+        command = RotateKey(
+            at_us=at_us,
+            key_id=key_id,
+            new_key_id=token.key_id,
+            digest=digest(token.secret, pepper=self._pepper),
+            overlap_us=overlap_us,
+        )
+        await self._carry_out(command, old, account="" if old is None else old.account, by=by)
+        return NewKey(key_id=token.key_id, key=text)
+
+    async def rows(self, account: str | None = None) -> list[KeyRow]:
+        """The keys of *account*, or all, oldest first, the dead ones too."""
+        return await self._engine.keys(account)
+
+    async def _row(self, key_id: str) -> KeyRow | None:
+        remembered = self._remembered.get(key_id)
+        if remembered is not None and time.monotonic() < remembered[0]:
+            return remembered[1]
+        row = await self._engine.key(key_id)
+        self._remembered[key_id] = (time.monotonic() + REMEMBERED_SECONDS, row)
+        self._remembered.move_to_end(key_id)
+        while len(self._remembered) > REMEMBERED_MAX:
+            self._remembered.popitem(last=False)
+        return row
+
+    async def _carry_out(self, command: KeyCommand, old: KeyRow | None, *, account: str, by: str) -> list[KeyRow]:
+        """Append what *command* causes to the account's stream; the rows it changed."""
+        events = decide_key(old, command)
+        rows = [evolve_key(None if isinstance(event, KeyIssued) else old, event, account=account) for event in events]
+        stream = account_stream(account)
+        for _ in range(ATTEMPTS_MAX):
+            head = await self._engine.head()
+            recorded_at_us = max(command.at_us, head.recorded_at_us)
+            append = Append(
+                stream=stream,
+                account=account,
+                expected=len(await self._engine.streams([stream])),
+                entries=tuple(entry(event, actor=by, recorded_at_us=recorded_at_us) for event in events),
+                keys=tuple(rows),
+            )
+            (outcome,) = await self._engine.commit([append])
+            if not isinstance(outcome, Stale):
+                break
+        else:
+            raise StorageError("other processes kept changing the account's keys")
+        for row in rows:
+            self._remembered.pop(row.key_id, None)
+        return rows

@@ -1,0 +1,133 @@
+"""The ledger, live: one object that answers what is, and carries out what is asked."""
+
+from functools import reduce
+from typing import Self
+
+import msgspec
+from msgspec.structs import replace
+
+from ledger.commands import TaskCommand
+from ledger.engine import Engine
+from ledger.errors import DamagedError, TaskNotFound
+from ledger.events import TaskEvent
+from ledger.ids import TaskId
+from ledger.keyring import Keyring
+from ledger.records import Recorded, TaskFilter
+from ledger.task import NO_TASK, Task, evolve
+from ledger.views import Seen, Views, seen_of
+from ledger.writer import Replayed, Writer
+
+QUEUE_MAX = 4096
+BATCH_MAX = 256
+VIEWS_MAX_BYTES = 96 * 2**20
+
+
+class Outcome(msgspec.Struct, frozen=True, kw_only=True):
+    """What a command came to: the task after it, or, replayed, after the first request with its key."""
+
+    task: Task
+    position: int
+    appended: bool
+    late: bool
+    replayed: bool
+
+
+class Ledger:
+    """The log of one engine, its writer and its readers."""
+
+    def __init__(
+        self,
+        engine: Engine,
+        *,
+        pepper: bytes | None = None,
+        queue_max: int = QUEUE_MAX,
+        batch_max: int = BATCH_MAX,
+        views_max_bytes: int = VIEWS_MAX_BYTES,
+    ) -> None:
+        self.engine = engine
+        self.keys = Keyring(engine, pepper=pepper)
+        self.views = Views(engine, weight_max_bytes=views_max_bytes)
+        self.writer = Writer(engine, self.views, queue_max=queue_max, batch_max=batch_max)
+
+    async def start(self) -> Self:
+        """Begin to take commands."""
+        await self.writer.start()
+        return self
+
+    async def close(self) -> None:
+        """Carry out what has been taken in, then let go of the store."""
+        await self.writer.close()
+        await self.engine.close()
+
+    async def handle(self, command: TaskCommand) -> Outcome:
+        """Carry out *command*; what it did is durable when this returns.
+
+        Raises:
+            Overloaded, Refusal, StorageError: as `Writer.submit`.
+        """
+        answer = await self.writer.submit(command)
+        if isinstance(answer, Replayed):
+            return await self._replayed(answer)
+        return Outcome(
+            task=answer.task,
+            position=answer.position,
+            appended=answer.appended,
+            late=answer.late,
+            replayed=False,
+        )
+
+    async def task(self, task: TaskId, *, account: str | None) -> Seen:
+        """The task as of its last commit, for *account*; None stands for those who may see all.
+
+        Raises:
+            TaskNotFound: absent, deleted, or another account's: one answer, at the cost of one read.
+        """
+        seen = self.views.cached(task)
+        if seen is None or account not in (None, seen.task.account):
+            seen = await self.views.read(task)
+        if seen is None:
+            raise TaskNotFound
+        if account is not None and (seen.task.account != account or seen.task.deleted):
+            raise TaskNotFound(foreign=seen.task.account != account)
+        return seen
+
+    async def task_by_key(self, account: str, operation: str, key: str) -> TaskId | None:
+        """The task that the request with this idempotency key was about."""
+        claim = (account, operation, key)
+        row = (await self.engine.claims([claim])).get(claim)
+        return None if row is None else row.task_id
+
+    async def page(self, wanted: TaskFilter) -> list[Seen]:
+        """Tasks as *wanted*, newest first."""
+        return [seen_of(placed) for placed in await self.engine.page(wanted)]
+
+    async def history(self, task: TaskId) -> list[Recorded]:
+        """The task's events, oldest first.
+
+        Raises:
+            TaskNotFound: it has none.
+        """
+        rows = await self.engine.streams([task])
+        if not rows:
+            raise TaskNotFound
+        return rows
+
+    async def _replayed(self, answer: Replayed) -> Outcome:
+        """The first answer again: the task as it stood then, folded from its history."""
+        claim = answer.claim
+        rows = (await self.engine.streams([claim.task_id]))[: claim.version]
+        if not rows:
+            raise DamagedError(f"claim {claim.key!r} names a task without events")
+        return Outcome(
+            task=fold_rows(claim.task_id, rows),
+            position=rows[-1].position,
+            appended=claim.appended,
+            late=rows[-1].entry.type == "late-reported",
+            replayed=True,
+        )
+
+
+def fold_rows(task: TaskId, rows: list[Recorded]) -> Task:
+    """The task that these rows of its stream, oldest first, leave behind."""
+    events: list[TaskEvent] = [row.event for row in rows]  # type: ignore[misc]
+    return reduce(evolve, events, replace(NO_TASK, task_id=task))

@@ -1,0 +1,92 @@
+"""The engine that keeps everything in memory: for tests, and the plainest statement of what an engine does."""
+
+import secrets
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+
+from ledger.chain import GENESIS
+from ledger.engine import plan
+from ledger.ids import TaskId
+from ledger.records import (
+    Append,
+    ClaimId,
+    ClaimRow,
+    Head,
+    KeyRow,
+    Outcome,
+    Placed,
+    Recorded,
+    TaskFilter,
+)
+
+
+class MemoryEngine:
+    """A log in a list. Nothing survives the process, so its 2xx is as durable as the process is."""
+
+    def __init__(self) -> None:
+        self.log_id = secrets.token_hex(8)
+        self.pepper = secrets.token_bytes(32)
+        self._log: list[Recorded] = []
+        self._versions: dict[bytes, int] = {}
+        self._tasks: dict[TaskId, Placed] = {}
+        self._claims: dict[ClaimId, ClaimRow] = {}
+        self._keys: dict[str, KeyRow] = {}
+        self._head = Head(lane=0, position=0, hash=GENESIS)
+
+    async def commit(self, batch: Sequence[Append]) -> list[Outcome]:
+        planned = plan(batch, head=self._head, versions=self._versions)
+        self._log += planned.rows
+        for append, position in planned.written:
+            self._versions[append.stream] = append.expected + len(append.entries)
+            if append.task is not None:
+                self._tasks[append.task.task_id] = Placed(row=append.task, position=position)
+            self._claims |= {claim.id: claim for claim in append.claims}
+            self._keys |= {key.key_id: key for key in append.keys}
+        self._head = planned.head
+        return planned.outcomes
+
+    async def tasks(self, ids: Sequence[TaskId]) -> dict[TaskId, Placed]:
+        return {task: self._tasks[task] for task in ids if task in self._tasks}
+
+    async def page(self, wanted: TaskFilter) -> list[Placed]:
+        ordered = (self._tasks[task] for task in sorted(self._tasks, reverse=not wanted.oldest_first))
+        return [placed for placed in ordered if _fits(placed, wanted)][: wanted.limit]
+
+    async def claims(self, ids: Sequence[ClaimId]) -> dict[ClaimId, ClaimRow]:
+        return {claim: self._claims[claim] for claim in ids if claim in self._claims}
+
+    async def key(self, key_id: str) -> KeyRow | None:
+        return self._keys.get(key_id)
+
+    async def keys(self, account: str | None) -> list[KeyRow]:
+        rows = [row for row in self._keys.values() if account in (None, row.account)]
+        return sorted(rows, key=lambda row: (row.issued_at_us, row.key_id))
+
+    async def streams(self, names: Sequence[bytes]) -> list[Recorded]:
+        wanted = set(names)
+        rows = [recorded for recorded in self._log if recorded.stream in wanted]
+        return sorted(rows, key=lambda recorded: (recorded.stream, recorded.version))
+
+    async def after(self, position: int, limit: int) -> list[Recorded]:
+        return self._log[position : position + limit]
+
+    async def head(self) -> Head:
+        return self._head
+
+    @asynccontextmanager
+    async def snapshot(self) -> AsyncIterator[None]:
+        yield
+
+    async def close(self) -> None:
+        pass
+
+
+def _fits(placed: Placed, wanted: TaskFilter) -> bool:
+    row = placed.row
+    return (
+        wanted.account in (None, row.account)
+        and wanted.status in (None, row.status)
+        and wanted.model in (None, row.model)
+        and (wanted.before is None or row.task_id < wanted.before)
+        and (wanted.after is None or row.task_id > wanted.after)
+    )

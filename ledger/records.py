@@ -1,0 +1,159 @@
+"""The rows that an engine keeps: the log, and what is folded from it in the same commit."""
+
+from typing import TypeAlias
+
+import msgspec
+
+from ledger.events import AnyEvent, amount_of, decode, encode, tag_of
+from ledger.ids import TaskId
+
+
+class Entry(msgspec.Struct, frozen=True, kw_only=True):
+    """An event ready to be written: all of its row but the place."""
+
+    type: str
+    recorded_at_us: int
+    effective_at_us: int
+    amount_micros: int | None
+    actor: str
+    request_id: str
+    facts: bytes
+    payload: bytes | None
+
+
+def entry(event: AnyEvent, *, actor: str, recorded_at_us: int, request_id: str = "") -> Entry:
+    """The event as its row, but for the place."""
+    facts, payload = encode(event)
+    return Entry(
+        type=tag_of(event),
+        recorded_at_us=recorded_at_us,
+        effective_at_us=event.at_us,
+        amount_micros=amount_of(event),
+        actor=actor,
+        request_id=request_id,
+        facts=facts,
+        payload=payload,
+    )
+
+
+class Recorded(msgspec.Struct, frozen=True, kw_only=True):
+    """A row of the log."""
+
+    lane: int
+    position: int
+    stream: bytes
+    version: int
+    account: str
+    entry: Entry
+    hash: bytes
+
+    @property
+    def event(self) -> AnyEvent:
+        """The fact itself."""
+        return decode(self.entry.facts, self.entry.payload)
+
+
+class TaskRow(msgspec.Struct, frozen=True, kw_only=True):
+    """A task as it is listed, summed and read; ``view`` is the encoded `Task`."""
+
+    task_id: TaskId
+    account: str
+    contract: str
+    capability: str
+    model: str
+    status: str
+    version: int
+    created_at_us: int
+    authorised_micros: int
+    held_micros: int
+    released_micros: int
+    charged_micros: int
+    refunded_micros: int
+    view: bytes
+
+
+class Placed(msgspec.Struct, frozen=True, kw_only=True):
+    """A task's row and the position of the event that last changed it."""
+
+    row: TaskRow
+    position: int
+
+
+class KeyRow(msgspec.Struct, frozen=True, kw_only=True):
+    """An API key as it is looked up: the digest of its secret, never the secret. Revoked: dead from then on."""
+
+    key_id: str
+    account: str
+    contract: str
+    role: str
+    digest: str
+    issued_at_us: int
+    revoked_at_us: int | None = None
+
+
+ClaimId: TypeAlias = tuple[str, str, str]
+"""Account, operation, key."""
+
+
+class ClaimRow(msgspec.Struct, frozen=True, kw_only=True):
+    """An idempotency key and where its first answer can be read: the task as of *version*."""
+
+    account: str
+    operation: str
+    key: str
+    fingerprint: str
+    task_id: TaskId
+    version: int
+    appended: bool
+    """Whether the request changed anything."""
+    at_us: int
+
+    @property
+    def id(self) -> ClaimId:
+        return self.account, self.operation, self.key
+
+
+class Append(msgspec.Struct, frozen=True, kw_only=True):
+    """Events of one stream, decided when it held *expected* events, and the rows that follow from them.
+
+    A stream is a task's, named by its id, or an account's, which has no task row. No entries: only claims are written.
+    """
+
+    stream: bytes
+    account: str
+    expected: int
+    entries: tuple[Entry, ...]
+    task: TaskRow | None = None
+    keys: tuple[KeyRow, ...] = ()
+    claims: tuple[ClaimRow, ...] = ()
+
+
+class Stale(msgspec.Struct, frozen=True):
+    """Nothing was written: the stream holds *actual* events, not those the append was decided on."""
+
+    actual: int
+
+
+Outcome: TypeAlias = int | Stale
+"""The lane's position after the append, or why it was not written."""
+
+
+class Head(msgspec.Struct, frozen=True, kw_only=True):
+    """The end of a lane: the last position, 0 when empty, and the hash there."""
+
+    lane: int
+    position: int
+    hash: bytes
+    recorded_at_us: int = 0
+
+
+class TaskFilter(msgspec.Struct, frozen=True, kw_only=True):
+    """Which tasks to list, in order of creation, and from where; newest first unless *oldest_first*."""
+
+    account: str | None = None
+    status: str | None = None
+    model: str | None = None
+    before: TaskId | None = None
+    after: TaskId | None = None
+    oldest_first: bool = False
+    limit: int = 50

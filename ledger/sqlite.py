@@ -1,0 +1,393 @@
+"""The engine in one SQLite file: WAL, ``synchronous=FULL``, one commit for many appends.
+
+Two connections: one writes, one reads beside it. A commit is a few statements sent through aiosqlite one after
+the other, each over many rows; a statement per row would be a sixth of the rate. The first statement moves the
+lane's head by compare-and-set, which also takes SQLite's write lock: if another process has appended in between
+(the CLI issuing a key), nothing is written and the batch is planned again after the new head.
+"""
+
+import asyncio
+import fcntl
+import os
+import secrets
+import sqlite3
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import aiosqlite
+
+from ledger.chain import GENESIS
+from ledger.engine import Plan, plan
+from ledger.errors import CannotOpenError, StorageError
+from ledger.ids import TaskId
+from ledger.records import (
+    Append,
+    ClaimId,
+    ClaimRow,
+    Head,
+    KeyRow,
+    Outcome,
+    Placed,
+    Recorded,
+    TaskFilter,
+)
+from ledger.sqlite_rows import (
+    claim_values,
+    event_values,
+    key_values,
+    read_claim,
+    read_event,
+    read_head,
+    read_key,
+    read_task,
+    task_values,
+)
+from ledger.sqlite_sql import (
+    APPLICATION_ID,
+    CLAIMS_BY_ID,
+    EVENTS_AFTER,
+    EVENTS_BY_STREAM,
+    HEAD,
+    INSERT_EVENT,
+    KEY,
+    KEYS_OF,
+    LANE,
+    MOVE_HEAD,
+    PUT_CLAIM,
+    PUT_KEY,
+    PUT_TASK,
+    READ_MAX,
+    SCHEMA,
+    SCHEMA_VERSION,
+    TASKS,
+    TASKS_BY_ID,
+    VERSIONS,
+    WIDTHS,
+)
+
+BUSY_TIMEOUT_SECONDS = 5.0
+ATTEMPTS_MAX = 3
+
+
+class SqliteEngine:
+    """A log in one file. `create`, `open_beside` and `open_to_read` are the ways to get one."""
+
+    def __init__(
+        self,
+        *,
+        reader: aiosqlite.Connection,
+        writer: aiosqlite.Connection | None,
+        lock_fd: int | None,
+        meta: dict[str, bytes],
+    ) -> None:
+        self.log_id = meta["log_id"].decode()
+        self.pepper = meta["pepper"]
+        self._reader, self._writer, self._lock_fd = reader, writer, lock_fd
+        self._committing = asyncio.Lock()
+        self._head: Head | None = None
+
+    # Writing
+
+    async def commit(self, batch: Sequence[Append]) -> list[Outcome]:
+        assert self._writer is not None, "opened to read only"
+        # Shielded: a caller who leaves between two statements would leave half a transaction to the next commit.
+        return await asyncio.shield(asyncio.create_task(self._commit_in_turn(self._writer, batch)))
+
+    async def _commit_in_turn(self, writer: aiosqlite.Connection, batch: Sequence[Append]) -> list[Outcome]:
+        async with self._committing:
+            try:
+                return await self._commit(writer, batch)
+            except sqlite3.Error as error:
+                raise StorageError(f"the store did not take the commit: {error}") from error
+
+    async def _commit(self, writer: aiosqlite.Connection, batch: Sequence[Append]) -> list[Outcome]:
+        trusted = all(append.entries for append in batch)  # claims alone would break no constraint
+        for _ in range(ATTEMPTS_MAX):
+            head = self._head or await _head(writer)
+            versions = None if trusted else await _versions(writer, [append.stream for append in batch])
+            planned = plan(batch, head=head, versions=versions)
+            if await self._write(writer, planned, after=head):
+                self._head = planned.head
+                return planned.outcomes
+            trusted = False
+        raise StorageError("the store refused it, or other processes kept appending first")
+
+    async def _write(self, writer: aiosqlite.Connection, planned: Plan, *, after: Head) -> bool:
+        """Whether *planned* is on disk. If not, nothing is: the log has moved on, or a version was not the next."""
+        end = planned.head
+        self._head = None  # unknown until the commit has returned
+        try:
+            moved = await writer.execute(
+                MOVE_HEAD, (end.position, end.hash, end.recorded_at_us, end.lane, after.position, after.hash)
+            )
+            if moved.rowcount != 1:
+                return False
+            await _write_rows(writer, planned)
+            await writer.commit()
+        except sqlite3.IntegrityError:
+            return False
+        else:
+            return True
+        finally:
+            # SQLite may have rolled back by itself (disk full), so ask before asking it to.
+            if writer.in_transaction:
+                await writer.rollback()
+
+    # Reading
+
+    async def tasks(self, ids: Sequence[TaskId]) -> dict[TaskId, Placed]:
+        rows = await self._by_key(TASKS_BY_ID, [(task,) for task in ids])
+        return {TaskId(row[0]): read_task(row) for row in rows}
+
+    async def page(self, wanted: TaskFilter) -> list[Placed]:
+        terms = [
+            (column, value)
+            for column, value in (
+                ("account = ?", wanted.account),
+                ("status = ?", wanted.status),
+                ("model = ?", wanted.model),
+                ("task < ?", wanted.before),
+                ("task > ?", wanted.after),
+            )
+            if value is not None
+        ]
+        where = " AND ".join(column for column, _ in terms) or "TRUE"
+        order = "ASC" if wanted.oldest_first else "DESC"
+        sql = f"{TASKS} WHERE {where} ORDER BY task {order} LIMIT ?"
+        return [read_task(row) for row in await self._read(sql, (*(value for _, value in terms), wanted.limit))]
+
+    async def claims(self, ids: Sequence[ClaimId]) -> dict[ClaimId, ClaimRow]:
+        found = [read_claim(row) for row in await self._by_key(CLAIMS_BY_ID, ids)]
+        return {claim.id: claim for claim in found}
+
+    async def key(self, key_id: str) -> KeyRow | None:
+        rows = await self._read(KEY, (key_id,))
+        return read_key(rows[0]) if rows else None
+
+    async def keys(self, account: str | None) -> list[KeyRow]:
+        return [read_key(row) for row in await self._read(KEYS_OF, (account,))]
+
+    async def streams(self, names: Sequence[bytes]) -> list[Recorded]:
+        return [read_event(row) for row in await self._by_key(EVENTS_BY_STREAM, [(name,) for name in names])]
+
+    async def after(self, position: int, limit: int) -> list[Recorded]:
+        return [read_event(row) for row in await self._read(EVENTS_AFTER, (position, limit))]
+
+    async def head(self) -> Head:
+        return read_head((await self._read(HEAD, ()))[0])
+
+    @asynccontextmanager
+    async def snapshot(self) -> AsyncIterator[None]:
+        """Everything read inside is of one moment, whatever is written meanwhile."""
+        await self._reader.execute("BEGIN")
+        try:
+            yield
+        finally:
+            await self._reader.rollback()
+
+    async def close(self) -> None:
+        async with self._committing:  # whoever asked for the last commit may have left
+            await self._reader.close()
+            if self._writer is not None:
+                await self._writer.close()
+        lock_fd, self._lock_fd = self._lock_fd, None
+        if lock_fd is not None:
+            os.close(lock_fd)
+
+    async def _read(self, sql: str, values: Sequence[Any]) -> list[sqlite3.Row]:
+        try:
+            return list(await self._reader.execute_fetchall(sql, values))
+        except sqlite3.Error as error:
+            raise StorageError(f"the store could not be read: {error}") from error
+
+    async def _by_key(self, statements: dict[int, str], keys: Sequence[Sequence[Any]]) -> list[sqlite3.Row]:
+        """Rows for any number of keys, `READ_MAX` a statement; unused places are filled with NULL."""
+        rows: list[sqlite3.Row] = []
+        for start in range(0, len(keys), READ_MAX):
+            some = keys[start : start + READ_MAX]
+            width = next(n for n in WIDTHS if n >= len(some))
+            values = [value for key in some for value in key]
+            values += [None] * ((width - len(some)) * len(some[0]))
+            rows += await self._read(statements[width], values)
+        return rows
+
+
+async def _write_rows(writer: aiosqlite.Connection, planned: Plan) -> None:
+    if planned.rows:
+        await writer.executemany(INSERT_EVENT, [event_values(recorded) for recorded in planned.rows])
+    tasks = [task_values(append.task, at) for append, at in planned.written if append.task is not None]
+    if tasks:
+        await writer.executemany(PUT_TASK, tasks)
+    claims = [claim_values(claim) for append, _ in planned.written for claim in append.claims]
+    if claims:
+        await writer.executemany(PUT_CLAIM, claims)
+    keys = [key_values(key) for append, _ in planned.written for key in append.keys]
+    if keys:
+        await writer.executemany(PUT_KEY, keys)
+
+
+async def _head(connection: aiosqlite.Connection) -> Head:
+    return read_head(next(iter(await connection.execute_fetchall(HEAD))))
+
+
+async def _versions(writer: aiosqlite.Connection, streams: list[bytes]) -> dict[bytes, int]:
+    found: dict[bytes, int] = {}
+    for start in range(0, len(streams), READ_MAX):
+        some: list[bytes | None] = [*streams[start : start + READ_MAX]]
+        some += [None] * (READ_MAX - len(some))
+        found |= {row[0]: row[1] for row in await writer.execute_fetchall(VERSIONS, some)}
+    return found
+
+
+# Opening
+
+
+async def open_to_serve(path: Path) -> SqliteEngine:
+    """The engine of the one process that serves *path*; the file is made if it is missing.
+
+    Raises:
+        CannotOpenError: the file is foreign, newer, or served by another process.
+    """
+    lock_fd = _lock(path)
+    try:
+        return await _open_to_write(path, lock_fd=lock_fd)
+    except BaseException:
+        os.close(lock_fd)
+        raise
+
+
+async def open_beside(path: Path) -> SqliteEngine:
+    """An engine for short administrative appends, also beside a serving process; makes the file if it is missing.
+
+    It takes no lock, so it must leave the tasks alone: the serving process decides on what it has in memory of them.
+    """
+    return await _open_to_write(path, lock_fd=None)
+
+
+async def open_to_read(path: Path) -> SqliteEngine:
+    """An engine that only reads, also beside a serving process and after one was killed.
+
+    Raises:
+        CannotOpenError: as in `open_to_serve`, or there is no file.
+    """
+    if not path.is_file():
+        raise CannotOpenError(f"no ledger at {path}: `task-ledger serve --store sqlite:{path}` makes one")
+    reader = await _connect(path, mode="ro")
+    try:
+        return SqliteEngine(reader=reader, writer=None, lock_fd=None, meta=await _meta(reader, path))
+    except BaseException:
+        await reader.close()
+        raise
+
+
+async def _open_to_write(path: Path, *, lock_fd: int | None) -> SqliteEngine:
+    writer = await _connect(path, mode="rwc")
+    try:
+        await _prepare(writer, path)
+        meta = await _meta(writer, path)
+        reader = await _connect(path, mode="ro")
+    except BaseException:
+        await writer.close()
+        raise
+    return SqliteEngine(reader=reader, writer=writer, lock_fd=lock_fd, meta=meta)
+
+
+def _lock(path: Path) -> int:
+    """Take the lock of the serving process, which the system gives back when the process ends, however it ends.
+
+    A file of its own: closing any descriptor of the database file would drop SQLite's own locks on it.
+    """
+    lock = path.with_name(path.name + ".lock")
+    try:
+        lock_fd = os.open(lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    except OSError as error:
+        raise CannotOpenError(f"cannot make {lock}: {error.strerror}") from error
+    try:
+        fcntl.flock(lock_fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        holder = os.pread(lock_fd, 20, 0).decode(errors="replace").strip() or "unknown"
+        os.close(lock_fd)
+        raise CannotOpenError(f"{path} is served by another process (pid {holder}): one writer per file") from error
+    os.ftruncate(lock_fd, 0)
+    os.pwrite(lock_fd, f"{os.getpid()}\n".encode(), 0)
+    return lock_fd
+
+
+async def _connect(path: Path, *, mode: str) -> aiosqlite.Connection:
+    try:
+        connection = await aiosqlite.connect(
+            f"{path.absolute().as_uri()}?mode={mode}",
+            uri=True,
+            timeout=BUSY_TIMEOUT_SECONDS,
+            isolation_level="IMMEDIATE",
+        )
+    except sqlite3.Error as error:
+        raise CannotOpenError(f"cannot open {path}: {error}") from error
+    return connection
+
+
+async def _prepare(writer: aiosqlite.Connection, path: Path) -> None:
+    """Make an empty file a ledger, and set what is set for each connection that writes."""
+    try:
+        application = await _pragma(writer, "application_id")
+        tables = await writer.execute_fetchall("SELECT count(*) FROM sqlite_schema")
+        if application == 0 and next(iter(tables))[0] == 0:
+            await _found(writer)
+        await writer.execute_fetchall("PRAGMA synchronous = FULL")
+    except sqlite3.Error as error:
+        raise CannotOpenError(f"{path} is not a ledger: {error}") from error
+
+
+async def _found(writer: aiosqlite.Connection) -> None:
+    """Make an empty file a ledger. Of several processes that do so at once, one succeeds and the others use its."""
+    await writer.execute_fetchall("PRAGMA journal_mode = WAL")
+    try:
+        await writer.executescript(_founding())
+    except sqlite3.OperationalError:
+        await writer.rollback()
+        if await _pragma(writer, "application_id") != APPLICATION_ID:
+            raise
+
+
+def _founding() -> str:
+    """The script that makes a ledger of an empty file, whole or not at all."""
+    return f"""
+BEGIN IMMEDIATE;
+{SCHEMA}
+INSERT INTO lanes (lane, position, hash, recorded_at) VALUES ({LANE}, 0, x'{GENESIS.hex()}', 0);
+INSERT INTO meta (name, value) VALUES ('log_id', x'{secrets.token_hex(8).encode().hex()}');
+INSERT INTO meta (name, value) VALUES ('pepper', x'{secrets.token_hex(32)}');
+PRAGMA application_id = {APPLICATION_ID};
+PRAGMA user_version = {SCHEMA_VERSION};
+COMMIT;
+"""
+
+
+async def _meta(connection: aiosqlite.Connection, path: Path) -> dict[str, bytes]:
+    """What the file says of itself.
+
+    Raises:
+        CannotOpenError: it is no ledger, or of a newer schema than this program knows.
+    """
+    try:
+        application = await _pragma(connection, "application_id")
+        version = await _pragma(connection, "user_version")
+        if application != APPLICATION_ID:
+            raise CannotOpenError(f"{path} is not a ledger: its application id is {application:#x}")
+        if version > SCHEMA_VERSION:
+            raise CannotOpenError(
+                f"{path} has schema {version}, this program knows up to {SCHEMA_VERSION}: use a newer task-ledger"
+            )
+        meta = {row[0]: row[1] for row in await connection.execute_fetchall("SELECT name, value FROM meta")}
+    except sqlite3.Error as error:
+        raise CannotOpenError(f"{path} is not a ledger: {error}") from error
+    if not {"log_id", "pepper"} <= meta.keys():
+        raise CannotOpenError(f"{path} is damaged: it has lost its name or its pepper")
+    return meta
+
+
+async def _pragma(connection: aiosqlite.Connection, name: str) -> int:
+    rows = await connection.execute_fetchall(f"PRAGMA {name}")
+    return int(next(iter(rows))[0])

@@ -1,0 +1,139 @@
+"""The SQL of the SQLite engine: the schema, and every statement as one whole text.
+
+The file guards itself: triggers refuse UPDATE and DELETE of the log, and an INSERT (``OR REPLACE`` too) that is not
+the next position and the next version of its stream. So holes and rewrites are impossible through SQL, not only
+through this program.
+"""
+
+APPLICATION_ID = 0x544C4447  # "TLDG": how `file` and we tell a ledger from any other SQLite file
+SCHEMA_VERSION = 1
+LANE = 0
+
+SCHEMA = f"""
+CREATE TABLE meta (name TEXT PRIMARY KEY, value BLOB NOT NULL) STRICT, WITHOUT ROWID;
+CREATE TABLE lanes (
+    lane INTEGER PRIMARY KEY, position INTEGER NOT NULL, hash BLOB NOT NULL, recorded_at INTEGER NOT NULL
+) STRICT;
+CREATE TABLE events (
+    position INTEGER PRIMARY KEY,
+    lane INTEGER NOT NULL CHECK (lane = {LANE}),
+    task BLOB NOT NULL CHECK (length(task) = 16),
+    version INTEGER NOT NULL,
+    type TEXT NOT NULL,
+    recorded_at INTEGER NOT NULL,
+    effective_at INTEGER NOT NULL,
+    account TEXT NOT NULL,
+    amount_micros INTEGER CHECK (amount_micros > 0),
+    actor TEXT NOT NULL,
+    request_id TEXT NOT NULL,
+    data TEXT NOT NULL,
+    payload BLOB,
+    hash BLOB NOT NULL,
+    UNIQUE (task, version)
+) STRICT;
+CREATE TRIGGER events_in_order BEFORE INSERT ON events
+WHEN NEW.position IS NOT 1 + (SELECT coalesce(max(position), 0) FROM events)
+    OR NEW.version IS NOT 1 + (SELECT coalesce(max(version), 0) FROM events WHERE task = NEW.task)
+BEGIN SELECT RAISE(ABORT, 'the log is append-only: not the next position and version'); END;
+CREATE TRIGGER events_unchanged BEFORE UPDATE ON events
+BEGIN SELECT RAISE(ABORT, 'the log is append-only: no update'); END;
+CREATE TRIGGER events_kept BEFORE DELETE ON events
+BEGIN SELECT RAISE(ABORT, 'the log is append-only: no delete'); END;
+CREATE TABLE tasks (
+    task BLOB NOT NULL,
+    account TEXT NOT NULL,
+    contract TEXT NOT NULL,
+    capability TEXT NOT NULL,
+    model TEXT NOT NULL,
+    status TEXT NOT NULL,
+    version INTEGER NOT NULL,
+    position INTEGER NOT NULL,
+    created_at INTEGER NOT NULL,
+    authorised_micros INTEGER NOT NULL,
+    held_micros INTEGER NOT NULL,
+    released_micros INTEGER NOT NULL,
+    charged_micros INTEGER NOT NULL,
+    refunded_micros INTEGER NOT NULL,
+    view BLOB NOT NULL,
+    CHECK (held_micros >= 0 AND refunded_micros BETWEEN 0 AND charged_micros)
+) STRICT;
+CREATE UNIQUE INDEX tasks_by_id ON tasks (task);
+CREATE INDEX tasks_by_account ON tasks (account, task);
+CREATE INDEX tasks_by_status ON tasks (status, task);
+CREATE TABLE claims (
+    account TEXT NOT NULL,
+    operation TEXT NOT NULL,
+    key TEXT NOT NULL,
+    fingerprint TEXT NOT NULL,
+    task BLOB NOT NULL,
+    version INTEGER NOT NULL,
+    appended INTEGER NOT NULL,
+    at INTEGER NOT NULL,
+    PRIMARY KEY (account, operation, key)
+) STRICT, WITHOUT ROWID;
+CREATE TABLE keys (
+    key_id TEXT PRIMARY KEY,
+    account TEXT NOT NULL,
+    contract TEXT NOT NULL,
+    role TEXT NOT NULL,
+    digest TEXT NOT NULL,
+    issued_at INTEGER NOT NULL,
+    revoked_at INTEGER
+) STRICT;
+"""
+
+MOVE_HEAD = """
+UPDATE lanes SET position = ?, hash = ?, recorded_at = ? WHERE lane = ? AND position = ? AND hash = ?"""
+INSERT_EVENT = """
+INSERT INTO events (position, lane, task, version, type, recorded_at, effective_at, account, amount_micros,
+    actor, request_id, data, payload, hash)
+VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"""
+PUT_TASK = """
+INSERT INTO tasks (task, account, contract, capability, model, status, version, position, created_at,
+    authorised_micros, held_micros, released_micros, charged_micros, refunded_micros, view)
+VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
+ON CONFLICT (task) DO UPDATE SET
+    status = excluded.status, version = excluded.version, position = excluded.position,
+    authorised_micros = excluded.authorised_micros, held_micros = excluded.held_micros,
+    released_micros = excluded.released_micros, charged_micros = excluded.charged_micros,
+    refunded_micros = excluded.refunded_micros, view = excluded.view"""
+PUT_CLAIM = """
+INSERT OR REPLACE INTO claims (account, operation, key, fingerprint, task, version, appended, at)
+VALUES (?, ?, ?, ?, ?, ?, ?, ?)"""
+PUT_KEY = """
+INSERT INTO keys (key_id, account, contract, role, digest, issued_at, revoked_at) VALUES (?, ?, ?, ?, ?, ?, ?)
+ON CONFLICT (key_id) DO UPDATE SET revoked_at = excluded.revoked_at"""
+
+EVENTS = """
+SELECT position, lane, task, version, type, recorded_at, effective_at, account, amount_micros, actor,
+    request_id, data, payload, hash FROM events"""
+EVENTS_AFTER = f"{EVENTS} WHERE position > ? ORDER BY position LIMIT ?"
+EVENTS_OF = f"{EVENTS} WHERE task = ? ORDER BY version"
+HEAD = "SELECT lane, position, hash, recorded_at FROM lanes WHERE lane = 0"
+TASKS = """
+SELECT task, account, contract, capability, model, status, version, position, created_at, authorised_micros,
+    held_micros, released_micros, charged_micros, refunded_micros, view FROM tasks"""
+KEYS = "SELECT key_id, account, contract, role, digest, issued_at, revoked_at FROM keys"
+KEY = f"{KEYS} WHERE key_id = ?"
+KEYS_OF = f"{KEYS} WHERE ?1 IS NULL OR account = ?1 ORDER BY issued_at, key_id"
+
+READ_MAX = 64
+"""Rows asked for by key in one statement. The statements below are whole texts, so that SQLite keeps them compiled."""
+
+
+def _marks(count: int, mark: str) -> str:
+    return ", ".join([mark] * count)
+
+
+WIDTHS = (1, 8, READ_MAX)
+TASKS_BY_ID = {n: f"{TASKS} WHERE task IN ({_marks(n, '?')})" for n in WIDTHS}
+VERSIONS = f"SELECT task, max(version) FROM events WHERE task IN ({_marks(READ_MAX, '?')}) GROUP BY task"
+CLAIMS_BY_ID = {
+    # A join in this order seeks each wanted key; `(account, operation, key) IN (VALUES ...)` reads the whole table.
+    n: f"""
+WITH wanted (a, o, k) AS (VALUES {_marks(n, "(?, ?, ?)")})
+SELECT account, operation, key, fingerprint, task, version, appended, at
+FROM wanted CROSS JOIN claims ON account = a AND operation = o AND key = k"""
+    for n in WIDTHS
+}
+EVENTS_BY_STREAM = {n: f"{EVENTS} WHERE task IN ({_marks(n, '?')}) ORDER BY task, version" for n in WIDTHS}

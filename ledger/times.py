@@ -1,0 +1,38 @@
+"""Time: integer microseconds since the Unix epoch, UTC; text only at the edges.
+
+Integers because nothing formatted may enter a hash, and because two engines must agree on every bit.
+"""
+
+import re
+from datetime import UTC, datetime, timedelta
+
+US_PER_SECOND = 1_000_000
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_END_US = 253_402_300_800 * US_PER_SECOND  # the year 10000, where RFC 3339 ends
+_RFC3339 = re.compile(
+    r"(\d{4}-\d{2}-\d{2})[Tt]((?:[01]\d|2[0-3])(?::[0-5]\d){2})(?:\.(\d{1,9}))?"
+    r"([Zz]|[+-](?:[01]\d|2[0-3]):[0-5]\d)",  # not left to `fromisoformat`, which takes more: +01:99, 24:00
+    re.ASCII,
+)
+
+
+def rfc3339(at_us: int) -> str:
+    """``2026-01-02T03:04:05.250000Z``; whole seconds are printed without a fraction."""
+    seconds, micros = divmod(at_us, US_PER_SECOND)
+    text = (_EPOCH + timedelta(seconds=seconds)).strftime("%Y-%m-%dT%H:%M:%S")
+    return f"{text}.{micros:06d}Z" if micros else f"{text}Z"
+
+
+def parse_rfc3339(text: str) -> int | None:
+    """Microseconds of an RFC 3339 time, digits past the sixth cut off; None when *text* is none or before 1970."""
+    match = _RFC3339.fullmatch(text)
+    if match is None:
+        return None
+    day, clock, fraction, zone = match.groups(default="")
+    try:
+        whole = datetime.fromisoformat(f"{day}T{clock}{'+00:00' if zone in 'Zz' else zone}")
+    except ValueError:
+        return None
+    seconds = (whole - _EPOCH) // timedelta(seconds=1)
+    at_us = seconds * US_PER_SECOND + int(fraction[:6].ljust(6, "0"))
+    return at_us if 0 <= at_us < _END_US else None

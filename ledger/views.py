@@ -1,0 +1,147 @@
+"""Tasks as they are read: a bounded cache in front of the engine, and one read for all who miss at once.
+
+Measured against a bare handler: bytes out of a dictionary serve at its speed, one aiosqlite call per GET at a
+quarter of it; misses that share a call get half. A million views in memory took 400 to 750 MB, so the cache is
+bounded by weight.
+
+Whoever misses while a read is under way waits for the next one. A task that was committed while it was being read is
+not cached from that read: the commit has put the newer one there.
+"""
+
+import asyncio
+from collections import OrderedDict
+from collections.abc import Collection, Hashable
+from typing import Any
+
+import msgspec
+
+from ledger.engine import Engine
+from ledger.ids import TaskId
+from ledger.records import Placed, TaskRow
+from ledger.task import Task
+
+_encoder = msgspec.json.Encoder()
+_decoder: msgspec.json.Decoder[Task] = msgspec.json.Decoder(Task)
+
+OVERHEAD_BYTES = 4096
+"""What an entry weighs beyond its encoded view: the decoded task and a rendered answer or two, generously."""
+
+
+class Seen:
+    """A task as of its last commit, with the answers already rendered from it, by whatever varies them."""
+
+    __slots__ = ("answers", "position", "task", "weight_bytes")
+
+    def __init__(self, task: Task, position: int, weight_bytes: int) -> None:
+        self.task = task
+        self.position = position
+        self.weight_bytes = weight_bytes + OVERHEAD_BYTES
+        self.answers: dict[Hashable, Any] = {}
+
+
+def row_of(task: Task) -> TaskRow:
+    """The task as its engine keeps it."""
+    return TaskRow(
+        task_id=task.task_id,
+        account=task.account,
+        contract=task.contract,
+        capability=task.capability,
+        model=task.model,
+        status=task.status.value,
+        version=task.version,
+        created_at_us=task.created_at_us,
+        authorised_micros=task.authorised_micros,
+        held_micros=task.held_micros,
+        released_micros=task.released_micros,
+        charged_micros=task.charged_micros,
+        refunded_micros=task.refunded_micros,
+        view=_encoder.encode(task),
+    )
+
+
+def seen_of(placed: Placed) -> Seen:
+    return Seen(_decoder.decode(placed.row.view), placed.position, len(placed.row.view))
+
+
+class Views:
+    """The tasks of an engine, each as of its last commit."""
+
+    def __init__(self, engine: Engine, *, weight_max_bytes: int) -> None:
+        self._engine = engine
+        self._weight_max_bytes = weight_max_bytes
+        self._weight_bytes = 0
+        self._cache: OrderedDict[TaskId, Seen] = OrderedDict()
+        self._wanted: dict[TaskId, asyncio.Future[Seen | None]] = {}
+        self._committed_meanwhile: set[TaskId] = set()
+        self._reading: asyncio.Task[None] | None = None
+
+    def cached(self, task: TaskId) -> Seen | None:
+        """The task, if it is at hand."""
+        seen = self._cache.get(task)
+        if seen is not None:
+            self._cache.move_to_end(task)
+        return seen
+
+    async def get(self, task: TaskId) -> Seen | None:
+        """The task, or None if there is none.
+
+        Raises:
+            StorageError: the store could not be read.
+        """
+        seen = self.cached(task)
+        return seen if seen is not None else await self.read(task)
+
+    async def read(self, task: TaskId) -> Seen | None:
+        """The task as the store has it, past the cache. This is what an absent task costs, and a foreign one."""
+        waiter = self._wanted.get(task)
+        if waiter is None:
+            waiter = self._wanted[task] = asyncio.get_running_loop().create_future()
+            if self._reading is None:
+                self._reading = asyncio.create_task(self._read_wanted())
+        return await asyncio.shield(waiter)
+
+    async def get_all(self, tasks: Collection[TaskId]) -> list[Seen | None]:
+        """As `get`, for many: those at hand, and the others in one read."""
+        found = [self.cached(task) for task in tasks]
+        if None not in found:
+            return found
+        return list(await asyncio.gather(*(self.get(task) for task in tasks)))
+
+    def put(self, seen: Seen) -> None:
+        """The task has been committed as *seen*."""
+        if self._reading is not None:
+            self._committed_meanwhile.add(seen.task.task_id)
+        self._keep(seen)
+
+    def drop(self, task: TaskId) -> None:
+        """Forget what is in memory of *task*."""
+        seen = self._cache.pop(task, None)
+        if seen is not None:
+            self._weight_bytes -= seen.weight_bytes
+
+    def _keep(self, seen: Seen) -> None:
+        self.drop(seen.task.task_id)
+        self._cache[seen.task.task_id] = seen
+        self._weight_bytes += seen.weight_bytes
+        while self._weight_bytes > self._weight_max_bytes:
+            _, oldest = self._cache.popitem(last=False)
+            self._weight_bytes -= oldest.weight_bytes
+
+    async def _read_wanted(self) -> None:
+        while self._wanted:
+            wanted, self._wanted = self._wanted, {}
+            self._committed_meanwhile.clear()
+            try:
+                found = await self._engine.tasks(list(wanted))
+            except Exception as error:  # noqa: BLE001 - every waiter is told, whatever it is
+                for waiter in wanted.values():
+                    waiter.set_exception(error)
+                    waiter.exception()  # its caller may have left: nobody else is to be warned
+                continue
+            for task, waiter in wanted.items():
+                placed = found.get(task)
+                seen = None if placed is None else seen_of(placed)
+                if seen is not None and task not in self._committed_meanwhile:
+                    self._keep(seen)
+                waiter.set_result(seen)
+        self._reading = None

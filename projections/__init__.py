@@ -1,0 +1,1 @@
+"""What is read: folds of the log; imports only the ledger."""

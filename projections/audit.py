@@ -1,0 +1,74 @@
+"""The audit: whether the log is what was written, and whether all that is folded from it follows from it.
+
+Two passes inside one snapshot, so that it can run beside a serving process. The first reads the log in order: chain,
+positions, head, every event and its columns, API keys. The second reads every task's row, folds its events afresh
+and compares: versions, row and view to the byte, money, outcomes, claims. Events whose task has no row show in the
+count; only then is the log read once more, to name them. What cannot be read is named and passed over.
+
+Memory is a page of the log, or the histories of a page of tasks, and the API keys: it does not grow with the log.
+Alternative beaten: the streams in memory, which would have spared the second reading of the events.
+
+What it cannot see, by design: the end of the log cut off and its head set back with it (compare with a `Report` kept
+elsewhere); a log rewritten from some event on with all its hashes and rows; what happened to a claim whose request
+changed nothing, since no event tells of it.
+"""
+
+from ledger.engine import Engine
+from ledger.ids import TaskId
+from ledger.records import Head
+from projections.audit_log import LogPass
+from projections.audit_tasks import TaskPass
+from projections.audit_findings import Check, Findings, Meter, Progress, Report, brief, is_account, log_pages, sound
+
+
+def _nobody(_done: int, _total: int) -> None:
+    pass
+
+
+async def audit(engine: Engine, *, progress: Progress = _nobody) -> Report:
+    """Check all of *engine*'s log against itself, and everything kept beside it against the log."""
+    found = Findings()
+    async with engine.snapshot():
+        head = await _head(engine, found)
+        meter = Meter(progress, total=2 * head.position)
+        log = LogPass(head, found, meter)
+        await log.read(engine)
+        tasks = TaskPass(engine, found, meter)
+        await tasks.read()
+        if tasks.complete and tasks.events != log.task_events:
+            await _name_strays(engine, found, surplus=log.task_events - tasks.events)
+    return Report(
+        position=head.position,
+        head=head.hash.hex(),
+        events=log.events,
+        tasks=tasks.tasks,
+        found=found.count,
+        first_bad_position=found.first_bad_position,
+        findings=tuple(found.told),
+    )
+
+
+async def _head(engine: Engine, found: Findings) -> Head:
+    try:
+        return sound(await engine.head(), Head)
+    except Exception as error:  # noqa: BLE001 - as `log_pages`
+        found.add(Check.HEAD, f"the head cannot be read: {brief(error)}")
+        return Head(lane=0, position=0, hash=b"")
+
+
+async def _name_strays(engine: Engine, found: Findings, *, surplus: int) -> None:
+    """Name the tasks that have events and no row."""
+    before = found.count
+    named_before = Findings()
+    async for rows in log_pages(engine, named_before):
+        first = {TaskId(row.stream): row.position for row in reversed(rows) if not is_account(row.stream)}
+        try:
+            known = await engine.tasks(list(first))
+        except Exception as error:  # noqa: BLE001 - as `log_pages`
+            found.add(Check.UNREADABLE, f"task rows cannot be read: {brief(error)}", position=rows[0].position)
+            return
+        for task, position in first.items():
+            if task not in known:
+                found.add(Check.ROW, "the task of this event has no row", position=position, task=task)
+    if found.count == before:
+        found.add(Check.ROW, f"the log holds {surplus:+} events against the histories of all tasks")

@@ -1,0 +1,155 @@
+"""What an audit finds, and how it reads what may be damaged.
+
+Damage decides what an engine raises and what types it returns, so each reading passes through `sound`, and whoever
+reads catches all exceptions: to the audit they are findings, and not its end.
+"""
+
+from collections.abc import AsyncIterator, Callable, Iterable
+from enum import StrEnum
+from typing import TypeVar
+
+import msgspec
+
+from ledger.engine import Engine
+from ledger.ids import Spelling, TaskId
+from ledger.records import Recorded
+
+FINDINGS_MAX = 100
+"""Findings told in full; the others are counted."""
+UNREADABLE_MAX = 100
+"""Events passed over because they cannot be read, before the rest is given up."""
+PAGE = 512
+
+T = TypeVar("T")
+Progress = Callable[[int, int], None]
+"""Told from time to time how many events have been read, and of how many."""
+
+
+class Check(StrEnum):
+    """What was looked at when something was found."""
+
+    CHAIN = "chain"
+    POSITIONS = "positions"
+    HEAD = "head"
+    EVENT = "event"
+    KEYS = "keys"
+    VERSIONS = "versions"
+    HISTORY = "history"
+    ROW = "row"
+    MONEY = "money"
+    CLAIMS = "claims"
+    UNREADABLE = "unreadable"
+
+
+class Finding(msgspec.Struct, frozen=True, kw_only=True):
+    """One thing that is not as it was written, or does not follow from what was written."""
+
+    check: Check
+    position: int | None = None
+    """The event it shows at; of a row, the last event that the row should follow from."""
+    task: str | None = None
+    detail: str
+
+
+class Report(msgspec.Struct, frozen=True, kw_only=True):
+    """What an audit came to. *position* and *head* name the log's end: kept elsewhere, they prove what it was."""
+
+    position: int
+    head: str
+    """The hash at the end, in hex."""
+    events: int
+    tasks: int
+    found: int
+    first_bad_position: int | None
+    findings: tuple[Finding, ...]
+
+
+class Findings:
+    """What was found so far."""
+
+    def __init__(self) -> None:
+        self.told: list[Finding] = []
+        self.count = 0
+        self.first_bad_position: int | None = None
+
+    def add(self, check: Check, detail: str, *, position: int | None = None, task: object = None) -> None:
+        self.count += 1
+        if position is not None and (self.first_bad_position is None or position < self.first_bad_position):
+            self.first_bad_position = position
+        if len(self.told) < FINDINGS_MAX:
+            named = None if task is None or is_account(task) else name_of(task)
+            self.told.append(Finding(check=check, position=position, task=named, detail=detail))
+
+
+class Meter:
+    """How far the audit is."""
+
+    def __init__(self, progress: Progress, *, total: int) -> None:
+        self._progress, self._done, self._total = progress, 0, total
+
+    def add(self, events: int) -> None:
+        self._done = min(self._done + events, self._total)
+        self._progress(self._done, self._total)
+
+
+# Reading
+
+
+def sound(value: T, kind: type[T]) -> T:
+    """*value*, which is what its type says.
+
+    Raises:
+        msgspec.ValidationError: it is not; a flipped bit can make NULL or text of what was bytes.
+    """
+    return msgspec.msgpack.decode(msgspec.msgpack.encode(value), type=kind)
+
+
+async def log_pages(engine: Engine, found: Findings) -> AsyncIterator[list[Recorded]]:
+    """The log in order, page by page. Of a page that cannot be read, the events that can."""
+    position, limit, unreadable = 0, PAGE, 0
+    while unreadable < UNREADABLE_MAX:
+        try:
+            rows = sound(await engine.after(position, limit), list[Recorded])
+        except Exception as error:  # noqa: BLE001 - see the top
+            if limit == 1:
+                position, limit, unreadable = position + 1, PAGE, unreadable + 1
+                found.add(Check.UNREADABLE, f"the event cannot be read: {brief(error)}", position=position)
+            else:
+                limit = 1
+            continue
+        if not rows:
+            return
+        yield rows
+        position = rows[-1].position
+    found.add(Check.UNREADABLE, "too much cannot be read: the rest of the log is not checked", position=position + 1)
+
+
+# Words
+
+
+def differences(what: str, stands: msgspec.Struct | None, wanted: msgspec.Struct) -> Iterable[str]:
+    """The fields in which a row is not what the events give, in words."""
+    if stands is None:
+        yield f"{what} is not there"
+        return
+    for field in wanted.__struct_fields__:
+        have, want = getattr(stands, field), getattr(wanted, field)
+        if have != want and isinstance(want, bytes):
+            yield f"{what}: {field} is not what the events give"
+        elif have != want:
+            yield f"{what}: {field} is {have!r}, the events give {want!r}"
+
+
+def is_account(stream: object) -> bool:
+    """Whether a stream is an account's: by the version nibble of its name, whatever else of the row is damaged."""
+    return isinstance(stream, bytes) and len(stream) == 16 and stream[6] >> 4 == 8  # noqa: PLR2004 - RFC 9562
+
+
+def name_of(task: object) -> str:
+    """The task as the native API spells it, or whatever stands in its place."""
+    return Spelling.UUID.spell(TaskId(task)) if isinstance(task, bytes) else repr(task)
+
+
+def brief(error: Exception) -> str:
+    """The error in one line of bearable length."""
+    return " ".join(f"{type(error).__name__}: {error}".split())[:200]

@@ -1,0 +1,135 @@
+"""The audit's first pass: the log in order, against its own chain, its head and the API keys that it gives."""
+
+from ledger.chain import GENESIS, Place, link
+from ledger.engine import Engine
+from ledger.events import AccountEvent, AnyEvent, Created, KeyIssued, KeyRevoked, amount_of, tag_of
+from ledger.keys import account_stream, evolve_key
+from ledger.records import Head, KeyRow, Recorded
+from projections.audit_findings import Check, Findings, Meter, brief, differences, is_account, log_pages, sound
+
+_LOWEST = -(2**63)
+
+
+class LogPass:
+    """Row after row; a broken row is told once, and the next one is held against what it left behind."""
+
+    def __init__(self, head: Head, found: Findings, meter: Meter) -> None:
+        self.events = 0
+        self.task_events = 0
+        self._head, self._found, self._meter = head, found, meter
+        self._last = Head(lane=head.lane, position=0, hash=GENESIS)
+        self._gap = False
+        """Whether the row before the next one is not there to tell what its hash follows on."""
+        self._keys: dict[str, tuple[KeyRow, int]] = {}
+        self._versions: dict[bytes, int] = {}
+
+    async def read(self, engine: Engine) -> None:
+        await self._look_before_the_first(engine)
+        async for rows in log_pages(engine, self._found):
+            for row in rows:
+                self._row(row)
+            self._meter.add(len(rows))
+        self._end()
+        await self._compare_keys(engine)
+
+    async def _look_before_the_first(self, engine: Engine) -> None:
+        """Find an event at a position from which no reader begins; an engine without any answers what it likes."""
+        try:
+            rows = await engine.after(_LOWEST, 1)
+        except Exception:  # noqa: BLE001 - what cannot be read is named when its turn comes
+            return
+        for row in rows:
+            if row.position < 1:
+                self._found.add(Check.POSITIONS, "an event stands before position 1", position=row.position)
+
+    def _row(self, row: Recorded) -> None:
+        self.events += 1
+        self.task_events += not is_account(row.stream)
+        self._chained(row)
+        try:
+            event = row.event
+        except Exception as error:  # noqa: BLE001 - whatever damage makes a decoder raise
+            self._found.add(Check.EVENT, f"cannot be decoded: {brief(error)}", position=row.position, task=row.stream)
+            return
+        self._agrees(row, event)
+        if isinstance(event, KeyIssued | KeyRevoked):
+            self._key(row, event)
+
+    def _chained(self, row: Recorded) -> None:
+        """Check that the row has the next position, and the hash that its bytes give after the row before it."""
+        last, position = self._last, row.position
+        if position != last.position + 1:
+            self._missing(Check.POSITIONS, first=last.position + 1, last=position - 1)
+            self._gap = True
+        place = Place(row.lane, position, row.stream, row.version, row.account)
+        if not self._gap and _hash(last.hash, place, row) != row.hash:
+            detail = "the hash is not the one that this row gives after the row before it"
+            self._found.add(Check.CHAIN, detail, position=position, task=row.stream)
+        if position > self._head.position:
+            detail = f"lies beyond the head, which stands at {self._head.position}"
+            self._found.add(Check.HEAD, detail, position=position, task=row.stream)
+        self._last = Head(lane=row.lane, position=position, hash=row.hash, recorded_at_us=row.entry.recorded_at_us)
+        self._gap = False
+
+    def _agrees(self, row: Recorded, event: AnyEvent) -> None:
+        """Check the columns that repeat what the event says."""
+        said: list[tuple[str, object, object]] = [
+            ("type", row.entry.type, tag_of(event)),
+            ("amount_micros", row.entry.amount_micros, amount_of(event)),
+            ("effective_at", row.entry.effective_at_us, event.at_us),
+        ]
+        if isinstance(event, Created):
+            said.append(("account", row.account, event.account))
+        for column, stands, says in said:
+            if stands != says:
+                detail = f"{column} is {stands!r}, the event says {says!r}"
+                self._found.add(Check.EVENT, detail, position=row.position, task=row.stream)
+
+    def _key(self, row: Recorded, event: AccountEvent) -> None:
+        """Check that the event belongs where it stands, and fold it."""
+        before = self._versions.get(row.stream, 0)
+        self._versions[row.stream] = row.version
+        if row.version != before + 1:
+            detail = f"version {row.version} of account {row.account!r} follows {before}"
+            self._found.add(Check.VERSIONS, detail, position=row.position)
+        if row.stream != account_stream(row.account):
+            self._found.add(Check.KEYS, f"not in the stream of account {row.account!r}", position=row.position)
+        key, _ = self._keys.get(event.key_id, (None, 0))
+        if isinstance(event, KeyIssued) is (key is None):
+            self._keys[event.key_id] = evolve_key(key, event, account=row.account), row.position
+        else:
+            detail = f"{tag_of(event)} of key {event.key_id!r}, which {'was' if key else 'was never'} issued before"
+            self._found.add(Check.KEYS, detail, position=row.position)
+
+    def _end(self) -> None:
+        """Compare the end of what was read with the head."""
+        head, last = self._head, self._last
+        if last.position < head.position:
+            self._missing(Check.HEAD, first=last.position + 1, last=head.position)
+        elif last.position == head.position:
+            for detail in differences("the head", head, last):
+                self._found.add(Check.HEAD, detail, position=head.position)
+
+    def _missing(self, check: Check, *, first: int, last: int) -> None:
+        span = f"position {first} is" if first == last else f"positions {first} to {last} are"
+        self._found.add(check, f"{span} missing", position=first)
+
+    async def _compare_keys(self, engine: Engine) -> None:
+        try:
+            rows = {row.key_id: row for row in sound(await engine.keys(None), list[KeyRow])}
+        except Exception as error:  # noqa: BLE001 - as `log_pages`
+            self._found.add(Check.UNREADABLE, f"the API keys cannot be read: {brief(error)}")
+            return
+        for key_id, (wanted, position) in self._keys.items():
+            for detail in differences(f"key {key_id!r}", rows.pop(key_id, None), wanted):
+                self._found.add(Check.KEYS, detail, position=position)
+        for key_id in rows:
+            self._found.add(Check.KEYS, f"key {key_id!r}: no event issued it")
+
+
+def _hash(previous: bytes, place: Place, row: Recorded) -> bytes | None:
+    """The hash that the row gives; None when a number of it is not even of the width that rows have."""
+    try:
+        return link(previous, place, row.entry)
+    except Exception:  # noqa: BLE001 - whatever damage makes an encoder raise
+        return None

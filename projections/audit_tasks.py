@@ -1,0 +1,195 @@
+"""The audit's second pass: every task's row against a fresh fold of its events, and its claims against theirs."""
+
+from collections.abc import Iterable, Sequence
+from itertools import groupby
+
+from ledger.engine import Engine
+from ledger.events import (
+    Cancelled,
+    Claimed,
+    Completed,
+    Created,
+    Expired,
+    Failed,
+    MoneyEvent,
+    TaskEvent,
+    UpdateRequested,
+    UpdateReverted,
+)
+from ledger.ids import TaskId
+from ledger.records import ClaimId, ClaimRow, Placed, Recorded, TaskFilter
+from ledger.settlement import violations
+from ledger.task import Task, fold
+from ledger.views import row_of
+from projections.audit_findings import Check, Findings, Meter, brief, differences, name_of, sound
+
+PAGE = 64
+
+
+class TaskPass:
+    """The tasks, newest first."""
+
+    def __init__(self, engine: Engine, found: Findings, meter: Meter) -> None:
+        self.tasks = 0
+        self.events = 0
+        self.complete = True
+        """Whether every row was reached."""
+        self._engine, self._found, self._meter = engine, found, meter
+
+    async def read(self) -> None:
+        before: TaskId | None = None
+        while page := await self._page(before):
+            await self._check(page)
+            last = page[-1].row.task_id
+            if before is not None and last >= before:
+                self._give_up(before, "the rows are out of order")
+                return
+            before = last
+
+    async def _page(self, before: TaskId | None) -> list[Placed]:
+        """The next rows; of a page that cannot be read, the first row if it can."""
+        for limit in (PAGE, 1):
+            try:
+                return sound(await self._engine.page(TaskFilter(before=before, limit=limit)), list[Placed])
+            except Exception as error:  # noqa: BLE001 - as `log_pages`
+                problem = brief(error)
+        self._give_up(before, problem)
+        return []
+
+    def _give_up(self, before: TaskId | None, problem: str) -> None:
+        where = "of the newest task" if before is None else f"of the task before {name_of(before)}"
+        self._found.add(Check.UNREADABLE, f"the row {where} cannot be read, nor those after it checked: {problem}")
+        self.complete = False
+
+    async def _check(self, page: Sequence[Placed]) -> None:
+        histories = await self._histories([placed.row.task_id for placed in page])
+        claimed: list[tuple[Recorded, TaskEvent, Claimed]] = []
+        for placed in page:
+            rows = histories.get(placed.row.task_id, [])
+            self.tasks += 1
+            self.events += len(rows)
+            self._meter.add(len(rows))
+            events = self._decoded(placed.row.task_id, rows)
+            if events:
+                self._task(placed, rows, events)
+            claimed += [(row, event, claim) for row, event in zip(rows, events, strict=False) for claim in event.claims]
+        if claimed:
+            await self._claims(claimed)
+
+    async def _histories(self, tasks: Sequence[TaskId]) -> dict[bytes, list[Recorded]]:
+        try:
+            rows = sound(await self._engine.streams(tasks), list[Recorded])
+        except Exception:  # noqa: BLE001 - as `log_pages`
+            rows = [row for task in tasks for row in await self._history(task)]
+        return {stream: list(group) for stream, group in groupby(rows, key=lambda row: row.stream)}
+
+    async def _history(self, task: TaskId) -> list[Recorded]:
+        try:
+            return sound(await self._engine.streams([task]), list[Recorded])
+        except Exception as error:  # noqa: BLE001 - as `log_pages`
+            self._found.add(Check.UNREADABLE, f"the task's events cannot be read: {brief(error)}", task=task)
+            return []
+
+    def _decoded(self, task: TaskId, rows: Sequence[Recorded]) -> list[TaskEvent]:
+        """The task's events; none if there are none or one of them cannot be told, which the first pass named."""
+        if not rows:
+            self._found.add(Check.VERSIONS, "the task's row has no events", task=task)
+        try:
+            return [row.event for row in rows]  # type: ignore[misc]
+        except Exception:  # noqa: BLE001 - whatever damage makes a decoder raise
+            return []
+
+    def _task(self, placed: Placed, rows: Sequence[Recorded], events: Sequence[TaskEvent]) -> None:
+        task, last = placed.row.task_id, rows[-1].position
+        for check, position, detail in (*_order_breaks(rows), *_life_breaks(rows, events)):
+            self._found.add(check, detail, position=position, task=task)
+        try:
+            fresh = fold([*events], task)
+        except Exception as error:  # noqa: BLE001 - whatever damage makes a fold raise
+            self._found.add(Check.HISTORY, f"cannot be folded: {brief(error)}", position=last, task=task)
+            return
+        self._row(placed, fresh, last=last)
+        for row in rows:
+            if row.account != fresh.account:
+                detail = f"account is {row.account!r}, the task's is {fresh.account!r}"
+                self._found.add(Check.HISTORY, detail, position=row.position, task=task)
+
+    def _row(self, placed: Placed, fresh: Task, *, last: int) -> None:
+        """Compare the row with the fold of the events, the last of which stands at *last*."""
+        wanted = Placed(row=row_of(fresh), position=last)
+        for detail in differences("row", placed.row, wanted.row):
+            self._found.add(Check.ROW, detail, position=last, task=fresh.task_id)
+        if placed.position != last:
+            detail = f"row: position is {placed.position}, the events give {last}"
+            self._found.add(Check.ROW, detail, position=last, task=fresh.task_id)
+        for detail in violations(fresh):
+            self._found.add(Check.MONEY, detail, position=last, task=fresh.task_id)
+
+    async def _claims(self, claimed: Sequence[tuple[Recorded, TaskEvent, Claimed]]) -> None:
+        """Check that the idempotency keys that these events took are taken."""
+        ids: list[ClaimId] = [(claim.account, claim.operation, claim.key) for _, _, claim in claimed]
+        try:
+            rows = sound(await self._engine.claims(ids), dict[ClaimId, ClaimRow])
+        except Exception as error:  # noqa: BLE001 - as `log_pages`
+            self._found.add(Check.UNREADABLE, f"claims cannot be read: {brief(error)}", task=claimed[0][0].stream)
+            return
+        for claim_id, (row, event, claim) in zip(ids, claimed, strict=True):
+            problem = _claim_problem(row, event, claim, rows.get(claim_id))
+            if problem is not None:
+                detail = f"claim {claim.operation} {claim.key!r} of account {claim.account!r} {problem}"
+                self._found.add(Check.CLAIMS, detail, position=row.position, task=row.stream)
+
+
+Break = tuple[Check, int, str]
+"""What is broken, the position where it shows, and in words."""
+
+
+def _order_breaks(rows: Sequence[Recorded]) -> Iterable[Break]:
+    """Where versions are not 1..n in the order of the log, or recorded time runs backwards."""
+    version, position, recorded_at_us = 0, 0, 0
+    for row in rows:
+        if row.version != version + 1:
+            yield Check.VERSIONS, row.position, f"version {row.version} follows {version}"
+        if row.position <= position:
+            yield Check.VERSIONS, row.position, f"version {row.version} stands before version {version} in the log"
+        if row.entry.recorded_at_us < recorded_at_us:
+            yield Check.HISTORY, row.position, "was recorded before the event before it"
+        version, position, recorded_at_us = row.version, row.position, row.entry.recorded_at_us
+
+
+def _life_breaks(rows: Sequence[Recorded], events: Sequence[TaskEvent]) -> Iterable[Break]:
+    """What cannot follow in a task's life on what went before."""
+    is_over = False
+    money_keys: set[str] = set()
+    for number, (row, event) in enumerate(zip(rows, events, strict=True)):
+        if isinstance(event, Created) is (number > 0):
+            yield Check.HISTORY, row.position, "a task begins with `created`, and once"
+        if isinstance(event, Completed | Failed | Cancelled | Expired | UpdateReverted):
+            if is_over:
+                yield Check.HISTORY, row.position, "a second outcome of the same run"
+            is_over = True
+        elif isinstance(event, UpdateRequested):
+            is_over = False
+        elif isinstance(event, MoneyEvent):
+            if event.key in money_keys:
+                yield Check.MONEY, row.position, f"money key {event.key!r} moves money a second time"
+            money_keys.add(event.key)
+
+
+def _claim_problem(row: Recorded, event: TaskEvent, claim: Claimed, stands: ClaimRow | None) -> str | None:
+    """What is wrong with the row of a claim that *event* made.
+
+    Claims of creations hold for ever. Others lapse: the row may be that of a later request, of which there need not
+    be an event.
+    """
+    if stands is None:
+        return "is not there"
+    if not isinstance(event, Created) and stands.at_us > row.entry.recorded_at_us:
+        return None
+    if stands.task_id != row.stream:
+        return f"points at task {name_of(stands.task_id)}"
+    if stands.fingerprint != claim.fingerprint:
+        return "has the fingerprint of another request"
+    if not stands.appended or stands.version < row.version:
+        return "does not point at what its request did"
+    return None

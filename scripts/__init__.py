@@ -1,0 +1,1 @@
+"""The commands, a thin module per verb; may import anything and is imported by nobody."""

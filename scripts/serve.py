@@ -1,0 +1,97 @@
+"""``task-ledger serve``: the service on one address, until SIGTERM or Ctrl-C; then it drains."""
+
+import asyncio
+import signal
+import socket
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+import uvloop
+from aiohttp import web
+
+from api import logs, settings
+from api.app import make_app
+from ledger.catalogue import Catalogue
+from ledger.ledger import Ledger
+from ledger.sqlite import open_to_serve
+from scripts.stores import DEFAULT, StoreOption, path_of, pepper
+
+BACKLOG = 1024
+
+
+def serve(
+    *,
+    store: StoreOption = DEFAULT,
+    host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(min=0, max=65535, help="Port to listen on; 0: any free one.")] = 8080,
+    config: Annotated[Path | None, typer.Option(metavar="FILE", help="Settings in TOML.")] = None,
+    log: Annotated[logs.Format, typer.Option(help="How the log on stdout looks.")] = logs.Format.JSON,
+) -> None:
+    """Serve the ledger: the four vendor contracts, and the native API."""
+    try:
+        found = settings.read(config)
+        catalogue = found.models()
+    except (ValueError, OSError) as error:
+        raise typer.BadParameter(str(error), param_hint="'--config'") from error
+    path = path_of(store)
+    lines = logs.configure(sys.stdout, log)
+    try:
+        uvloop.run(_serve(path, found, catalogue, listener=_listen(host, port)))
+    finally:
+        lines.flush()
+
+
+async def _serve(path: Path, found: settings.Settings, catalogue: Catalogue, *, listener: socket.socket) -> None:
+    engine = await open_to_serve(path)
+    ledger = Ledger(
+        engine,
+        pepper=pepper(),
+        queue_max=found.queue_max,
+        batch_max=found.batch_max,
+        views_max_bytes=found.views_max_bytes,
+    )
+    runner = web.AppRunner(
+        make_app(ledger, catalogue=catalogue),
+        access_log=None,
+        handle_signals=False,
+        shutdown_timeout=found.drain_seconds,
+    )
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)
+    await runner.setup()
+    try:
+        await web.SockSite(runner, listener, backlog=BACKLOG).start()
+        print(f"listening on http://{_address(listener)}", file=sys.stderr, flush=True)
+        await stop.wait()
+    finally:
+        await runner.cleanup()
+
+
+def _listen(host: str, port: int) -> socket.socket:
+    """A listening socket.
+
+    Raises:
+        typer.BadParameter: the address is not ours, or taken.
+    """
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    try:
+        listener = socket.create_server((host, port), family=family, backlog=BACKLOG)
+    except OSError as error:
+        raise typer.BadParameter(f"cannot listen on {host} port {port}: {error.strerror or error}") from error
+    listener.setblocking(False)
+    return listener
+
+
+def _address(listener: socket.socket) -> str:
+    host, port = listener.getsockname()[:2]
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
+if __name__ == "__main__":
+    from scripts.cli import run_alone
+
+    run_alone(serve)

@@ -1,0 +1,83 @@
+"""Which store a verb works on, and all else that the command line reads from its environment."""
+
+import os
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from ledger import sqlite
+from ledger.engine import Engine
+from ledger.errors import CannotOpenError
+
+DEFAULT = "sqlite:ledger.db"
+
+StoreOption = Annotated[
+    str,
+    typer.Option("--store", envvar="TASK_LEDGER_STORE", metavar="STORE", help="Where the ledger lies: sqlite:PATH."),
+]
+
+
+def path_of(store: str) -> Path:
+    """The file that *store* names.
+
+    Raises:
+        typer.BadParameter: it names none. The message does not repeat it, for it may hold a password.
+    """
+    scheme, _, path = store.partition(":")
+    if scheme in {"postgresql", "postgres"}:
+        raise _wrong("this build has no PostgreSQL engine yet; use sqlite:PATH")
+    if scheme != "sqlite" or not path:
+        raise _wrong("a store is written sqlite:PATH")
+    if path.startswith("//"):
+        raise _wrong("write sqlite:PATH, without slashes before the path that are not part of it")
+    return Path(path)
+
+
+def pepper() -> bytes | None:
+    """The key of the key digests when it is kept out of the store; None: the store's own."""
+    text = os.environ.get("TASK_LEDGER_PEPPER")
+    return text.encode("utf-8", "surrogateescape") if text else None
+
+
+@asynccontextmanager
+async def to_read(store: str) -> AsyncIterator[Engine]:
+    """The store, only to be read; also beside a serving process.
+
+    Raises:
+        typer.BadParameter: as `path_of`.
+        CannotOpenError: there is none, or it is none of ours.
+    """
+    engine = await sqlite.open_to_read(path_of(store))
+    try:
+        yield engine
+    finally:
+        await engine.close()
+
+
+@asynccontextmanager
+async def beside(store: str, *, make: bool) -> AsyncIterator[Engine]:
+    """The store for short administrative appends, also beside a serving process; if it is missing, *make* makes it.
+
+    Raises:
+        typer.BadParameter: as `path_of`.
+        CannotOpenError: there is none, or it is none of ours.
+    """
+    path = path_of(store)
+    if not make and not _exists(path):
+        raise CannotOpenError(f"no ledger at {path}")
+    engine = await sqlite.open_beside(path)
+    try:
+        yield engine
+    finally:
+        await engine.close()
+
+
+def _exists(path: Path) -> bool:
+    return path.is_file()
+
+
+def _wrong(message: str) -> typer.BadParameter:
+    return typer.BadParameter(message, param_hint="'--store'")

@@ -1,0 +1,1 @@
+"""The specification: rules as sentences, contracts as tables, engines as one suite."""

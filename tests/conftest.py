@@ -1,0 +1,35 @@
+"""A log for every test that asks for one, on every engine there is."""
+
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+
+from ledger.engine import Engine
+from ledger.ledger import Ledger
+from tests.builders import ENGINES, Store, Watched
+
+
+@pytest.fixture(params=ENGINES)
+async def store(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Store]:
+    place = Store(ENGINES[request.param], tmp_path)
+    yield place
+    await place.close()
+
+
+@pytest.fixture
+async def engine(store: Store) -> Engine:
+    return await store.open()
+
+
+@pytest.fixture
+def watched(engine: Engine) -> Watched:
+    return Watched(engine)
+
+
+@pytest.fixture
+async def ledger(watched: Watched) -> AsyncIterator[Ledger]:
+    running = await Ledger(watched).start()
+    yield running
+    watched.commit_gate.open()
+    await running.writer.close()

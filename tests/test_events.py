@@ -1,0 +1,323 @@
+"""The bytes of every event, as they lie in the logs of those who run us: these rows may grow, never change."""
+
+import json
+from typing import Any, get_args
+
+import msgspec
+import pytest
+
+from ledger.events import (
+    AnyEvent,
+    CallbackAttempted,
+    Cancelled,
+    CancelRequested,
+    Charged,
+    Claimed,
+    Completed,
+    Created,
+    Deleted,
+    Expired,
+    Failed,
+    Held,
+    KeyIssued,
+    KeyRevoked,
+    LateReported,
+    MoneyEvent,
+    Notice,
+    Payload,
+    Progressed,
+    Refunded,
+    Released,
+    School,
+    Stalled,
+    Started,
+    Terms,
+    UpdateRequested,
+    UpdateReverted,
+    amount_of,
+    decode,
+    encode,
+    tag_of,
+)
+
+CLAIM = Claimed(account="acme", operation="create", key="order-4711", fingerprint="9f86d081")
+PLAIN_TERMS = Terms(school=School.PREPAID, rate_version="2026-01", estimated_micros=80_000_000)
+FULL_TERMS = Terms(
+    school=School.HOLD,
+    rate_version="2026-01",
+    estimated_micros=1_500_000,
+    cancellable=False,
+    point_of_no_return_percent=25,
+    cancel_rate_micros_per_second=100_000,
+    output_seconds=15,
+)
+
+GOLDEN: list[tuple[AnyEvent, str, str | None]] = [  # event, its facts, its payload
+    (
+        Created(
+            at_us=1_767_323_045_000_000,
+            account="acme",
+            contract="beatra",
+            capability="text-to-music",
+            model="auto",
+            provider="suno",
+            terms=PLAIN_TERMS,
+        ),
+        (
+            '{"type":"created","at_us":1767323045000000,"account":"acme","contract":"beatra",'
+            '"capability":"text-to-music","model":"auto","provider":"suno",'
+            '"terms":{"school":"prepaid","rate_version":"2026-01","estimated_micros":80000000}}'
+        ),
+        None,
+    ),
+    (
+        Created(
+            at_us=1_767_323_045_000_000,
+            payload=Payload(input={"prompt": "a fjord at dawn, “blå”"}, metadata={"order": 4711}),
+            claims=(CLAIM,),
+            account="acme",
+            contract="lemondata",
+            capability="text-to-video",
+            model="sora-2",
+            provider="openai",
+            terms=FULL_TERMS,
+            resolved_model="sora-2-2026-01-01",
+            estimated_seconds=35,
+            out_task_id="order-4711",
+            callback_url="https://acme.example/done",
+            expires_at_us=1_767_326_645_000_000,
+        ),
+        (
+            '{"type":"created","at_us":1767323045000000,'
+            '"claims":[{"account":"acme","operation":"create","key":"order-4711","fingerprint":"9f86d081"}],'
+            '"account":"acme","contract":"lemondata","capability":"text-to-video","model":"sora-2",'
+            '"provider":"openai","terms":{"school":"hold","rate_version":"2026-01","estimated_micros":1500000,'
+            '"cancellable":false,"point_of_no_return_percent":25,"cancel_rate_micros_per_second":100000,'
+            '"output_seconds":15},"resolved_model":"sora-2-2026-01-01","estimated_seconds":35,'
+            '"out_task_id":"order-4711","callback_url":"https://acme.example/done",'
+            '"expires_at_us":1767326645000000}'
+        ),
+        '{"input":{"prompt":"a fjord at dawn, “blå”"},"metadata":{"order":4711}}',
+    ),
+    (
+        Started(at_us=1, worker="w1", provider_task_id="cgt-2026", implied=True),
+        '{"type":"started","at_us":1,"worker":"w1","provider_task_id":"cgt-2026","implied":true}',
+        None,
+    ),
+    (Started(at_us=1), '{"type":"started","at_us":1}', None),
+    (
+        Progressed(at_us=2, payload=Payload(message="frame 40"), percent=40, stage="render"),
+        '{"type":"progressed","at_us":2,"percent":40,"stage":"render"}',
+        '{"message":"frame 40"}',
+    ),
+    (
+        CancelRequested(at_us=3, payload=Payload(message="wrong prompt"), unsupported=True),
+        '{"type":"cancel-requested","at_us":3,"unsupported":true}',
+        '{"message":"wrong prompt"}',
+    ),
+    (Cancelled(at_us=4, confirmed=True), '{"type":"cancelled","at_us":4,"confirmed":true}', None),
+    (Cancelled(at_us=4), '{"type":"cancelled","at_us":4}', None),
+    (
+        Completed(
+            at_us=5,
+            payload=Payload(output={"assets": [{"kind": "video", "url": "https://cdn.example/1.mp4"}]}),
+            usage={"meters": {"seconds": 12.5}},
+            warnings=(
+                Notice(code="clipped", message="only 12 seconds", field="duration"),
+                Notice(code="model_routed", message="auto"),
+            ),
+        ),
+        (
+            '{"type":"completed","at_us":5,"usage":{"meters":{"seconds":12.5}},"warnings":['
+            '{"code":"clipped","message":"only 12 seconds","field":"duration"},'
+            '{"code":"model_routed","message":"auto"}]}'
+        ),
+        '{"output":{"assets":[{"kind":"video","url":"https://cdn.example/1.mp4"}]}}',
+    ),
+    (
+        Failed(at_us=6, payload=Payload(message="out of memory"), code="provider_error", retryable=True),
+        '{"type":"failed","at_us":6,"code":"provider_error","retryable":true}',
+        '{"message":"out of memory"}',
+    ),
+    (Expired(at_us=7), '{"type":"expired","at_us":7}', None),
+    (
+        Held(at_us=8, amount_micros=1_500_000, key="hold:1", cause="created"),
+        '{"type":"held","at_us":8,"amount_micros":1500000,"key":"hold:1","cause":"created"}',
+        None,
+    ),
+    (
+        Released(at_us=9, amount_micros=500_000, key="release:settle:1", cause="completed"),
+        '{"type":"released","at_us":9,"amount_micros":500000,"key":"release:settle:1","cause":"completed"}',
+        None,
+    ),
+    (
+        Charged(at_us=10, amount_micros=1_000_000, key="charge:settle:1", cause="completed"),
+        '{"type":"charged","at_us":10,"amount_micros":1000000,"key":"charge:settle:1","cause":"completed"}',
+        None,
+    ),
+    (
+        Refunded(
+            at_us=11,
+            payload=Payload(message="goodwill"),
+            claims=(CLAIM, CLAIM),
+            amount_micros=1,
+            key="refunded:k",
+            cause="refunded",
+        ),
+        (
+            '{"type":"refunded","at_us":11,'
+            '"claims":[{"account":"acme","operation":"create","key":"order-4711","fingerprint":"9f86d081"},'
+            '{"account":"acme","operation":"create","key":"order-4711","fingerprint":"9f86d081"}],'
+            '"amount_micros":1,"key":"refunded:k","cause":"refunded"}'
+        ),
+        '{"message":"goodwill"}',
+    ),
+    (
+        UpdateRequested(at_us=12, payload=Payload(input={"ocr_strategy": "All"})),
+        '{"type":"update-requested","at_us":12}',
+        '{"input":{"ocr_strategy":"All"}}',
+    ),
+    (
+        UpdateReverted(at_us=13, cause="failed", code="page_limit"),
+        '{"type":"update-reverted","at_us":13,"cause":"failed","code":"page_limit"}',
+        None,
+    ),
+    (Stalled(at_us=14, silent_since_us=13), '{"type":"stalled","at_us":14,"silent_since_us":13}', None),
+    (
+        LateReported(
+            at_us=15,
+            reported="completed",
+            code="provider_error",
+            percent=90,
+            claimed_micros=1_500_000,
+            usage={"tokens": 7},
+        ),
+        (
+            '{"type":"late-reported","at_us":15,"reported":"completed","code":"provider_error","percent":90,'
+            '"claimed_micros":1500000,"usage":{"tokens":7}}'
+        ),
+        None,
+    ),
+    (
+        CallbackAttempted(at_us=16, attempt=2, delivered=False, error="503"),
+        '{"type":"callback-attempted","at_us":16,"attempt":2,"delivered":false,"error":"503"}',
+        None,
+    ),
+    (Deleted(at_us=17), '{"type":"deleted","at_us":17}', None),
+    (
+        KeyIssued(at_us=18, key_id="k1", role="client", contract="chunkr", digest="c0ffee", replaces="k0"),
+        (
+            '{"type":"key-issued","at_us":18,"key_id":"k1","role":"client","contract":"chunkr",'
+            '"digest":"c0ffee","replaces":"k0"}'
+        ),
+        None,
+    ),
+    (
+        KeyRevoked(at_us=19, key_id="k1", revoked_at_us=20),
+        '{"type":"key-revoked","at_us":19,"key_id":"k1","revoked_at_us":20}',
+        None,
+    ),
+]
+golden = pytest.mark.parametrize(
+    ("event", "facts", "payload"),
+    [pytest.param(*row, id=f"{place}-{tag_of(row[0])}") for place, row in enumerate(GOLDEN)],
+)
+
+
+@golden
+def test_an_event_is_written_as_these_very_bytes(event: AnyEvent, facts: str, payload: str | None) -> None:
+    assert encode(event) == (facts.encode(), None if payload is None else payload.encode())
+
+
+@golden
+def test_these_very_bytes_are_read_as_the_event(event: AnyEvent, facts: str, payload: str | None) -> None:
+    assert decode(facts.encode(), None if payload is None else payload.encode()) == event
+
+
+@golden
+def test_nothing_that_a_customer_may_want_erased_lies_among_the_facts(
+    event: AnyEvent, facts: str, payload: str | None
+) -> None:
+    assert (payload is None) == (event.content == Payload())
+    assert not {"payload", "input", "metadata", "output", "message"} & json.loads(facts).keys()
+
+
+def test_every_event_has_a_golden_row() -> None:
+    assert {type(event) for event, _, _ in GOLDEN} == set(get_args(AnyEvent))
+
+
+@pytest.mark.parametrize("kind", get_args(AnyEvent))
+def test_every_field_of_an_event_lies_in_a_golden_row(kind: type[AnyEvent]) -> None:
+    rows = [json.loads(facts) for event, facts, _ in GOLDEN if type(event) is kind]
+    common = {"type", "at_us", "claims"}
+    pinned = set[str]().union(*rows) - common
+    assert pinned == set(kind.__struct_fields__) - {*common, "payload"}
+
+
+@pytest.mark.parametrize("kind", [Terms, Notice, Claimed, Payload])
+def test_every_field_inside_an_event_lies_in_a_golden_row(kind: type[msgspec.Struct]) -> None:
+    rows = [part for _, facts, payload in GOLDEN for part in _parts(json.loads(facts), payload)]
+    fields = set(kind.__struct_fields__)
+    assert set[str]().union(*(row for row in rows if row.keys() <= fields)) == fields
+
+
+def _parts(facts: dict[str, Any], payload: str | None) -> list[dict[str, Any]]:
+    parts: list[dict[str, Any]] = [*facts.get("claims", []), *facts.get("warnings", [])]
+    parts += [facts["terms"]] if "terms" in facts else []
+    return parts + ([json.loads(payload)] if payload else [])
+
+
+def test_no_two_events_share_a_tag() -> None:
+    tags = [kind.__struct_config__.tag for kind in get_args(AnyEvent)]
+    assert len(set(tags)) == len(tags)
+
+
+@golden
+def test_the_tag_is_the_events_type_on_the_wire(event: AnyEvent, facts: str, payload: str | None) -> None:
+    del payload
+    assert facts.startswith(f'{{"type":"{tag_of(event)}"')
+
+
+@golden
+def test_money_events_and_no_others_have_an_amount(event: AnyEvent, facts: str, payload: str | None) -> None:
+    del payload
+    assert amount_of(event) == json.loads(facts).get("amount_micros")
+    assert isinstance(event, MoneyEvent) == (amount_of(event) is not None)
+
+
+# Reading what other hands and other versions wrote
+
+
+def test_an_event_whose_payload_was_erased_still_tells_its_facts() -> None:
+    event = Failed(at_us=6, payload=Payload(message="my secret prompt"), code="refused")
+    facts, _ = encode(event)
+    assert decode(facts, None) == Failed(at_us=6, code="refused")
+    assert decode(facts, None).content == Payload()
+
+
+def test_an_empty_payload_is_not_the_same_as_none() -> None:
+    assert encode(Expired(at_us=1, payload=Payload())) == (b'{"type":"expired","at_us":1}', b"{}")
+    assert decode(b'{"type":"expired","at_us":1}', b"{}") == Expired(at_us=1, payload=Payload())
+
+
+def test_a_field_that_a_newer_version_added_does_no_harm() -> None:
+    assert decode(b'{"type":"expired","at_us":1,"swept_by":"n2"}', None) == Expired(at_us=1)
+
+
+@pytest.mark.parametrize(
+    "facts",
+    [
+        b'{"type":"exploded","at_us":1}',
+        b'{"at_us":1}',
+        b'{"type":"expired"}',
+        b'{"type":"expired","at_us":1.5}',
+        b'{"type":"expired","at_us":"1"}',
+        b'{"type":"failed","at_us":1}',
+        b'{"type":"charged","at_us":1,"amount_micros":"5","key":"k","cause":"c"}',
+        b'{"type":"charged","at_us":1,"amount_micros":0.5,"key":"k","cause":"c"}',
+        b"[]",
+    ],
+)
+def test_facts_that_no_version_wrote_are_not_read(facts: bytes) -> None:
+    with pytest.raises(msgspec.ValidationError):
+        decode(facts, None)
