@@ -1,8 +1,9 @@
 """Reading JSON that strangers send: into typed structs, or with a reason why not, in time linear in its size."""
 
 import hashlib
+import json
 import math
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import msgspec
 
@@ -19,8 +20,9 @@ def read_json(raw: bytes, kind: type[T]) -> T:
     """*raw* as a *kind*.
 
     Raises:
-        Invalid: it is not JSON, not a *kind*, nested deeper than `DEPTH_MAX`, or holds a value that not every part
-            of the system can carry: NUL characters, integers beyond 64 bits, numbers beyond a double's range.
+        Invalid: it is not JSON, not a *kind*, nested deeper than `DEPTH_MAX`, names a field twice, or holds a value
+            that not every part of the system can carry: NUL characters, integers beyond 64 bits, numbers beyond a
+            double's range.
     """
     try:
         value = msgspec.json.decode(raw, type=kind)
@@ -32,7 +34,14 @@ def read_json(raw: bytes, kind: type[T]) -> T:
     except RecursionError:
         raise Invalid(f"the body is nested deeper than {DEPTH_MAX}") from None
     check(value)
+    json.loads(raw, object_pairs_hook=_once_each)
     return value
+
+
+def _once_each(members: list[tuple[str, Any]]) -> None:
+    """Refuse an object that names a field twice: one reader takes the first, the next one the last."""
+    if len(dict(members)) != len(members):
+        raise Invalid("an object names a field twice")
 
 
 def _where(message: str) -> tuple[str, str | None]:

@@ -4,6 +4,7 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 from aiohttp import web
+from structlog.typing import FilteringBoundLogger
 
 from ledger.catalogue import Catalogue
 from ledger.ledger import Ledger
@@ -17,6 +18,8 @@ class Deps(NamedTuple):
     clock: Callable[[], int]
     """Unix microseconds."""
     entropy: Callable[[int], bytes]
+    log: FilteringBoundLogger
+    """Bound once: binding at every line would cost a cached GET several per cent."""
 
 
 DEPS: web.AppKey[Deps] = web.AppKey("deps", Deps)

@@ -156,7 +156,7 @@ def _first(mine: int | None, otherwise: int | None) -> int | None:
 async def read(deps: Deps, asked: Asked) -> Answer:
     task = _task(asked)
     seen = await deps.ledger.task(task, account=None)
-    if asked.headers.get("If-None-Match") in {"*", _etag(seen.task)}:
+    if _has_seen(asked, seen.task):
         return Answer(304, b"", headers={"ETag": _etag(seen.task)})
     return await _current(deps, task, status=200)
 
@@ -296,6 +296,12 @@ def _task(asked: Asked) -> TaskId:
 
 def _etag(task: Task) -> str:
     return f'"{task.version}"'
+
+
+def _has_seen(asked: Asked, task: Task) -> bool:
+    """Whether ``If-None-Match`` names the task as it stands; proxies make weak tags of strong ones."""
+    tags = [tag.strip().removeprefix("W/") for tag in asked.headers.get("If-None-Match", "").split(",")]
+    return tags == ["*"] or _etag(task) in tags
 
 
 def refuse(refusal: Refusal, refused: Refused) -> Answer:

@@ -15,7 +15,7 @@ from ledger.keys import Role
 from ledger.money import parse_credits
 from ledger.times import parse_rfc3339
 
-Name = Annotated[str, msgspec.Meta(min_length=1, max_length=128, pattern=r"^[!-~]+$")]
+Name = Annotated[str, msgspec.Meta(min_length=1, max_length=128, pattern=r"\A[!-~]+\Z")]
 Text = Annotated[str, msgspec.Meta(max_length=2000)]
 Key = Annotated[str, msgspec.Meta(min_length=1, max_length=255)]
 OutTaskId = Annotated[str, msgspec.Meta(min_length=1, max_length=128)]
@@ -56,10 +56,16 @@ class ProgressedBody(_Reported, frozen=True, kw_only=True, tag="progressed"):
     message: Text | None = None
 
 
+class NoticeBody(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    code: Name
+    message: Text
+    field: Key | None = None
+
+
 class CompletedBody(_Reported, frozen=True, kw_only=True, tag="completed"):
     output: dict[str, Any] | None = None
     usage: dict[str, Any] | None = None
-    warnings: tuple[Notice, ...] = ()
+    warnings: tuple[NoticeBody, ...] = ()
     actual_credits: Amount | None = None
 
 
@@ -103,6 +109,17 @@ class KeyBody(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
 
 class RotateBody(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     overlap_seconds: Seconds = 86_400
+
+
+class Asset(msgspec.Struct, frozen=True, kw_only=True):
+    """One thing that was made: what every contract reads of it."""
+
+    kind: Literal["video", "image", "audio", "model3d", "document"]
+    url: str | None = None
+
+
+class Output(msgspec.Struct, frozen=True, kw_only=True):
+    assets: list[Asset] = []
 
 
 class UsageLine(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -152,12 +169,25 @@ def url_in(text: str | None, field: str) -> str | None:
         return None
     try:
         parts = urlsplit(text)
-        fine = parts.scheme in {"http", "https"} and bool(parts.hostname) and parts.username is None
+        fine = parts.scheme in {"http", "https"} and bool(parts.hostname) and parts.username is None and parts.port != 0
     except ValueError:
         fine = False
     if not fine or not text.isascii() or not text.isprintable() or " " in text:
         raise Invalid(f"{field} must be an http or https address", param=field)
     return text
+
+
+def output_in(output: dict[str, Any] | None) -> dict[str, Any] | None:
+    """What was made: its ``assets`` each have a kind and an address, all else is free.
+
+    Raises:
+        Invalid: an asset is not of this shape.
+    """
+    try:
+        msgspec.convert(output or {}, Output)
+    except msgspec.ValidationError as error:
+        raise Invalid(f"output: {error}", param="output.assets") from None
+    return output
 
 
 def usage_in(usage: dict[str, Any] | None) -> dict[str, Any] | None:
@@ -205,7 +235,9 @@ def report_in(asked: Asked, task: TaskId) -> Start | Progress | Complete | Fail 
         case CompletedBody():
             actual = credits_in(body.actual_credits, "actual_credits")
             usage = usage_in(body.usage)
-            return Complete(**common, output=body.output, usage=usage, warnings=body.warnings, actual_micros=actual)
+            output = output_in(body.output)
+            warnings = tuple(Notice(**msgspec.structs.asdict(warning)) for warning in body.warnings)
+            return Complete(**common, output=output, usage=usage, warnings=warnings, actual_micros=actual)
         case FailedBody():
             actual = credits_in(body.actual_credits, "actual_credits")
             return Fail(**common, code=body.code, message=body.message, retryable=body.retryable, actual_micros=actual)

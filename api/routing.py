@@ -5,7 +5,8 @@ paths, and the key decides between them. So each contract brings its table, one 
 and this finds the row. Twenty dynamic routes under one prefix would also cost aiohttp's router a third.
 """
 
-from collections.abc import Mapping, Sequence
+import re
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Generic, Protocol, TypeVar
 from urllib.parse import unquote
 
@@ -28,23 +29,21 @@ NO_PARAMS: Params = {}
 
 
 class _Pattern(Generic[R]):
-    """Rows that share a path with placeholders."""
+    """Rows that share a path with placeholders, each of which stands for one segment that is not empty."""
 
     def __init__(self, path: str) -> None:
-        self.segments = path.split("/")
+        self.path = path
         self.methods: dict[str, R] = {}
+        parts = re.split(r"\{(\w+)\}", path)
+        self._names = parts[1::2]
+        self._match = re.compile("([^/]+)".join(map(re.escape, parts[::2]))).fullmatch
 
-    def params(self, segments: Sequence[str]) -> Params | None:
-        """What the placeholders stand for in *segments*, or None when the literal ones differ or one is empty."""
-        found = {}
-        for mine, theirs in zip(self.segments, segments, strict=True):
-            if mine.startswith("{"):
-                if not theirs:
-                    return None
-                found[mine[1:-1]] = unquote(theirs) if "%" in theirs else theirs
-            elif mine != theirs:
-                return None
-        return found
+    def params(self, raw_path: str) -> Params | None:
+        """What the placeholders stand for in *raw_path*, or None when it is another path."""
+        found = self._match(raw_path)
+        if found is None:
+            return None
+        return {name: unquote(text) for name, text in zip(self._names, found.groups(), strict=True)}
 
 
 class Table(Generic[R]):
@@ -52,7 +51,7 @@ class Table(Generic[R]):
 
     def __init__(self, routes: Sequence[R]) -> None:
         self._literal: dict[str, dict[str, R]] = {}
-        self._patterns: dict[int, list[_Pattern[R]]] = {}
+        self._patterns: list[_Pattern[R]] = []
         for route in routes:
             assert route.method not in self._methods(route.path), f"{route.method} {route.path} stands twice"
             self._methods(route.path)[route.method] = route
@@ -73,23 +72,20 @@ class Table(Generic[R]):
             raise MethodNotAllowed(tuple(sorted(set(allowed))))
         raise UnknownRoute
 
-    def _fitting(self, raw_path: str) -> "list[tuple[dict[str, R], Params]]":
-        segments = raw_path.split("/")
-        fitting: list[tuple[dict[str, R], Params]] = []
-        if raw_path in self._literal:
-            fitting.append((self._literal[raw_path], NO_PARAMS))
-        for pattern in self._patterns.get(len(segments), ()):
-            params = pattern.params(segments)
+    def _fitting(self, raw_path: str) -> Iterator[tuple[dict[str, R], Params]]:
+        literal = self._literal.get(raw_path)
+        if literal is not None:
+            yield literal, NO_PARAMS
+        for pattern in self._patterns:
+            params = pattern.params(raw_path)
             if params is not None:
-                fitting.append((pattern.methods, params))
-        return fitting
+                yield pattern.methods, params
 
     def _methods(self, path: str) -> dict[str, R]:
         if "{" not in path:
             return self._literal.setdefault(path, {})
-        patterns = self._patterns.setdefault(path.count("/") + 1, [])
-        for pattern in patterns:
-            if pattern.segments == path.split("/"):
+        for pattern in self._patterns:
+            if pattern.path == path:
                 return pattern.methods
-        patterns.append(_Pattern(path))
-        return patterns[-1].methods
+        self._patterns.append(_Pattern(path))
+        return self._patterns[-1].methods

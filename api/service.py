@@ -10,7 +10,6 @@ import time
 from collections.abc import Mapping
 from typing import NamedTuple
 
-import structlog
 from aiohttp import web
 
 from api import native
@@ -49,8 +48,6 @@ from ledger.ids import TaskId, ulid
 from ledger.keys import Role, parse
 from ledger.records import KeyRow
 from ledger.views import Seen
-
-log = structlog.get_logger()
 
 ANSWERS_MAX = 8
 """Renderings kept with a task: contracts times what varies their answer."""
@@ -93,12 +90,12 @@ async def handle(request: web.Request) -> web.Response:
     except Refusal as refusal:
         answer = _refuse(request, exchange, refusal)
     except StorageError as fault:
-        log.warning("store.failed", request_id=exchange.request_id, fault=str(fault))
+        deps.log.warning("store.failed", request_id=exchange.request_id, fault=str(fault))
         answer = _refuse(request, exchange, Unavailable())
     except Exception:
-        log.exception("http.broke", request_id=exchange.request_id, route=exchange.route)
+        deps.log.exception("http.broke", request_id=exchange.request_id, route=exchange.route)
         answer = _refuse(request, exchange, Broken())
-    log.info(
+    deps.log.info(
         "http.answered",
         request_id=exchange.request_id,
         contract=exchange.contract.name,
@@ -131,7 +128,7 @@ async def _answer(deps: Deps, request: web.Request, exchange: Exchange) -> Answe
         query=request.rel_url.query if request.rel_url.raw_query_string else _NOTHING,
         headers=headers,
         body=await _body(request, operation.body_max_bytes),
-        base_url=f"{request.scheme}://{request.host}{prefix}",
+        base_url=_base_url(request, prefix),
         request_id=exchange.request_id,
         account=key.account,
         key_id=key.key_id,
@@ -169,13 +166,13 @@ async def _at_root(deps: Deps, request: web.Request, exchange: Exchange, now_us:
     headers = request.headers
     shown = (mount.contract.token(headers) for mount in MOUNTS.values())
     text = next((token for token in shown if token is not None), None)
-    owner = _owner(request.method, request.rel_url.raw_path)
-    exchange.contract = (owner or NATIVE).contract
     try:
         exchange.key = await _holder(deps, text, headers, now_us)
     except (Unauthenticated, WrongKey, RevokedKey):
+        owner = _owner(request.method, request.rel_url.raw_path)
         if owner is None:
             raise UnknownRoute from None
+        exchange.contract = owner.contract
         raise
     mount = MOUNTS[exchange.key.contract]
     if mount.contract.token(headers) is None:
@@ -224,10 +221,20 @@ def _permit(contract: Contract, operation: Operation, key: KeyRow) -> None:
         raise Forbidden
 
 
+def _base_url(request: web.Request, prefix: str) -> str:
+    """What the client has in front of the contract's paths, by its own account."""
+    host = request.host
+    if not host.isascii():
+        raise Invalid("the Host header is no host", param="Host")
+    return f"{request.scheme}://{host}{prefix}"
+
+
 async def _body(request: web.Request, limit_bytes: int) -> bytes:
     """The whole body, if it is no longer than *limit_bytes*."""
     if not request.body_exists:
         return b""
+    if request.headers.get("Content-Encoding", "identity") != "identity":
+        raise Invalid("a compressed body is not taken", param="Content-Encoding")
     if (request.content_length or 0) > limit_bytes:
         raise TooLarge(limit_bytes)
     try:
@@ -273,7 +280,13 @@ async def _cancel(deps: Deps, contract: Contract, operation: Cancel, asked: Aske
 
 
 def _claims(wish: Wish, account: str) -> tuple[Claim, ...]:
-    return () if wish.idempotency is None else (Claim(account=account, **wish.idempotency._asdict()),)
+    if wish.idempotency is None:
+        return ()
+    try:
+        wish.idempotency.key.encode()
+    except UnicodeEncodeError:  # bytes that are no text, as aiohttp hands them on
+        raise Invalid("Idempotency-Key is not UTF-8", param="Idempotency-Key") from None
+    return (Claim(account=account, **wish.idempotency._asdict()),)
 
 
 async def _visible(deps: Deps, contract: Contract, target: ByTask | ByKey, asked: Asked) -> Seen:

@@ -20,9 +20,9 @@ from ledger.events import AccountEvent, KeyIssued, KeyRevoked
 from ledger.records import KeyRow
 
 _ALPHABET = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
-_ID_CHARS, _SECRET_CHARS, _CHECK_CHARS = 12, 43, 6
+_ID_CHARS, _SECRET_CHARS, _CHECK_CHARS = 12, 43, 8
 ID_BYTES, SECRET_BYTES = 8, 32
-_TOKEN = re.compile(rf"tl_([0-9A-Za-z]{{{_ID_CHARS}}})_([0-9A-Za-z]{{{_SECRET_CHARS}}})([0-9A-Za-z]{{{_CHECK_CHARS}}})")
+_TOKEN = re.compile(rf"tl_([0-9A-Za-z]{{{_ID_CHARS}}})_([0-9A-Za-z]{{{_SECRET_CHARS}}})([0-9a-f]{{{_CHECK_CHARS}}})")
 
 
 class Role(StrEnum):
@@ -190,4 +190,4 @@ def _base62(raw: bytes, width: int) -> str:
 
 
 def _checksum(key_id: str, secret: str) -> str:
-    return _base62(zlib.crc32(f"{key_id}_{secret}".encode()).to_bytes(4, "big"), _CHECK_CHARS)
+    return f"{zlib.crc32(f'{key_id}_{secret}'.encode()):0{_CHECK_CHARS}x}"

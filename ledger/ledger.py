@@ -122,7 +122,7 @@ class Ledger:
             task=fold_rows(claim.task_id, rows),
             position=rows[-1].position,
             appended=claim.appended,
-            late=rows[-1].entry.type == "late-reported",
+            late=claim.appended and rows[-1].entry.type == "late-reported",
             replayed=True,
         )
 

@@ -286,7 +286,8 @@ def _request_cancel(task: Task, command: RequestCancel) -> Events:
     policy, at_us = command.policy, _now(task, command.at_us)
     if policy.needs_support and not task.terms.cancellable:
         wish = CancelRequested(at_us=at_us, payload=_text(command.reason), unsupported=True)
-        raise CancelUnsupported(task.model, () if task.cancel_wished else (wish,))
+        known = task.cancel_wished or task.status in TERMINAL
+        raise CancelUnsupported(task.model, () if known else (wish,))
     match _effect(policy, task.status):
         case Effect.REFUSE:
             raise NotCancellable(task.status)

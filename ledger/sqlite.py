@@ -3,7 +3,7 @@
 Two connections: one writes, one reads beside it. A commit is a few statements sent through aiosqlite one after
 the other, each over many rows; a statement per row would be a sixth of the rate. The first statement moves the
 lane's head by compare-and-set, which also takes SQLite's write lock: if another process has appended in between
-(the CLI issuing a key), nothing is written and the batch is planned again after the new head.
+(the CLI issuing a key), nothing is written and the batch is planned again under that lock, after the new head.
 """
 
 import asyncio
@@ -68,7 +68,6 @@ from ledger.sqlite_sql import (
 )
 
 BUSY_TIMEOUT_SECONDS = 5.0
-ATTEMPTS_MAX = 3
 
 
 class SqliteEngine:
@@ -103,37 +102,31 @@ class SqliteEngine:
                 raise StorageError(f"the store did not take the commit: {error}") from error
 
     async def _commit(self, writer: aiosqlite.Connection, batch: Sequence[Append]) -> list[Outcome]:
-        trusted = all(append.entries for append in batch)  # claims alone would break no constraint
-        for _ in range(ATTEMPTS_MAX):
-            head = self._head or await _head(writer)
-            versions = None if trusted else await _versions(writer, [append.stream for append in batch])
-            planned = plan(batch, head=head, versions=versions)
-            if await self._write(writer, planned, after=head):
-                self._head = planned.head
-                return planned.outcomes
-            trusted = False
-        raise StorageError("the store refused it, or other processes kept appending first")
+        planned = await self._after_known_head(writer, batch) or await self._under_lock(writer, batch)
+        self._head = planned.head
+        return planned.outcomes
 
-    async def _write(self, writer: aiosqlite.Connection, planned: Plan, *, after: Head) -> bool:
-        """Whether *planned* is on disk. If not, nothing is: the log has moved on, or a version was not the next."""
-        end = planned.head
-        self._head = None  # unknown until the commit has returned
+    async def _after_known_head(self, writer: aiosqlite.Connection, batch: Sequence[Append]) -> Plan | None:
+        """What has been written, or None, and nothing has: the log has moved on, or a version was not the next."""
+        head, self._head = self._head, None  # unknown until the commit has returned
+        if head is None or not all(append.entries for append in batch):  # claims alone would break no constraint
+            return None
+        planned = plan(batch, head=head, versions=None)
         try:
-            moved = await writer.execute(
-                MOVE_HEAD, (end.position, end.hash, end.recorded_at_us, end.lane, after.position, after.hash)
-            )
-            if moved.rowcount != 1:
-                return False
-            await _write_rows(writer, planned)
-            await writer.commit()
+            async with _all_or_nothing(writer):
+                return planned if await _write(writer, planned, after=head) else None
         except sqlite3.IntegrityError:
-            return False
-        else:
-            return True
-        finally:
-            # SQLite may have rolled back by itself (disk full), so ask before asking it to.
-            if writer.in_transaction:
-                await writer.rollback()
+            return None
+
+    async def _under_lock(self, writer: aiosqlite.Connection, batch: Sequence[Append]) -> Plan:
+        """What has been written, planned where no other process can move the log meanwhile."""
+        async with _all_or_nothing(writer):
+            await writer.execute("BEGIN IMMEDIATE")
+            head = await _head(writer)
+            planned = plan(batch, head=head, versions=await _versions(writer, [append.stream for append in batch]))
+            moved = await _write(writer, planned, after=head)
+            assert moved, "the head cannot move under the lock"
+            return planned
 
     # Reading
 
@@ -212,6 +205,30 @@ class SqliteEngine:
             values += [None] * ((width - len(some)) * len(some[0]))
             rows += await self._read(statements[width], values)
         return rows
+
+
+@asynccontextmanager
+async def _all_or_nothing(writer: aiosqlite.Connection) -> AsyncIterator[None]:
+    """What is not committed when this is left is undone."""
+    try:
+        yield
+    finally:
+        # SQLite may have rolled back by itself (disk full), so ask before asking it to.
+        if writer.in_transaction:
+            await writer.rollback()
+
+
+async def _write(writer: aiosqlite.Connection, planned: Plan, *, after: Head) -> bool:
+    """Write and commit *planned*, unless the log's head is no longer *after*: then nothing is written."""
+    end = planned.head
+    moved = await writer.execute(
+        MOVE_HEAD, (end.position, end.hash, end.recorded_at_us, end.lane, after.position, after.hash)
+    )
+    if moved.rowcount != 1:
+        return False
+    await _write_rows(writer, planned)
+    await writer.commit()
+    return True
 
 
 async def _write_rows(writer: aiosqlite.Connection, planned: Plan) -> None:
@@ -317,15 +334,17 @@ def _lock(path: Path) -> int:
 
 async def _connect(path: Path, *, mode: str) -> aiosqlite.Connection:
     try:
-        connection = await aiosqlite.connect(
+        # Opened here and not by aiosqlite: when that fails to open a file, its thread outlives the event loop.
+        connection = sqlite3.connect(
             f"{path.absolute().as_uri()}?mode={mode}",
             uri=True,
             timeout=BUSY_TIMEOUT_SECONDS,
             isolation_level="IMMEDIATE",
+            check_same_thread=False,
         )
     except sqlite3.Error as error:
         raise CannotOpenError(f"cannot open {path}: {error}") from error
-    return connection
+    return await aiosqlite.Connection(lambda: connection, iter_chunk_size=READ_MAX)
 
 
 async def _prepare(writer: aiosqlite.Connection, path: Path) -> None:

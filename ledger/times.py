@@ -4,10 +4,10 @@ Integers because nothing formatted may enter a hash, and because two engines mus
 """
 
 import re
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 
 US_PER_SECOND = 1_000_000
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_EPOCH = datetime(1970, 1, 1)  # noqa: DTZ001 - naive, because UTC prints as +00:00
 _END_US = 253_402_300_800 * US_PER_SECOND  # the year 10000, where RFC 3339 ends
 _RFC3339 = re.compile(
     r"(\d{4}-\d{2}-\d{2})[Tt]((?:[01]\d|2[0-3])(?::[0-5]\d){2})(?:\.(\d{1,9}))?"
@@ -18,9 +18,7 @@ _RFC3339 = re.compile(
 
 def rfc3339(at_us: int) -> str:
     """``2026-01-02T03:04:05.250000Z``; whole seconds are printed without a fraction."""
-    seconds, micros = divmod(at_us, US_PER_SECOND)
-    text = (_EPOCH + timedelta(seconds=seconds)).strftime("%Y-%m-%dT%H:%M:%S")
-    return f"{text}.{micros:06d}Z" if micros else f"{text}Z"
+    return (_EPOCH + timedelta(microseconds=at_us)).isoformat() + "Z"
 
 
 def parse_rfc3339(text: str) -> int | None:
@@ -33,6 +31,5 @@ def parse_rfc3339(text: str) -> int | None:
         whole = datetime.fromisoformat(f"{day}T{clock}{'+00:00' if zone in 'Zz' else zone}")
     except ValueError:
         return None
-    seconds = (whole - _EPOCH) // timedelta(seconds=1)
-    at_us = seconds * US_PER_SECOND + int(fraction[:6].ljust(6, "0"))
+    at_us = int(whole.timestamp()) * US_PER_SECOND + int(fraction[:6].ljust(6, "0"))
     return at_us if 0 <= at_us < _END_US else None

@@ -58,8 +58,10 @@ class _Verdict(msgspec.Struct, frozen=True, kw_only=True):
     """What a command comes to once its batch is durable: a task, an earlier answer, or a refusal."""
 
     task: Task | None = None
-    append: int | None = None
-    """The append of this batch on which the verdict rests; None: it rests on nothing new."""
+    rests_on: int | None = None
+    """The last append of this batch to its task; None: it rests on nothing new."""
+    moved_by: int | None = None
+    """The last of them that has events."""
     appended: bool = False
     late: bool = False
     replay: ClaimRow | None = None
@@ -135,14 +137,22 @@ class Writer:
             verdicts = [batch.verdict(waiter.command) for waiter in waiters]
             outcomes = await self._engine.commit(batch.appends) if batch.appends else []
         except Exception as error:  # noqa: BLE001 - whatever it is, those who wait are told, and the loop lives on
-            for waiter in waiters:
-                self._views.drop(waiter.command.task_id)
-                _fail(waiter, error)
+            await self._failed(waiters, error)
             return
         self._recorded_at_us = batch.recorded_at_us
         self._show(batch, outcomes)
         for waiter, verdict in zip(waiters, verdicts, strict=True):
             self._answer(waiter, verdict, batch.position(verdict, outcomes))
+
+    async def _failed(self, waiters: Sequence[_Waiter], error: Exception) -> None:
+        """Nothing was written. When it was not the store's fault, it was one command's: each gets a turn of its own."""
+        if len(waiters) > 1 and not isinstance(error, StorageError):
+            for waiter in waiters:
+                await self._turn([waiter])
+            return
+        for waiter in waiters:
+            self._views.drop(waiter.command.task_id)
+            _fail(waiter, error)
 
     async def _read(self, waiters: Sequence[_Waiter]) -> "_Batch":
         """All that the commands are decided on, in two reads at most."""
@@ -154,10 +164,10 @@ class Writer:
 
     def _show(self, batch: "_Batch", outcomes: Sequence[Outcome]) -> None:
         for append, outcome in zip(batch.appends, outcomes, strict=True):
-            if append.task is None:
-                continue
             if isinstance(outcome, Stale):
-                self._views.drop(append.task.task_id)
+                self._views.drop(TaskId(append.stream))
+            elif append.task is None:
+                continue
             elif append.task.version == batch.states[append.task.task_id].version:  # the last of its task
                 task = batch.states[append.task.task_id]
                 self._views.put(Seen(task, outcome, len(append.task.view)))
@@ -197,29 +207,39 @@ class _Batch:
         self._claims = claims
         self._positions = {one.task.task_id: one.position for one in seen}
         self._last: dict[TaskId, int] = {}
+        self._moved: dict[TaskId, int] = {}
 
     def verdict(self, command: TaskCommand) -> _Verdict:
         """Decide *command*, and put what it appends into the batch."""
         try:
             replay = self._first_answer(command)
         except KeyReused as refusal:
-            return _Verdict(refusal=refusal)
+            return _Verdict(refusal=refusal, rests_on=None if refusal.task is None else self._last.get(refusal.task))
         if replay is not None:
-            return _Verdict(replay=replay, append=self._last.get(replay.task_id))
+            return _Verdict(replay=replay, rests_on=self._last.get(replay.task_id))
         task = self.states.get(command.task_id) or replace(NO_TASK, task_id=command.task_id)
         try:
             events = decide(task, command)
         except Refusal as refusal:
             self._append(task, command, refusal.evidence, claims=())
-            return _Verdict(refusal=refusal, append=self._last.get(command.task_id))
+            return _Verdict(refusal=refusal, rests_on=self._last.get(command.task_id))
         after = self._append(task, command, events, claims=command.claims)
-        return _Verdict(task=after, append=self._last.get(command.task_id), appended=bool(events), late=is_late(events))
+        return _Verdict(
+            task=after,
+            rests_on=self._last.get(command.task_id),
+            moved_by=self._moved.get(command.task_id),
+            appended=bool(events),
+            late=is_late(events),
+        )
 
     def position(self, verdict: _Verdict, outcomes: Sequence[Outcome]) -> int | None:
         """Where in the log the verdict's task stands; None when what it rests on was not written."""
-        if verdict.append is not None:
-            outcome = outcomes[verdict.append]
-            return None if isinstance(outcome, Stale) else outcome
+        if verdict.rests_on is not None and isinstance(outcomes[verdict.rests_on], Stale):
+            return None
+        if verdict.moved_by is not None:
+            outcome = outcomes[verdict.moved_by]
+            assert not isinstance(outcome, Stale), "what follows a stale append is stale"
+            return outcome
         return 0 if verdict.task is None else self._positions.get(verdict.task.task_id, 0)
 
     def _first_answer(self, command: TaskCommand) -> ClaimRow | None:
@@ -250,8 +270,9 @@ class _Batch:
         self.recorded_at_us = max(self.recorded_at_us, command.at_us)
         self.states[task.task_id] = after
         self._claims |= {row.id: row for row in rows}
+        self._last[task.task_id] = len(self.appends)
         if events:
-            self._last[task.task_id] = len(self.appends)
+            self._moved[task.task_id] = len(self.appends)
         self.appends.append(
             Append(
                 stream=task.task_id,

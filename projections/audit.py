@@ -16,9 +16,9 @@ changed nothing, since no event tells of it.
 from ledger.engine import Engine
 from ledger.ids import TaskId
 from ledger.records import Head
+from projections.audit_findings import Check, Findings, Meter, Progress, Report, brief, is_account, log_pages, sound
 from projections.audit_log import LogPass
 from projections.audit_tasks import TaskPass
-from projections.audit_findings import Check, Findings, Meter, Progress, Report, brief, is_account, log_pages, sound
 
 
 def _nobody(_done: int, _total: int) -> None:
@@ -30,38 +30,44 @@ async def audit(engine: Engine, *, progress: Progress = _nobody) -> Report:
     found = Findings()
     async with engine.snapshot():
         head = await _head(engine, found)
-        meter = Meter(progress, total=2 * head.position)
+        meter = Meter(progress, total=0 if head is None else 2 * head.position)
         log = LogPass(head, found, meter)
         await log.read(engine)
+        first_bad_position = found.first_bad_position  # of the log, if it is broken itself: what follows from it is too
+        await log.compare_keys(engine)
         tasks = TaskPass(engine, found, meter)
         await tasks.read()
         if tasks.complete and tasks.events != log.task_events:
             await _name_strays(engine, found, surplus=log.task_events - tasks.events)
+    end = head or log.end
     return Report(
-        position=head.position,
-        head=head.hash.hex(),
+        position=end.position,
+        head=end.hash.hex(),
         events=log.events,
         tasks=tasks.tasks,
         found=found.count,
-        first_bad_position=found.first_bad_position,
+        first_bad_position=found.first_bad_position if first_bad_position is None else first_bad_position,
         findings=tuple(found.told),
     )
 
 
-async def _head(engine: Engine, found: Findings) -> Head:
+async def _head(engine: Engine, found: Findings) -> Head | None:
     try:
         return sound(await engine.head(), Head)
     except Exception as error:  # noqa: BLE001 - as `log_pages`
         found.add(Check.HEAD, f"the head cannot be read: {brief(error)}")
-        return Head(lane=0, position=0, hash=b"")
+        return None
 
 
 async def _name_strays(engine: Engine, found: Findings, *, surplus: int) -> None:
     """Name the tasks that have events and no row."""
     before = found.count
-    named_before = Findings()
-    async for rows in log_pages(engine, named_before):
-        first = {TaskId(row.stream): row.position for row in reversed(rows) if not is_account(row.stream)}
+    named_already = Findings()
+    async for rows in log_pages(engine, named_already):
+        first: dict[TaskId, int] = {}
+        for row in rows:
+            if not is_account(row.stream):
+                first.setdefault(TaskId(row.stream), row.position)
         try:
             known = await engine.tasks(list(first))
         except Exception as error:  # noqa: BLE001 - as `log_pages`

@@ -61,6 +61,7 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
     tasks: int
     found: int
     first_bad_position: int | None
+    """Of the log, if the log is broken itself; else the first position whose rows are wrong."""
     findings: tuple[Finding, ...]
 
 

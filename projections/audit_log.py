@@ -13,11 +13,12 @@ _LOWEST = -(2**63)
 class LogPass:
     """Row after row; a broken row is told once, and the next one is held against what it left behind."""
 
-    def __init__(self, head: Head, found: Findings, meter: Meter) -> None:
+    def __init__(self, head: Head | None, found: Findings, meter: Meter) -> None:
         self.events = 0
         self.task_events = 0
+        self.end = Head(lane=0 if head is None else head.lane, position=0, hash=GENESIS)
+        """What the head should be, going by what has been read."""
         self._head, self._found, self._meter = head, found, meter
-        self._last = Head(lane=head.lane, position=0, hash=GENESIS)
         self._gap = False
         """Whether the row before the next one is not there to tell what its hash follows on."""
         self._keys: dict[str, tuple[KeyRow, int]] = {}
@@ -29,8 +30,8 @@ class LogPass:
             for row in rows:
                 self._row(row)
             self._meter.add(len(rows))
-        self._end()
-        await self._compare_keys(engine)
+        if self._head is not None:
+            self._compare_head(self._head)
 
     async def _look_before_the_first(self, engine: Engine) -> None:
         """Find an event at a position from which no reader begins; an engine without any answers what it likes."""
@@ -57,18 +58,19 @@ class LogPass:
 
     def _chained(self, row: Recorded) -> None:
         """Check that the row has the next position, and the hash that its bytes give after the row before it."""
-        last, position = self._last, row.position
-        if position != last.position + 1:
-            self._missing(Check.POSITIONS, first=last.position + 1, last=position - 1)
+        end, position = self.end, row.position
+        if position != end.position + 1:
+            self._missing(Check.POSITIONS, first=end.position + 1, last=position - 1)
             self._gap = True
         place = Place(row.lane, position, row.stream, row.version, row.account)
-        if not self._gap and _hash(last.hash, place, row) != row.hash:
+        if not self._gap and _hash(end.hash, place, row) != row.hash:
             detail = "the hash is not the one that this row gives after the row before it"
             self._found.add(Check.CHAIN, detail, position=position, task=row.stream)
-        if position > self._head.position:
+        if self._head is not None and position > self._head.position:
             detail = f"lies beyond the head, which stands at {self._head.position}"
             self._found.add(Check.HEAD, detail, position=position, task=row.stream)
-        self._last = Head(lane=row.lane, position=position, hash=row.hash, recorded_at_us=row.entry.recorded_at_us)
+        recorded_at_us = max(end.recorded_at_us, row.entry.recorded_at_us)
+        self.end = Head(lane=end.lane, position=position, hash=row.hash, recorded_at_us=recorded_at_us)
         self._gap = False
 
     def _agrees(self, row: Recorded, event: AnyEvent) -> None:
@@ -101,20 +103,19 @@ class LogPass:
             detail = f"{tag_of(event)} of key {event.key_id!r}, which {'was' if key else 'was never'} issued before"
             self._found.add(Check.KEYS, detail, position=row.position)
 
-    def _end(self) -> None:
-        """Compare the end of what was read with the head."""
-        head, last = self._head, self._last
-        if last.position < head.position:
-            self._missing(Check.HEAD, first=last.position + 1, last=head.position)
-        elif last.position == head.position:
-            for detail in differences("the head", head, last):
+    def _compare_head(self, head: Head) -> None:
+        if self.end.position < head.position:
+            self._missing(Check.HEAD, first=self.end.position + 1, last=head.position)
+        elif self.end.position == head.position:
+            for detail in differences("the head", head, self.end):
                 self._found.add(Check.HEAD, detail, position=head.position)
 
     def _missing(self, check: Check, *, first: int, last: int) -> None:
         span = f"position {first} is" if first == last else f"positions {first} to {last} are"
         self._found.add(check, f"{span} missing", position=first)
 
-    async def _compare_keys(self, engine: Engine) -> None:
+    async def compare_keys(self, engine: Engine) -> None:
+        """Compare the API keys with the fold of their events."""
         try:
             rows = {row.key_id: row for row in sound(await engine.keys(None), list[KeyRow])}
         except Exception as error:  # noqa: BLE001 - as `log_pages`

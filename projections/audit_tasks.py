@@ -33,7 +33,7 @@ class TaskPass:
         self.tasks = 0
         self.events = 0
         self.complete = True
-        """Whether every row was reached."""
+        """Whether every row and its events were read."""
         self._engine, self._found, self._meter = engine, found, meter
 
     async def read(self) -> None:
@@ -47,7 +47,7 @@ class TaskPass:
             before = last
 
     async def _page(self, before: TaskId | None) -> list[Placed]:
-        """The next rows; of a page that cannot be read, the first row if it can."""
+        """The next rows; of a page that cannot be read, the first row if that can."""
         for limit in (PAGE, 1):
             try:
                 return sound(await self._engine.page(TaskFilter(before=before, limit=limit)), list[Placed])
@@ -65,54 +65,60 @@ class TaskPass:
         histories = await self._histories([placed.row.task_id for placed in page])
         claimed: list[tuple[Recorded, TaskEvent, Claimed]] = []
         for placed in page:
-            rows = histories.get(placed.row.task_id, [])
             self.tasks += 1
+            rows = histories.get(placed.row.task_id)
+            if rows is None:
+                continue
             self.events += len(rows)
             self._meter.add(len(rows))
-            events = self._decoded(placed.row.task_id, rows)
-            if events:
-                self._task(placed, rows, events)
+            events = self._task(placed, rows)
             claimed += [(row, event, claim) for row, event in zip(rows, events, strict=False) for claim in event.claims]
         if claimed:
             await self._claims(claimed)
 
-    async def _histories(self, tasks: Sequence[TaskId]) -> dict[bytes, list[Recorded]]:
+    async def _histories(self, tasks: Sequence[TaskId]) -> dict[TaskId, list[Recorded]]:
+        """The events of each of these tasks, but for those whose events cannot be read."""
         try:
             rows = sound(await self._engine.streams(tasks), list[Recorded])
         except Exception:  # noqa: BLE001 - as `log_pages`
-            rows = [row for task in tasks for row in await self._history(task)]
-        return {stream: list(group) for stream, group in groupby(rows, key=lambda row: row.stream)}
+            return {task: told for task in tasks if (told := await self._history(task)) is not None}
+        streams = {stream: list(group) for stream, group in groupby(rows, key=lambda row: row.stream)}
+        return {task: streams.get(task, []) for task in tasks}
 
-    async def _history(self, task: TaskId) -> list[Recorded]:
+    async def _history(self, task: TaskId) -> list[Recorded] | None:
         try:
             return sound(await self._engine.streams([task]), list[Recorded])
         except Exception as error:  # noqa: BLE001 - as `log_pages`
             self._found.add(Check.UNREADABLE, f"the task's events cannot be read: {brief(error)}", task=task)
-            return []
+            self.complete = False
+            return None
 
-    def _decoded(self, task: TaskId, rows: Sequence[Recorded]) -> list[TaskEvent]:
-        """The task's events; none if there are none or one of them cannot be told, which the first pass named."""
+    def _task(self, placed: Placed, rows: Sequence[Recorded]) -> list[TaskEvent]:
+        """Check one task; its events, or none when one of them cannot be told, which the first pass has named."""
+        task = placed.row.task_id
         if not rows:
             self._found.add(Check.VERSIONS, "the task's row has no events", task=task)
-        try:
-            return [row.event for row in rows]  # type: ignore[misc]
-        except Exception:  # noqa: BLE001 - whatever damage makes a decoder raise
             return []
-
-    def _task(self, placed: Placed, rows: Sequence[Recorded], events: Sequence[TaskEvent]) -> None:
-        task, last = placed.row.task_id, rows[-1].position
-        for check, position, detail in (*_order_breaks(rows), *_life_breaks(rows, events)):
+        for check, position, detail in _order_breaks(rows):
             self._found.add(check, detail, position=position, task=task)
         try:
-            fresh = fold([*events], task)
+            events: list[TaskEvent] = [row.event for row in rows]  # type: ignore[misc]
+        except Exception:  # noqa: BLE001 - whatever damage makes a decoder raise
+            return []
+        for check, position, detail in _life_breaks(rows, events):
+            self._found.add(check, detail, position=position, task=task)
+        try:
+            fresh = fold(events, task)
         except Exception as error:  # noqa: BLE001 - whatever damage makes a fold raise
-            self._found.add(Check.HISTORY, f"cannot be folded: {brief(error)}", position=last, task=task)
-            return
-        self._row(placed, fresh, last=last)
-        for row in rows:
-            if row.account != fresh.account:
-                detail = f"account is {row.account!r}, the task's is {fresh.account!r}"
-                self._found.add(Check.HISTORY, detail, position=row.position, task=task)
+            detail = f"cannot be folded: {brief(error)}"
+            self._found.add(Check.HISTORY, detail, position=rows[-1].position, task=task)
+        else:
+            self._row(placed, fresh, last=rows[-1].position)
+            for row in rows:
+                if row.account != fresh.account:
+                    detail = f"account is {row.account!r}, the task's is {fresh.account!r}"
+                    self._found.add(Check.HISTORY, detail, position=row.position, task=task)
+        return events
 
     def _row(self, placed: Placed, fresh: Task, *, last: int) -> None:
         """Compare the row with the fold of the events, the last of which stands at *last*."""

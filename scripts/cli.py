@@ -7,58 +7,94 @@ to go wrong is said in one line on stderr; a traceback is always a bug.
 import os
 import sqlite3
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from importlib import import_module
+from typing import Any
 
 import typer
+from typer.core import TyperGroup
 from typer.exceptions import TyperException
 from typer.main import get_command
 
 from ledger.errors import Fault, Refusal
-from scripts import keys
-from scripts.tail import tail
-from scripts.trace import trace
-from scripts.verify import verify
+
+VERBS = ("serve", "keys", "tail", "trace", "verify", "work")
+"""Each a module of this package with a function of its name, or with an `app` if it has verbs of its own."""
 
 PROGRAM = "task-ledger"
 EXIT_USAGE, EXIT_STORE = 2, 3
 EXIT_PIPE, EXIT_INTERRUPT = 128 + 13, 128 + 2  # as of a process that ended by SIGPIPE, SIGINT
 
-app = typer.Typer(
-    name=PROGRAM,
-    help="A ledger for asynchronous tasks and their money.",
-    add_completion=False,
-    pretty_exceptions_enable=False,
-)
-app.add_typer(keys.app, name="keys")
-app.command()(tail)
-app.command()(trace)
-app.command()(verify)
+
+class _Verbs(TyperGroup):
+    """The verbs, each imported when it is asked for: the service alone doubles what `keys list` takes."""
+
+    def list_commands(self, ctx: Any) -> list[str]:  # noqa: ANN401, ARG002 - typer keeps this type to itself
+        return list(VERBS)
+
+    def get_command(self, ctx: Any, cmd_name: str) -> Any:  # noqa: ANN401, ARG002 - the same
+        if cmd_name not in VERBS:
+            return None
+        module = import_module(f"scripts.{cmd_name}")
+        return get_command(_alone(getattr(module, "app", None) or getattr(module, cmd_name)))
 
 
-def main(verb: str | None = None) -> None:
-    """Carry out the command line, or what of it follows *verb*, and end the process."""
-    sys.exit(run(sys.argv[1:] if verb is None else [verb, *sys.argv[1:]]))
+def _alone(verb: Callable[..., None] | typer.Typer) -> typer.Typer:
+    """The verb as a program of its own."""
+    if isinstance(verb, typer.Typer):
+        return verb
+    program = typer.Typer(add_completion=False)
+    program.command()(verb)
+    return program
 
 
-def run(arguments: Sequence[str]) -> int:
+app = typer.Typer(name=PROGRAM, cls=_Verbs, add_completion=False, pretty_exceptions_enable=False)
+
+
+@app.callback()
+def _program() -> None:
+    """A ledger for asynchronous tasks and their money."""
+
+
+def main() -> None:
+    """Carry out the command line and end the process."""
+    sys.exit(run(app, sys.argv[1:]))
+
+
+def run_alone(verb: Callable[..., None] | typer.Typer) -> None:
+    """As `main`, for ``python -m scripts.VERB``."""
+    name = verb.info.name if isinstance(verb, typer.Typer) else verb.__name__
+    sys.exit(run(_alone(verb), sys.argv[1:], program=f"{PROGRAM} {name}"))
+
+
+def run(verbs: typer.Typer, arguments: Sequence[str], *, program: str = PROGRAM) -> int:
     """Carry out *arguments*; the exit code."""
     try:
-        with get_command(app).make_context(PROGRAM, [*arguments]) as context:
-            context.command.invoke(context)
+        code = _carry_out(verbs, arguments, program)
         print(end="", flush=True)  # here, where a closed pipe still can be told
-    except typer.Exit as done:
-        return done.exit_code
     except TyperException as wrong:
         return _say(wrong.format_message(), EXIT_USAGE)
     except Refusal as refusal:
         return _say(str(refusal), EXIT_USAGE)
-    except (Fault, sqlite3.Error) as fault:
+    except Fault as fault:
         return _say(str(fault), EXIT_STORE)
+    except (sqlite3.Error, UnicodeDecodeError) as damage:  # what a damaged file makes SQLite's driver raise
+        return _say(f"the ledger cannot be read: {damage}", EXIT_STORE)
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # what is still buffered goes nowhere
         return EXIT_PIPE
     except KeyboardInterrupt:
         return EXIT_INTERRUPT
+    return code
+
+
+def _carry_out(verbs: typer.Typer, arguments: Sequence[str], program: str) -> int:
+    """As `run`, for what goes as it should. Not left to typer, whose own ending knows other codes and more lines."""
+    try:
+        with get_command(verbs).make_context(program, [*arguments]) as context:
+            context.command.invoke(context)
+    except typer.Exit as done:
+        return done.exit_code
     return 0
 
 

@@ -12,7 +12,7 @@ from ledger.keys import Role, is_dead
 from ledger.records import KeyRow
 from ledger.times import US_PER_SECOND, rfc3339
 from scripts import stores
-from scripts.printed import JsonOption, console, json_line, plain
+from scripts.printed import JsonOption, json_line, table
 
 ACCOUNT_MAX_CHARS = 128
 OVERLAP_SECONDS = 86_400
@@ -20,7 +20,7 @@ OVERLAP_MAX_SECONDS = 366 * 86_400
 _BY = "cli"
 """The actor of what is done here."""
 
-app = typer.Typer(help="Issue, list, revoke and rotate API keys.")
+app = typer.Typer(name="keys", help="Issue, list, revoke and rotate API keys.", add_completion=False)
 
 
 class Contract(StrEnum):
@@ -72,13 +72,9 @@ def list_keys(
         for row in rows:
             json_line(_as_json(row))
         return
-    from rich.table import Table  # noqa: PLC0415 - a twentieth of a second that JSON does not need
-
-    table = Table("key id", "account", "contract", "role", "issued", "state")
-    for row in rows:
-        names = (row.key_id, plain(row.account), row.contract, row.role)
-        table.add_row(*names, rfc3339(row.issued_at_us), _state(row, _now_us()))
-    console().print(table)
+    columns = ("key id", "account", "contract", "role", "issued", "state")
+    now_us = _now_us()
+    table(columns, [_as_row(row, now_us) for row in rows])
 
 
 @app.command()
@@ -139,10 +135,11 @@ def _show(key: NewKey, *, as_json: bool) -> None:
         print(f"key id  {key.key_id}\nkey     {key.key}")
 
 
-def _state(row: KeyRow, now_us: int) -> str:
-    if row.revoked_at_us is None:
-        return "live"
-    return f"{'revoked' if is_dead(row, now_us) else 'live until'} {rfc3339(row.revoked_at_us)}"
+def _as_row(row: KeyRow, now_us: int) -> tuple[str, ...]:
+    state = "live"
+    if row.revoked_at_us is not None:
+        state = f"{'revoked' if is_dead(row, now_us) else 'live until'} {rfc3339(row.revoked_at_us)}"
+    return row.key_id, row.account, row.contract, row.role, rfc3339(row.issued_at_us), state
 
 
 def _as_json(row: KeyRow) -> dict[str, str | None]:
@@ -158,6 +155,6 @@ def _as_json(row: KeyRow) -> dict[str, str | None]:
 
 
 if __name__ == "__main__":
-    from scripts.cli import main
+    from scripts.cli import run_alone
 
-    main("keys")
+    run_alone(app)

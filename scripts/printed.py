@@ -1,6 +1,8 @@
 """What verbs print: JSON lines for programs, and rows of the log in the words that people read."""
 
-from typing import TYPE_CHECKING, Annotated, Any
+from collections.abc import Iterable, Sequence
+from collections.abc import Set as AbstractSet
+from typing import Annotated, Any
 
 import msgspec
 import typer
@@ -13,14 +15,12 @@ from ledger.money import credits_text
 from ledger.records import Recorded
 from ledger.times import rfc3339
 
-if TYPE_CHECKING:
-    from rich.console import Console
-
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON instead, one object a line.")]
 
-PIPE_WIDTH = 200
-"""Columns of a table that no terminal bounds."""
-_TOLD_ELSEWHERE = frozenset({"type", "at_us", "amount_micros", "claims"})
+WIDTH_MIN = 108
+"""Narrower than this a table is only broken by the terminal."""
+PIPE_WIDTH = 1000
+_LEFT_OUT = frozenset({"type", "at_us", "amount_micros", "account", "claims", "digest"})
 
 
 def json_line(value: object) -> None:
@@ -28,12 +28,20 @@ def json_line(value: object) -> None:
     print(msgspec.json.encode(value).decode())
 
 
-def console() -> "Console":
-    """Where tables go."""
+def table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
+    """Print a table; the last column takes what room is left, and wraps."""
     from rich.console import Console  # noqa: PLC0415 - a twentieth of a second that lines do not need
+    from rich.table import Table  # noqa: PLC0415
 
-    terminal = Console(highlight=False, markup=False, emoji=False)
-    return terminal if terminal.is_terminal else Console(highlight=False, markup=False, emoji=False, width=PIPE_WIDTH)
+    grid = Table(box=None, padding=(0, 2, 0, 0))
+    for name in columns[:-1]:
+        grid.add_column(name, no_wrap=True)
+    grid.add_column(columns[-1], overflow="fold")
+    for row in rows:
+        grid.add_row(*map(plain, row))
+    out = Console(highlight=False, markup=False, emoji=False)
+    out.width = max(out.width, WIDTH_MIN) if out.is_terminal else PIPE_WIDTH
+    out.print(grid)
 
 
 def event_json(row: Recorded, log_id: str) -> dict[str, Any]:
@@ -49,8 +57,8 @@ def event_json(row: Recorded, log_id: str) -> dict[str, Any]:
         "task": task_of(row),
         "version": row.version,
         "type": entry.type,
-        "recorded_at": rfc3339(entry.recorded_at_us),
-        "effective_at": rfc3339(entry.effective_at_us),
+        "recorded_at": instant(entry.recorded_at_us),
+        "effective_at": instant(entry.effective_at_us),
         "account": row.account,
         "actor": entry.actor,
         "request_id": entry.request_id,
@@ -60,21 +68,30 @@ def event_json(row: Recorded, log_id: str) -> dict[str, Any]:
     }
 
 
-def facts_text(row: Recorded) -> str:
-    """What the event says beyond its type, time and amount, as ``name=value`` in one line.
+def facts_text(row: Recorded, *, without: AbstractSet[str] = frozenset()) -> str:
+    """What the event says beyond its type, time, amount and account, as ``name=value`` in one line.
 
     Raises:
         DamagedError: its event is no JSON.
     """
     facts = _decoded(row, row.entry.facts)
-    terms = facts.pop("terms", {})
-    told = {name: value for name, value in {**facts, **terms}.items() if name not in _TOLD_ELSEWHERE}
-    return " ".join(_fact(name, value) for name, value in told.items())
+    terms = facts.pop("terms", None)
+    if isinstance(terms, dict):
+        facts |= terms
+    return " ".join(_fact(name, value) for name, value in facts.items() if name not in _LEFT_OUT | without)
 
 
 def task_of(row: Recorded) -> str | None:
     """The task that the event is about, as the native API spells it; None when it is about an account."""
     return None if row.stream == account_stream(row.account) else Spelling.UUID.spell(TaskId(row.stream))
+
+
+def instant(at_us: int) -> str:
+    """The time in RFC 3339; the bare number if damage has put it out of every calendar."""
+    try:
+        return rfc3339(at_us)
+    except OverflowError:
+        return f"{at_us}us"
 
 
 def plain(text: str) -> str:
@@ -85,8 +102,8 @@ def plain(text: str) -> str:
 def _fact(name: str, value: object) -> str:
     if name.endswith("_micros") and isinstance(value, int):
         return f"{name.removesuffix('_micros')}={credits_text(value)}"
-    if name.endswith("_at_us") and isinstance(value, int):
-        return f"{name.removesuffix('_us')}={rfc3339(value)}"
+    if name.endswith(("_at_us", "_since_us")) and isinstance(value, int):
+        return f"{name.removesuffix('_us')}={instant(value)}"
     shown = value if isinstance(value, str) else msgspec.json.encode(value).decode()
     return f"{name}={plain(shown)}"
 

@@ -12,7 +12,7 @@ import uvloop
 from aiohttp import web
 
 from api import logs, settings
-from api.app import make_app
+from api.app import make_app, make_runner
 from ledger.catalogue import Catalogue
 from ledger.ledger import Ledger
 from ledger.sqlite import open_to_serve
@@ -52,12 +52,7 @@ async def _serve(path: Path, found: settings.Settings, catalogue: Catalogue, *, 
         batch_max=found.batch_max,
         views_max_bytes=found.views_max_bytes,
     )
-    runner = web.AppRunner(
-        make_app(ledger, catalogue=catalogue),
-        access_log=None,
-        handle_signals=False,
-        shutdown_timeout=found.drain_seconds,
-    )
+    runner = make_runner(make_app(ledger, catalogue=catalogue), drain_seconds=found.drain_seconds)
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):

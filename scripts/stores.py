@@ -76,7 +76,7 @@ async def beside(store: str, *, make: bool) -> AsyncIterator[Engine]:
 
 
 def _exists(path: Path) -> bool:
-    return path.is_file()
+    return path.is_file() and path.stat().st_size > 0
 
 
 def _wrong(message: str) -> typer.BadParameter:

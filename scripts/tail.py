@@ -12,9 +12,8 @@ from ledger.engine import Engine
 from ledger.events import AccountEvent, TaskEvent
 from ledger.money import credits_text
 from ledger.records import Recorded
-from ledger.times import rfc3339
 from scripts import stores
-from scripts.printed import JsonOption, event_json, facts_text, json_line, plain, task_of
+from scripts.printed import JsonOption, event_json, facts_text, instant, json_line, plain, task_of
 
 PAGE = 512
 POLL_SECONDS = 0.2
@@ -115,10 +114,10 @@ def _line(row: Recorded, log_id: str) -> str:
     amount = "" if entry.amount_micros is None else credits_text(entry.amount_micros)
     what = f"{plain(entry.type):<18} {task_of(row) or 'account':<36} v{row.version:<3} {plain(row.account)}"
     told = " ".join(filter(None, (amount, facts_text(row))))
-    return f"{rfc3339(entry.recorded_at_us)} {what} {told} {position_cursor(log_id, row.position)}"
+    return f"{instant(entry.recorded_at_us)} {what} {told} {position_cursor(log_id, row.position)}"
 
 
 if __name__ == "__main__":
-    from scripts.cli import main
+    from scripts.cli import run_alone
 
-    main("tail")
+    run_alone(tail)

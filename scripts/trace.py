@@ -11,9 +11,11 @@ from ledger.ids import Spelling, TaskId, parse_any
 from ledger.money import credits_text
 from ledger.records import Recorded
 from ledger.task import NO_TASK, Task, evolve
-from ledger.times import US_PER_SECOND, rfc3339
+from ledger.times import US_PER_SECOND
 from scripts import stores
-from scripts.printed import JsonOption, console, event_json, facts_text, json_line, plain
+from scripts.printed import JsonOption, event_json, facts_text, instant, json_line, plain, table
+
+_IN_TITLE = frozenset({"contract", "capability", "model", "resolved_model", "provider"})
 
 
 def trace(
@@ -67,21 +69,20 @@ def _steps(rows: Sequence[Recorded]) -> Iterator[Step]:
 
 
 def _tell(steps: Sequence[Step]) -> None:
-    from rich.table import Table  # noqa: PLC0415 - a twentieth of a second that JSON does not need
+    stream, task = TaskId(steps[0].row.stream), steps[-1].after
+    print(*(spelling.spell(stream) for spelling in Spelling))
+    model = f"{task.model} ({task.resolved_model or task.model}, {task.provider})"
+    print(plain(f"{task.capability} by {model} for {task.account}, contract {task.contract}: {task.status}"))
+    columns = ("time", "elapsed", "v", "type", "credits", "status", "facts")
+    table(columns, map(_row, steps))
+    print(f"credits: {_money(task)}")
 
-    first, task = steps[0].row, steps[-1].after
-    spelled = "  ".join(spelling.spell(TaskId(first.stream)) for spelling in Spelling)
-    out = console()
-    out.print(spelled, soft_wrap=True)
-    out.print(plain(f"{task.model} for {task.account} ({task.contract}): {task.status}"), soft_wrap=True)
-    table = Table("time", "elapsed", "v", "type", "facts", "credits", "status")
-    for step in steps:
-        entry = step.row.entry
-        amount = "" if entry.amount_micros is None else credits_text(entry.amount_micros)
-        when = (rfc3339(entry.effective_at_us), f"+{_seconds(step.elapsed_us)}", str(step.row.version))
-        table.add_row(*when, plain(entry.type), facts_text(step.row), amount, step.after.status)
-    out.print(table)
-    out.print(f"credits: {_money(task)}", soft_wrap=True)
+
+def _row(step: Step) -> Sequence[str]:
+    entry = step.row.entry
+    when = (instant(entry.effective_at_us), f"+{step.elapsed_us / US_PER_SECOND:.3f}s")
+    amount = "" if entry.amount_micros is None else credits_text(entry.amount_micros)
+    return *when, str(step.row.version), entry.type, amount, step.after.status, facts_text(step.row, without=_IN_TITLE)
 
 
 def _money(task: Task) -> str:
@@ -95,11 +96,7 @@ def _money(task: Task) -> str:
     return ", ".join(f"{name} {credits_text(micros)}" for name, micros in sums.items())
 
 
-def _seconds(elapsed_us: int) -> str:
-    return f"{elapsed_us / US_PER_SECOND:.3f}s"
-
-
 if __name__ == "__main__":
-    from scripts.cli import main
+    from scripts.cli import run_alone
 
-    main("trace")
+    run_alone(trace)

@@ -3,13 +3,14 @@
 import asyncio
 import sys
 import time
+from collections.abc import Sequence
 
 import typer
 
 from projections.audit import audit
-from projections.audit_findings import Progress, Report
+from projections.audit_findings import Finding, Progress, Report
 from scripts import stores
-from scripts.printed import JsonOption, console, json_line, plain
+from scripts.printed import JsonOption, json_line, table
 
 PATIENCE_SECONDS = 1.0
 """How long an audit runs before a progress bar appears."""
@@ -68,20 +69,20 @@ def _tell(report: Report) -> None:
     if not report.found:
         print(f"clean: {read}")
         return
-    from rich.table import Table  # noqa: PLC0415 - only needed when something was found
-
-    table = Table("check", "position", "task", "detail")
-    for finding in report.findings:
-        position = "" if finding.position is None else str(finding.position)
-        table.add_row(finding.check, position, finding.task or "", plain(finding.detail))
-    console().print(table)
+    table(("check", "position", "task", "detail"), map(_row, report.findings))
     if report.found > len(report.findings):
         print(f"and {report.found - len(report.findings)} more")
     print(f"not clean: {report.found} findings in {read}")
-    print(f"first bad position: {report.first_bad_position or 'none, the log itself is whole'}")
+    first = report.first_bad_position
+    print(f"first bad position: {'none, no event is concerned' if first is None else first}")
+
+
+def _row(finding: Finding) -> Sequence[str]:
+    position = "" if finding.position is None else str(finding.position)
+    return finding.check, position, finding.task or "", finding.detail
 
 
 if __name__ == "__main__":
-    from scripts.cli import main
+    from scripts.cli import run_alone
 
-    main("verify")
+    run_alone(verify)

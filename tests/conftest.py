@@ -4,10 +4,12 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
+from pytest_aiohttp import AiohttpClient
 
 from ledger.engine import Engine
 from ledger.ledger import Ledger
 from tests.builders import ENGINES, Store, Watched
+from tests.http import Service, serve
 
 
 @pytest.fixture(params=ENGINES)
@@ -33,3 +35,9 @@ async def ledger(watched: Watched) -> AsyncIterator[Ledger]:
     yield running
     watched.commit_gate.open()
     await running.writer.close()
+
+
+@pytest.fixture
+async def service(request: pytest.FixtureRequest, tmp_path: Path, aiohttp_client: AiohttpClient) -> Service:
+    """The whole service, in memory unless a test asks for another engine."""
+    return await serve(getattr(request, "param", "memory"), tmp_path, aiohttp_client)

@@ -5,6 +5,7 @@ from typing import Any, get_args
 
 import msgspec
 import pytest
+from msgspec import UNSET
 
 from ledger.events import (
     AnyEvent,
@@ -16,6 +17,7 @@ from ledger.events import (
     Completed,
     Created,
     Deleted,
+    Event,
     Expired,
     Failed,
     Held,
@@ -265,6 +267,51 @@ def _parts(facts: dict[str, Any], payload: str | None) -> list[dict[str, Any]]:
     parts: list[dict[str, Any]] = [*facts.get("claims", []), *facts.get("warnings", [])]
     parts += [facts["terms"]] if "terms" in facts else []
     return parts + ([json.loads(payload)] if payload else [])
+
+
+LEFT_OUT: dict[type[msgspec.Struct], dict[str, object]] = {  # what the absence of a field means, for ever
+    Created: {
+        "resolved_model": None,
+        "estimated_seconds": None,
+        "out_task_id": None,
+        "callback_url": None,
+        "expires_at_us": None,
+    },
+    Started: {"worker": None, "provider_task_id": None, "implied": False},
+    Progressed: {"percent": None, "stage": None},
+    CancelRequested: {"unsupported": False},
+    Cancelled: {"confirmed": False},
+    Completed: {"usage": None, "warnings": ()},
+    Failed: {"retryable": False},
+    UpdateReverted: {"code": None},
+    LateReported: {"code": None, "percent": None, "claimed_micros": None, "usage": None},
+    CallbackAttempted: {"error": None},
+    KeyIssued: {"replaces": None},
+    Terms: {
+        "cancellable": True,
+        "point_of_no_return_percent": None,
+        "cancel_rate_micros_per_second": 0,
+        "output_seconds": 0,
+    },
+    Notice: {"field": None},
+    Payload: {"input": None, "metadata": None, "output": None, "message": None},
+}
+
+
+@pytest.mark.parametrize("kind", [*get_args(AnyEvent), Terms, Notice, Claimed, Payload])
+def test_a_field_left_out_means_what_it_always_meant(kind: type[msgspec.Struct]) -> None:
+    optional = {field.name: field.default for field in msgspec.structs.fields(kind) if not field.required}
+    common = {"payload": UNSET, "claims": ()} if issubclass(kind, Event) else {}
+    assert optional == {**common, **LEFT_OUT.get(kind, {})}
+
+
+def test_the_billing_schools_keep_their_names() -> None:
+    assert [school.value for school in School] == ["hold", "prepaid", "on-success"]
+
+
+@pytest.mark.parametrize("kind", [*get_args(AnyEvent), MoneyEvent, Event, Terms, Notice, Claimed, Payload])
+def test_a_fact_cannot_be_changed(kind: type[msgspec.Struct]) -> None:
+    assert kind.__struct_config__.frozen
 
 
 def test_no_two_events_share_a_tag() -> None:

@@ -529,14 +529,15 @@ def test_a_refused_cancel_says_in_which_status_the_task_is() -> None:
     given(*COMPLETED).when(cancel(CHUNKR)).refused(NotCancellable, status=Status.COMPLETED)
 
 
-@pytest.mark.parametrize("history", [(create(),), RUNNING, COMPLETED])
-def test_a_provider_that_cannot_cancel_refuses_in_every_status_but_the_wish_is_evidence(
-    history: History,
+@pytest.mark.parametrize(("history", "kept"), [((create(),), True), (RUNNING, True), (COMPLETED, False)])
+def test_a_provider_that_cannot_cancel_refuses_in_every_status_and_the_wish_is_evidence_while_the_task_goes_on(
+    history: History, *, kept: bool
 ) -> None:
     sora = (replace(create(), terms=terms(School.HOLD, cancellable=False)), *history[1:])
     wish = CancelRequested(at_us=at(9), payload=Payload(message="enough"), unsupported=True)
     asked = cancel(LEMONDATA, reason="enough", second=9)
-    given(*sora).when(asked).refused(CancelUnsupported, model="seedance-2.0", evidence=(wish,))
+    evidence = (wish,) if kept else ()
+    given(*sora).when(asked).refused(CancelUnsupported, model="seedance-2.0", evidence=evidence)
 
 
 def test_the_wish_to_cancel_what_cannot_be_cancelled_is_kept_once_and_leaves_the_task_as_it_was() -> None:

@@ -211,7 +211,7 @@ def text_file(path: Path) -> None:
 
 
 def short_text_file(path: Path) -> None:
-    path.write_text("x")
+    path.write_text("not a ledger\n")
 
 
 def someone_elses_database(path: Path) -> None:
@@ -288,6 +288,7 @@ async def test_a_folder_is_no_ledger(tmp_path: Path, how: Opener) -> None:
 
 PROLOGUE = """
 import asyncio, sys
+from contextlib import asynccontextmanager
 from pathlib import Path
 from ledger.keyring import Keyring
 from ledger.keys import Role
@@ -297,8 +298,17 @@ path, way, count = Path(sys.argv[1]), sys.argv[2], int(sys.argv[3])
 how = {"serve": open_to_serve, "beside": open_beside, "read": open_to_read}[way]
 
 
+@asynccontextmanager
+async def opened():
+    engine = await how(path)
+    try:
+        yield engine
+    finally:
+        await engine.close()
+
+
 async def issue(engine):
-    return await Keyring(engine).issue(account="acme", contract="chunkr", role=Role.CLIENT, by="cli", at_us=1)
+    await Keyring(engine).issue(account="acme", contract="chunkr", role=Role.CLIENT, by="cli", at_us=1)
 
 
 async def main():
@@ -308,27 +318,21 @@ EPILOGUE = """
 asyncio.run(main())
 """
 
-ISSUE_AND_STAY = """
-    engine = await how(path)
-    for _ in range(count):
-        issued = await issue(engine)
-    print("ready", flush=True)
-    sys.stdin.readline()
+ISSUE = """
+    async with opened() as engine:
+        for _ in range(count):
+            await issue(engine)
+"""
+ISSUE_AND_STAY = ISSUE + """
+        print("ready", flush=True)
+        sys.stdin.readline()
 """
 OPEN_TOGETHER_AND_ISSUE = """
     print("ready", flush=True)
     sys.stdin.readline()
-    engine = await how(path)
-    for _ in range(count):
+    async with opened() as engine:
         await issue(engine)
-    print(engine.log_id, flush=True)
-    await engine.close()
-"""
-ISSUE = """
-    engine = await how(path)
-    for _ in range(count):
-        await issue(engine)
-    await engine.close()
+        print(engine.log_id, flush=True)
 """
 
 

@@ -1,0 +1,240 @@
+"""The service under test: in this process, over any engine, on a clock that the test moves."""
+
+import asyncio
+import io
+from collections.abc import AsyncIterator, Iterable
+from contextlib import asynccontextmanager
+from typing import Any, NamedTuple
+
+import msgspec
+import structlog
+from aiohttp import web
+
+from api import logs
+from api.app import make_app, make_runner
+from api.contracts import CONTRACTS
+from api.contracts.shape import Act, Operation
+from api.service import MOUNTS
+from ledger.catalogue import Catalogue, read
+from ledger.commands import Expire
+from ledger.engine import Engine
+from ledger.ids import Spelling, TaskId, parse_any
+from ledger.keys import Role
+from ledger.ledger import Ledger
+from ledger.task import Status
+from tests.builders import ACCOUNT, STRANGER
+from tests.http import MODELS, Call, Clock, cancel, query, spell
+from tests.wire import Reply, Wire, request
+
+__all__ = ["ACCOUNT", "MODELS", "ROUTES", "STRANGER", "VENDORS", "Clock", "Route", "Service", "serving"]
+VENDORS = tuple(CONTRACTS)
+
+
+class Route(NamedTuple):
+    """A row of a contract's table, under the contract's prefix."""
+
+    contract: str
+    operation: Operation
+
+    def __str__(self) -> str:
+        return f"{self.method} {self.path}"
+
+    @property
+    def method(self) -> str:
+        return self.operation.method
+
+    @property
+    def path(self) -> str:
+        return f"/{self.contract}{self.operation.path}"
+
+    @property
+    def has_id(self) -> bool:
+        return "{id}" in self.path
+
+    @property
+    def about_keys(self) -> bool:
+        return "/keys" in self.path
+
+    @property
+    def operator_only(self) -> bool:
+        return isinstance(self.operation, Act) and self.operation.operator_only
+
+    @property
+    def spelling(self) -> Spelling:
+        return MOUNTS[self.contract].contract.spelling
+
+    def at(self, name: str) -> str:
+        """The path with *name* in the place of the id."""
+        return self.path.replace("{id}", name)
+
+
+ROUTES = [Route(name, operation) for name, mount in MOUNTS.items() for operation in mount.contract.operations]
+"""Every route of every contract: a new row is under test without a line here."""
+
+
+class Service:
+    """A running service and all that a test does with it."""
+
+    def __init__(self, ledger: Ledger, clock: Clock, port: int, lines: logs.Lines, out: io.StringIO) -> None:
+        self.ledger, self.clock, self.port = ledger, clock, port
+        self._lines, self._out = lines, out
+        self._idle: list[Wire] = []
+        self._keys: dict[tuple[str, str, Role], str] = {}
+        self.operator = self.worker = ""
+
+    # Keys
+
+    async def key(self, contract: str, *, account: str = ACCOUNT, role: Role = Role.CLIENT) -> str:
+        """A key of *account* for *contract*, the same at every call."""
+        wanted = (contract, account, role)
+        if wanted not in self._keys:
+            new = await self.ledger.keys.issue(
+                account=account, contract=contract, role=role, by="test", at_us=self.clock()
+            )
+            self._keys[wanted] = new.key
+        return self._keys[wanted]
+
+    async def key_for(self, route: Route) -> str:
+        """A key that may take *route*."""
+        return self.operator if route.contract == "ledger" else await self.key(route.contract)
+
+    # Requests
+
+    async def send(self, sent: bytes, *, method: str = "GET") -> Reply:
+        """Send these very bytes."""
+        wire = self._idle.pop() if self._idle else Wire("127.0.0.1", self.port)
+        try:
+            return await wire.send(sent, method=method)
+        finally:
+            self._idle.append(wire)
+
+    async def ask(
+        self,
+        method: str,
+        target: str | bytes,
+        *,
+        key: str | None = None,
+        json: object = msgspec.UNSET,
+        body: bytes = b"",
+        headers: Iterable[tuple[str, str | bytes]] = (),
+    ) -> Reply:
+        """Ask with *key* as a bearer's."""
+        told = [*headers]
+        if key is not None:
+            told.append(("Authorization", f"Bearer {key}"))
+        if json is not msgspec.UNSET:
+            body = msgspec.json.encode(json)
+        return await self.send(request(method, target, headers=told, body=body), method=method)
+
+    async def native(
+        self, method: str, path: str, json: object = msgspec.UNSET, *, key: str | None = None, **headers: str
+    ) -> Reply:
+        """Ask the native API as the operator; *headers* with underscores for their hyphens."""
+        told = [(name.replace("_", "-"), value) for name, value in headers.items()]
+        return await self.ask(method, "/ledger/v1" + path, key=key or self.operator, json=json, headers=told)
+
+    async def create(self, contract: str = "lemondata", **fields: Any) -> dict[str, Any]:  # noqa: ANN401
+        """A new task of `ACCOUNT`, as the native API shows it."""
+        body = {"account": ACCOUNT, "contract": contract, "model": MODELS[contract]} | fields
+        reply = await self.native("POST", "/tasks", body, key=self.worker)
+        assert reply.status == 201, reply
+        task: dict[str, Any] = reply.json()
+        return task
+
+    async def report(self, task: str, kind: str, **fields: Any) -> Reply:  # noqa: ANN401 - fields of the report
+        return await self.native("POST", f"/tasks/{task}/events", {"type": kind, **fields}, key=self.worker)
+
+    async def reported(self, task: str, kind: str, **fields: Any) -> dict[str, Any]:  # noqa: ANN401 - as above
+        """The task after a report that must be taken."""
+        reply = await self.report(task, kind, **fields)
+        assert reply.status == 200, reply
+        shown: dict[str, Any] = reply.json()
+        return shown
+
+    async def task(self, task: str) -> dict[str, Any]:
+        reply = await self.native("GET", f"/tasks/{task}")
+        assert reply.status == 200, reply
+        shown: dict[str, Any] = reply.json()
+        return shown
+
+    async def history(self, task: str) -> list[dict[str, Any]]:
+        reply = await self.native("GET", f"/tasks/{task}/events")
+        assert reply.status == 200, reply
+        events: list[dict[str, Any]] = reply.json()["events"]
+        return events
+
+    async def bring(self, status: Status, contract: str = "lemondata", **fields: Any) -> dict[str, Any]:  # noqa: ANN401
+        """A new task that has got as far as *status*."""
+        task = (await self.create(contract, **fields))["id"]
+        match status:
+            case Status.RUNNING:
+                await self.reported(task, "started")
+            case Status.COMPLETED:
+                await self.reported(task, "completed", output={"assets": []})
+            case Status.FAILED:
+                await self.reported(task, "failed", code="broke", message="It broke.")
+            case Status.CANCELLED:
+                assert (await self.native("POST", f"/tasks/{task}/cancel")).status == 200
+            case Status.EXPIRED:
+                await self._expire(task)
+            case _:
+                assert status is Status.QUEUED
+        return await self.task(task)
+
+    async def _expire(self, task: str) -> None:
+        found = await self.ledger.task(spelled(task), account=None)
+        deadline_us = found.task.expires_at_us
+        assert deadline_us is not None, "only a task with a deadline expires"
+        await self.ledger.handle(Expire(task_id=found.task.task_id, at_us=deadline_us, actor="sweep"))
+
+    # What it left behind
+
+    async def position(self) -> int:
+        """The end of the log."""
+        return (await self.ledger.engine.head()).position
+
+    def output(self) -> str:
+        """All that has been logged."""
+        self._lines.flush()
+        return self._out.getvalue()
+
+    def logged(self, event: str = "http.answered") -> list[dict[str, Any]]:
+        """The log's lines about *event*."""
+        lines = [msgspec.json.decode(line) for line in self.output().splitlines()]
+        return [line for line in lines if line["event"] == event]
+
+    async def hang_up(self) -> None:
+        for wire in self._idle:
+            await wire.close()
+
+
+def spelled(task: str) -> TaskId:
+    """The id that is spelled *task*."""
+    found = parse_any(task)
+    assert found is not None
+    return found
+
+
+@asynccontextmanager
+async def serving(
+    engine: Engine, *, clock: Clock | None = None, catalogue: Catalogue | None = None, **limits: int
+) -> AsyncIterator[Service]:
+    """The service over *engine*, with the ledger's limits as given; it closes the engine."""
+    out = io.StringIO()
+    lines = logs.configure(out, logs.Format.JSON)
+    ledger, clock = Ledger(engine, **limits), clock or Clock()
+    runner = make_runner(make_app(ledger, catalogue=catalogue or read(), clock=clock), drain_seconds=5)
+    await runner.setup()
+    site = web.TCPSite(runner, "127.0.0.1", 0)
+    await site.start()
+    service = Service(ledger, clock, runner.addresses[0][1], lines, out)
+    service.worker = await service.key("ledger", role=Role.WORKER)
+    service.operator = await service.key("ledger", role=Role.OPERATOR)
+    try:
+        yield service
+    finally:
+        await service.hang_up()
+        await asyncio.sleep(0)
+        await runner.cleanup()
+        lines.flush()
+        structlog.reset_defaults()

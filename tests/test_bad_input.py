@@ -1,0 +1,750 @@
+"""What strangers send: whatever it is, the answer is a 4xx in the contract's own shape, and the log stays as it was.
+
+The routes come from the contracts' own tables, so a new one is under test without a line here; one that reads a body
+needs a sample in `SAMPLES`, whose every field is then spoilt in every way.
+"""
+
+import gzip
+from collections.abc import AsyncIterator, Iterator
+from typing import Any
+
+import msgspec
+import pytest
+
+from ledger.ids import Spelling
+from ledger.memory import MemoryEngine
+from ledger.task import Status
+from tests.serving import ACCOUNT, MODELS, ROUTES, VENDORS, Route, Service, serving, spelled
+from tests.wire import Reply, Wire, chunked, request
+from tests.worded import code_of
+
+READS_BODY = [route for route in ROUTES if route.method == "POST"]
+TAKES_NO_BODY = [route for route in ROUTES if route.method != "POST"]
+HAS_ID = [route for route in ROUTES if route.has_id]
+
+
+@pytest.fixture
+async def service() -> AsyncIterator[Service]:
+    async with serving(MemoryEngine()) as running:
+        yield running
+
+
+class Target:
+    """A route aimed at something that exists, so that whatever slips through changes the log."""
+
+    def __init__(self, service: Service, route: Route, *, name: str, key: str) -> None:
+        self.service, self.route, self.name, self.key = service, route, name, key
+
+    async def hit(self, body: bytes = b"", *headers: tuple[str, str | bytes], name: str | None = None) -> Reply:
+        path = self.route.at(self.name if name is None else name)
+        return await self.service.ask(self.route.method, path, key=self.key, body=body, headers=headers)
+
+
+async def target(service: Service, route: Route, *, status: Status = Status.QUEUED) -> Target:
+    contract = "lemondata" if route.contract == "ledger" else route.contract
+    task = await service.bring(status, contract)
+    name = route.spelling.spell(spelled(task["id"]))
+    if route.about_keys:
+        issued = {"account": ACCOUNT, "contract": "chunkr"}
+        name = (await service.native("POST", "/keys", issued)).json()["key_id"]
+    return Target(service, route, name=name, key=await service.key_for(route))
+
+
+async def refused(aim: Target, reply: Reply, *, position: int, told: object = "") -> str:
+    """The code of the refusal that *reply* must be, the log being as it was at *position*."""
+    assert 400 <= reply.status < 500, (told, reply)
+    assert await aim.service.position() == position, told
+    if aim.route.method == "HEAD":
+        return ""
+    return code_of(aim.route.contract, reply)
+
+
+# Bodies
+
+SAMPLES: dict[str, list[dict[str, Any]]] = {
+    "POST /bytespike/v1/tasks/query": [{"task_id": "-"}, {"out_task_id": "-"}],
+    "POST /bytespike/v1/tasks/cancel": [{"task_id": "-"}, {"out_task_id": "-"}],
+    "POST /bytespike/v1/tasks/cancel/{id}": [{}],
+    "POST /beatra/v1/tasks/{id}/cancel": [{"reason": "changed my mind"}],
+    "POST /ledger/v1/tasks": [
+        {
+            "account": ACCOUNT,
+            "contract": "bytespike",
+            "model": MODELS["bytespike"],
+            "capability": "text-to-video",
+            "input": {"prompt": "a cat", "shots": [{"seconds": 4}]},
+            "metadata": {"order": "7"},
+            "estimated_credits": "1.5",
+            "estimated_seconds": 30,
+            "out_task_id": "order-7",
+            "callback_url": "https://example.com/hook?x=1",
+            "expires_at": "2026-02-01T00:00:00Z",
+        }
+    ],
+    "POST /ledger/v1/tasks/{id}/events": [
+        {"type": "started", "worker": "w1", "provider_task_id": "p1", "event_id": "e1"},
+        {"type": "progressed", "percent": 40, "stage": "render", "message": "on its way"},
+        {
+            "type": "completed",
+            "output": {"assets": [{"kind": "video", "url": "https://example.com/v.mp4"}], "seed": 7},
+            "usage": {
+                "video_seconds": 8,
+                "lines": [{"meter": "m", "quantity": "8", "unit": "s", "billed_amount_credits": "1.5"}],
+            },
+            "warnings": [{"code": "short", "message": "Shorter than asked.", "field": "seconds"}],
+            "actual_credits": "1.25",
+            "effective_at": "2026-01-02T03:04:05.5Z",
+        },
+        {"type": "failed", "code": "broke", "message": "It broke.", "retryable": False, "actual_credits": "0"},
+        {"type": "cancelled", "actual_credits": "0"},
+        {"type": "charged", "amount_credits": "0.5", "key": "c1", "reason": "rendered"},
+        {"type": "refunded", "amount_credits": "0.5", "key": "r1", "reason": "sorry"},
+    ],
+    "POST /ledger/v1/tasks/{id}/cancel": [{"reason": "the customer called"}],
+    "POST /ledger/v1/keys": [{"account": ACCOUNT, "contract": "lemondata", "role": "client"}],
+    "POST /ledger/v1/keys/{id}/rotate": [{"overlap_seconds": 60}],
+}
+"""For every route that reads a body, bodies that are good in every field."""
+
+FREE = {"input", "metadata", "output"}
+"""Fields that may hold any object: what is inside is spoilt only in ways that nothing can carry."""
+
+NO_OBJECT = [
+    b"{",
+    b"}",
+    b'{"',
+    b"nonsense",
+    b"{'reason': 1}",
+    b"{} {}",
+    b'{"reason": "x",}',
+    b"[]",
+    b"[{}]",
+    b'"text"',
+    b"1",
+    b"true",
+    b"null",
+    b"NaN",
+    b"<xml/>",
+    b"reason=x",
+    b"\x00",
+    b"\xff\xfe{}",
+    b"\xef\xbb\xbf{}",
+    "{}".encode("utf-16"),
+    b"[" * 10_000,
+    b'{"a":' * 10_000,
+    b"[" * 10_000 + b"]" * 10_000,
+]
+UNCARRIABLE = [
+    b"1e400",
+    b"-1e400",
+    b"18446744073709551617",
+    b"-18446744073709551617",
+    b"9" * 5000,
+    b"NaN",
+    b"Infinity",
+    b'"\\ud800"',
+    b'"\\udc00\\ud800"',
+    b'"\\u0000"',
+    b'"\x00"',
+    b'"\xff"',
+    b'"\xed\xa0\x80"',
+    b"[" * 10_000 + b"]" * 10_000,
+    b'{"a":' * 10_000 + b"1" + b"}" * 10_000,
+    b'{"a":1,"a":2}',
+    b'{"a":{"b":1,"\\u0062":2}}',
+]
+"""Values that no field takes, wherever they stand."""
+
+WRONG_TYPES: dict[type, list[bytes]] = {
+    str: [b"1", b"1.5", b"true", b"[]", b"{}"],
+    int: [b'"1"', b"1.5", b"true", b"[]", b"{}", b"-1", b"10000001"],
+    bool: [b'"true"', b"1", b"0", b"[]", b"{}"],
+    list: [b'"x"', b"1", b"true", b"{}", b"[1]", b"[[]]"],
+    dict: [b'"x"', b"1", b"true", b"[]"],
+}
+NOT_AMOUNTS = [
+    b"1",
+    b"1.5",
+    b'"1.1234567"',
+    b'"-1"',
+    b'"-0"',
+    b'"+1"',
+    b'"1e3"',
+    b'" 1"',
+    b'"1 "',
+    b'"1\\n"',
+    b'""',
+    b'".5"',
+    b'"1."',
+    b'"01"',
+    b'"0x1"',
+    b'"1,5"',
+    b'"1_000"',
+    '"١"'.encode(),
+    b'"NaN"',
+    b'"Infinity"',
+    b'"1000000000000.000001"',
+    b'"9999999999999"',
+    b'"' + b"9" * 400 + b'"',
+]
+NOT_TIMES = [
+    b"1767323045",
+    b'""',
+    b'"tomorrow"',
+    b'"2026-02-01"',
+    b'"2026-02-01T00:00:00"',
+    b'"2026-02-30T00:00:00Z"',
+    b'"2026-02-01T24:00:00Z"',
+    b'"2026-02-01T00:00:00+01:99"',
+    b'"1969-12-31T23:59:59Z"',
+    b'"9999-12-31T23:59:59-23:59"',
+    b'"2026-02-01T00:00:00Z "',
+]
+NOT_ADDRESSES = [
+    b'""',
+    b'"example.com"',
+    b'"//example.com/"',
+    b'"ftp://example.com/"',
+    b'"javascript:alert(1)"',
+    b'"http://"',
+    b'"http://:80/"',
+    b'"http://user:pw@example.com/"',
+    b'"http://user@example.com/"',
+    b'"http://[::1"',
+    b'"http://example.com:99999/"',
+    b'"http://example.com:x/"',
+    b'"http://example.com/a b"',
+    b'"http://example.com/\\r\\nX: y"',
+    '"http://exämple.com/"'.encode(),
+    b'"https://example.com/' + b"x" * 2048 + b'"',
+]
+NOT_NAMES = [b'""', b'"a b"', b'"a\\n"', '"ä"'.encode(), b'"' + b"x" * 129 + b'"']
+FIELDS: dict[str, list[bytes]] = {
+    "account": NOT_NAMES,
+    "model": NOT_NAMES,
+    "capability": NOT_NAMES,
+    "worker": NOT_NAMES,
+    "code": NOT_NAMES,
+    "contract": [b'"openai"', b'""', b'"LemonData"'],
+    "role": [b'"admin"', b'""', b'"Operator"'],
+    "type": [b'"created"', b'"held"', b'"late-reported"', b'""', b'"Started"'],
+    "kind": [b'"hologram"', b'""'],
+    "url": [b"5", b"[]"],
+    "field": [b'""', b'"' + b"x" * 256 + b'"'],
+    "percent": [b"101", b"-1", b"40.5"],
+    "video_seconds": [b"-1", b"1.5", b'"8"'],
+    "out_task_id": [b'""', b'"a\\u0007"', b'"' + b"x" * 129 + b'"'],
+    "task_id": [b"{}"],
+    "event_id": [b'""', b'"' + b"x" * 256 + b'"'],
+    "key": [b'""', b'"' + b"x" * 256 + b'"'],
+    "estimated_credits": NOT_AMOUNTS,
+    "actual_credits": NOT_AMOUNTS,
+    "amount_credits": [*NOT_AMOUNTS, b'"0"', b'"0.000000"', b"null"],
+    "quantity": NOT_AMOUNTS,
+    "billed_amount_credits": NOT_AMOUNTS,
+    "expires_at": [*NOT_TIMES, b'"2026-01-01T00:00:00Z"'],
+    "effective_at": NOT_TIMES,
+    "callback_url": NOT_ADDRESSES,
+}
+"""Ways to spoil a field, by its name, beside those that its type gives."""
+
+TOO_LONG = b'"' + b"x" * 10_000 + b'"'
+MARK = "the place to spoil"
+
+
+def places(sample: object, *, inside: str = "") -> Iterator[tuple[str, object, list[str | int]]]:
+    """Every field of *sample*, however deep: the field it lies in at the top, its value, and the way to it."""
+    members: Iterator[tuple[str | int, object]]
+    match sample:
+        case dict():
+            members = iter(sample.items())
+        case list():
+            members = enumerate(sample)  # type: ignore[assignment]
+        case _:
+            return
+    for name, value in members:
+        top = inside or str(name)
+        yield top, value, [name]
+        for deeper_top, deeper, way in places(value, inside=top):
+            yield deeper_top, deeper, [name, *way]
+
+
+def spoilt(sample: dict[str, Any], way: list[str | int], value: bytes) -> bytes:
+    """*sample* as JSON, with *value*, which need not be any, in the place that *way* leads to."""
+    copy: Any = msgspec.json.decode(msgspec.json.encode(sample))
+    inner = copy
+    for step in way[:-1]:
+        inner = inner[step]
+    inner[way[-1]] = MARK
+    return msgspec.json.encode(copy).replace(b'"%b"' % MARK.encode(), value)
+
+
+def spoilt_ways(sample: dict[str, Any]) -> Iterator[bytes]:
+    """*sample* with one field spoilt, for every field and way."""
+    for top, value, way in places(sample):
+        name = str(way[-1])
+        values = [*UNCARRIABLE]
+        is_free = top in FREE and len(way) > 1
+        if not is_free:
+            values += WRONG_TYPES[type(value)]
+        if not is_free or name in {"kind", "url"}:
+            values += FIELDS.get(name, [])
+        if isinstance(value, str) and not is_free:
+            values.append(TOO_LONG)
+        for spoil in values:
+            yield spoilt(sample, way, spoil)
+
+
+def test_every_route_that_reads_a_body_has_a_sample() -> None:
+    assert {str(route) for route in READS_BODY} == SAMPLES.keys()
+
+
+@pytest.mark.parametrize("route", READS_BODY, ids=str)
+async def test_a_sample_is_taken(service: Service, route: Route) -> None:
+    for sample in SAMPLES[str(route)]:
+        aim = await target(service, route)
+        body = sample
+        if "bytespike" in route.path:
+            await service.create("bytespike", out_task_id=aim.name)
+            body = dict.fromkeys(sample, aim.name)
+        if sample.get("type") == "cancelled":
+            await service.reported(aim.name, "started")
+            await service.native("POST", f"/tasks/{aim.name}/cancel", {})
+        if sample.get("type") == "refunded":
+            await service.reported(aim.name, "charged", amount_credits="0.5", key="c1")
+        reply = await aim.hit(msgspec.json.encode(body))
+        assert reply.status in {200, 201, 202}, reply
+
+
+@pytest.mark.parametrize("route", READS_BODY, ids=str)
+async def test_a_body_that_is_no_json_object_is_refused(service: Service, route: Route) -> None:
+    aim = await target(service, route)
+    position = await service.position()
+    for body in NO_OBJECT:
+        assert await refused(aim, await aim.hit(body), position=position, told=body[:40])
+
+
+@pytest.mark.parametrize("route", READS_BODY, ids=str)
+async def test_a_field_that_nobody_knows_is_refused(service: Service, route: Route) -> None:
+    aim = await target(service, route)
+    position = await service.position()
+    for sample in SAMPLES[str(route)]:
+        for further in ({"nobody_knows": 1}, {"status": "completed"}, {"held_credits": "0"}, {"version": 9}):
+            body = msgspec.json.encode(sample | further)
+            assert await refused(aim, await aim.hit(body), position=position, told=body)
+        for inner in (b'{"meter":', b'{"code":'):
+            body = msgspec.json.encode(sample).replace(inner, b'{"nobody_knows":1,' + inner[1:])
+            if b"nobody_knows" in body:
+                assert await refused(aim, await aim.hit(body), position=position, told=body)
+
+
+@pytest.mark.parametrize("route", READS_BODY, ids=str)
+async def test_a_field_with_a_value_that_it_cannot_have_is_refused(service: Service, route: Route) -> None:
+    aim = await target(service, route)
+    position = await service.position()
+    for sample in SAMPLES[str(route)]:
+        for body in spoilt_ways(sample):
+            assert await refused(aim, await aim.hit(body), position=position, told=body[:400])
+
+
+@pytest.mark.parametrize("route", READS_BODY, ids=str)
+async def test_a_field_that_is_named_twice_is_refused(service: Service, route: Route) -> None:
+    aim = await target(service, route)
+    position = await service.position()
+    for sample in SAMPLES[str(route)]:
+        for name, value in sample.items():
+            again = msgspec.json.encode({name: value})[1:-1]
+            body = msgspec.json.encode(sample)[:-1] + b"," + again + b"}"
+            assert await refused(aim, await aim.hit(body), position=position, told=body)
+
+
+@pytest.mark.parametrize("route", ROUTES, ids=str)
+async def test_a_body_over_the_limit_is_refused_as_too_large(service: Service, route: Route) -> None:
+    aim = await target(service, route)
+    position = await service.position()
+    limit = route.operation.body_max_bytes
+    for size in (limit + 1, 2 * limit, limit + 1024 * 1024):
+        body = b'{"a":"' + b"a" * (size - 8) + b'"}'
+        for sent, headers in ((body, ()), (chunked(body), (("Transfer-Encoding", "chunked"),))):
+            reply = await aim.hit(sent, *headers)
+            assert reply.status == 413, (size, headers)
+            assert await refused(aim, reply, position=position)
+
+
+@pytest.mark.parametrize("route", READS_BODY, ids=str)
+async def test_a_body_just_within_the_limit_is_read(service: Service, route: Route) -> None:
+    aim = await target(service, route)
+    position = await service.position()
+    limit = route.operation.body_max_bytes
+    for size in (limit - 1, limit):
+        body = b'{"a":"' + b"a" * (size - 8) + b'"}'
+        for sent, headers in ((body, ()), (chunked(body), (("Transfer-Encoding", "chunked"),))):
+            reply = await aim.hit(sent, *headers)
+            assert reply.status in {400, 422}, (size, headers)
+            assert await refused(aim, reply, position=position)
+
+
+@pytest.mark.parametrize("route", ROUTES, ids=str)
+async def test_a_body_that_only_claims_to_be_huge_is_refused_before_it_comes(service: Service, route: Route) -> None:
+    aim = await target(service, route)
+    position = await service.position()
+    headers = [("Authorization", f"Bearer {aim.key}"), ("Content-Length", "99999999999")]
+    async with Wire("127.0.0.1", service.port) as wire:
+        reply = await wire.send(request(route.method, route.at(aim.name), headers=headers), method=route.method)
+    assert reply.status == 413
+    assert await refused(aim, reply, position=position)
+
+
+@pytest.mark.parametrize("route", ROUTES, ids=str)
+async def test_a_compressed_body_is_refused_unopened(service: Service, route: Route) -> None:
+    aim = await target(service, route)
+    position = await service.position()
+    bomb = gzip.compress(b'{"a":"' + b"a" * 20_000_000 + b'"}')
+    for coding in ("gzip", "deflate", "br", "zstd", "gzip, gzip", "x-unheard-of"):
+        for sent, headers in ((bomb, ()), (chunked(bomb), (("Transfer-Encoding", "chunked"),))):
+            reply = await aim.hit(sent, ("Content-Encoding", coding), *headers)
+            assert reply.status in {400, 422}, coding
+            assert await refused(aim, reply, position=position, told=coding)
+
+
+@pytest.mark.parametrize("route", TAKES_NO_BODY, ids=str)
+async def test_a_body_where_none_is_read_changes_nothing(service: Service, route: Route) -> None:
+    aim = await target(service, route)
+    position = await service.position()
+    name = (await service.create())["id"].replace("0", "1") if not route.about_keys else "NoSuchKey123"
+    position = await service.position()
+    without = await aim.hit(name=name)
+    for body in [*NO_OBJECT, b"x" * route.operation.body_max_bytes]:
+        reply = await aim.hit(body, name=name)
+        assert reply.status == without.status, body[:40]
+        assert await service.position() == position
+
+
+# Ids
+
+
+def malformed(name: str, spelling: Spelling) -> Iterator[str]:
+    """*name*, spelled in ways that no contract has."""
+    yield from (name[1:], name[:-1], name + "0", name + name, "x" + name, " " + name)
+    yield from (
+        "%20" + name,
+        name + "%20",
+        name + "%00",
+        name + "%0A",
+        "%00",
+        name + "%2F",
+        "%2F" + name,
+        "..%2F" + name,
+    )
+    yield from ("%FF%FE", "%ff" + name, "%C0%80", "%ED%A0%80", "%", "%zz", "%F0%9F%90%88", "%EF%BC%90" * 32)
+    yield from ("..", ".", "%2e%2e", "*", "-", "0", "null", "undefined", "{id}", "'%20OR%201=1--", "%22", "x" * 10_000)
+    yield from (name[:-1] + "g" * (spelling is not Spelling.TASK_ULID), name + ";v=1", name + "&x=1", name + "," + name)
+    if spelling in {Spelling.LDTASK, Spelling.TASK_ULID, Spelling.TSK_ULID}:
+        yield from (name.upper(), name.partition("_")[2], name.replace("_", "-"), name.replace("_", "__"))
+    if spelling in {Spelling.TASK_ULID, Spelling.TSK_ULID}:
+        prefix, _, digits = name.partition("_")
+        yield from (name.lower(), f"{prefix}_8{digits[1:]}", f"{prefix}_{digits[:-1]}U", f"{prefix}_{digits[:-1]}I")
+    if spelling is Spelling.UUID:
+        yield from (name.replace("-", ""), f"{{{name}}}", f"urn:uuid:{name}", name.replace("-", "_"))
+
+
+@pytest.mark.parametrize("route", HAS_ID, ids=str)
+async def test_an_id_in_no_spelling_of_the_contract_is_not_found(service: Service, route: Route) -> None:
+    aim = await target(service, route)
+    position = await service.position()
+    names = [*malformed(aim.name, route.spelling)]
+    if route.contract != "ledger":
+        others = set(Spelling) - {route.spelling}
+        names += [other.spell(spelled(aim.name)) for other in others]
+    for name in set(names) - {aim.name}:
+        body = msgspec.json.encode(SAMPLES[str(route)][0]) if route in READS_BODY else b""
+        reply = await aim.hit(body, name=name.replace(" ", "%20"))
+        assert reply.status == 404, name[:80]
+        assert await refused(aim, reply, position=position, told=name[:80])
+
+
+@pytest.mark.parametrize("path", ["/bytespike/v1/tasks/query", "/bytespike/v1/tasks/cancel"])
+async def test_an_id_in_the_body_in_no_spelling_of_the_contract_is_not_found(service: Service, path: str) -> None:
+    route = next(route for route in ROUTES if route.path == path)
+    aim = await target(service, route)
+    position = await service.position()
+    for name in [*malformed(aim.name, route.spelling), *(other.spell(spelled(aim.name)) for other in Spelling)]:
+        for field in ("task_id", "out_task_id"):
+            if (field, name) == ("task_id", aim.name):
+                continue
+            reply = await aim.hit(msgspec.json.encode({field: name}))
+            expected = {404} if field == "task_id" or len(name) <= 128 else {400}
+            assert reply.status in expected, name[:80]
+            assert await refused(aim, reply, position=position, told=name[:80])
+
+
+@pytest.mark.parametrize(
+    "query",
+    [
+        "status=absent",
+        "status=done",
+        "status=",
+        "order=up",
+        "order=",
+        "limit=0",
+        "limit=201",
+        "limit=-1",
+        "limit=1.0",
+        "limit=%D9%A1",
+        "limit=99999999999999999999",
+        "limit=",
+        "cursor=",
+        "cursor=x",
+        "cursor=%00",
+        "cursor=%FF",
+        "cursor=" + "A" * 10_000,
+        "nobody_knows=1",
+        "status=queued&page=2",
+    ],
+)
+async def test_a_list_with_a_query_that_makes_no_sense_is_refused(service: Service, query: str) -> None:
+    reply = await service.native("GET", f"/tasks?{query}")
+    assert (reply.status, code_of("ledger", reply)) == (422, "invalid_request")
+
+
+@pytest.mark.parametrize(
+    "query", ["%ff%fe", "%00", "%ED%A0%80", "a%0Ab", "%F0%9F%90%88", "'%20OR%201=1--", "x" * 10_000]
+)
+@pytest.mark.parametrize("path", ["/tasks?account=", "/tasks?model=", "/keys?account="])
+async def test_a_filter_that_nothing_fits_finds_nothing(service: Service, path: str, query: str) -> None:
+    await service.create()
+    reply = await service.native("GET", path + query)
+    assert (reply.status, next(iter(reply.json().values()))) == (200, [])
+
+
+@pytest.mark.parametrize("query", ["include_chunks=yes", "include_chunks=", "base64_urls=1", "include_chunks=TRUE"])
+async def test_a_chunkr_flag_that_is_neither_true_nor_false_is_refused(service: Service, query: str) -> None:
+    task = (await service.create("chunkr"))["id"]
+    reply = await service.ask("GET", f"/chunkr/task/{task}?{query}", key=await service.key("chunkr"))
+    assert reply.status == 400
+    assert code_of("chunkr", reply)
+
+
+# Headers
+
+
+def no_keys(key: str) -> list[str | bytes]:
+    """Values of ``Authorization`` that are no key, although they look like *key*."""
+    head, _, secret = key.rpartition("_")
+    last = "1" if key[-1] == "0" else "0"
+    return [
+        "",
+        "Bearer",
+        "Bearer ",
+        "Bearer null",
+        f"Basic {key}",
+        f"Token {key}",
+        f"Bearer{key}",
+        f"Bearer:{key}",
+        f"Bearer {key[:-1]}",
+        f"Bearer {key[:-1]}{last}",
+        f"Bearer {key}{key}",
+        f"Bearer {key.lower()}",
+        f"Bearer {key.upper()}",
+        f"Bearer {head}",
+        f"Bearer {secret}",
+        f"Bearer {head}_{secret[:-6]}",
+        f"Bearer {key} {key}",
+        f"Bearer {key}, Bearer {key}",
+        f'Bearer "{key}"',
+        f"Bearer tl_{'0' * 12}_{'0' * 49}",
+        f"Bearer {'x' * 10_000}",
+        b"Bearer \xff\xfe",
+        "Bearer ключ".encode(),
+        b"\xff",
+    ]
+
+
+@pytest.mark.parametrize("route", ROUTES, ids=str)
+async def test_whatever_is_no_key_opens_nothing(service: Service, route: Route) -> None:
+    aim = await target(service, route)
+    position = await service.position()
+    for value in no_keys(aim.key):
+        reply = await service.ask(route.method, route.at(aim.name), headers=[("Authorization", value)])
+        assert reply.status == 401, value[:80]
+        assert reply.headers["www-authenticate"] == "Bearer"
+        assert await refused(aim, reply, position=position, told=value[:80])
+
+
+@pytest.mark.parametrize("route", ROUTES, ids=str)
+async def test_a_key_anywhere_but_in_its_header_opens_nothing(service: Service, route: Route) -> None:
+    aim = await target(service, route)
+    position = await service.position()
+    path = route.at(aim.name)
+    for query in (
+        f"?key={aim.key}",
+        f"?api_key={aim.key}",
+        f"?access_token={aim.key}",
+        f"?authorization=Bearer {aim.key}",
+    ):
+        reply = await service.ask(route.method, path + query.replace(" ", "%20"))
+        assert reply.status == 401
+        assert await refused(aim, reply, position=position)
+    reply = await service.ask(route.method, path, headers=[("Cookie", f"api_key={aim.key}")])
+    assert reply.status == 401
+
+
+KEYED = [("POST /beatra/v1/tasks/{id}/cancel", 422), ("POST /ledger/v1/tasks", 422)]
+
+
+@pytest.mark.parametrize(("name", "status"), KEYED)
+async def test_an_idempotency_key_that_cannot_be_kept_is_refused(service: Service, name: str, status: int) -> None:
+    route = next(route for route in ROUTES if str(route) == name)
+    aim = await target(service, route)
+    position = await service.position()
+    body = msgspec.json.encode(SAMPLES[name][0])
+    for key in ("", "x" * 256, "x" * 10_000, b"\xff\xfe", b"k\xed\xa0\x80"):
+        reply = await aim.hit(body, ("Idempotency-Key", key))
+        assert reply.status == status, key[:40]
+        assert await refused(aim, reply, position=position, told=key[:40])
+
+
+@pytest.mark.parametrize("key", ['""', '"', 'a"b', "ключ".encode()])
+async def test_a_native_idempotency_key_is_a_token_or_a_quoted_string(service: Service, key: str | bytes) -> None:
+    route = next(route for route in ROUTES if str(route) == "POST /ledger/v1/tasks")
+    aim = await target(service, route)
+    position = await service.position()
+    reply = await aim.hit(msgspec.json.encode(SAMPLES[str(route)][0]), ("Idempotency-Key", key))
+    assert reply.status == 422
+    assert await refused(aim, reply, position=position)
+
+
+@pytest.mark.parametrize(
+    "value", ["2", '"2', '2"', '"x"', 'W/"2"', '"-1"', '"2", "3"', '"' + "9" * 30 + '"', "", b"\xff"]
+)
+@pytest.mark.parametrize("path", ["/events", "/cancel"])
+async def test_an_if_match_that_is_no_version_is_refused(service: Service, path: str, value: str | bytes) -> None:
+    task = (await service.create())["id"]
+    position = await service.position()
+    body = {"type": "started"} if path == "/events" else {}
+    reply = await service.ask(
+        "POST", f"/ledger/v1/tasks/{task}{path}", key=service.operator, json=body, headers=[("If-Match", value)]
+    )
+    assert (reply.status, code_of("ledger", reply)) == (422, "invalid_request")
+    assert await service.position() == position
+
+
+@pytest.mark.parametrize("route", ROUTES, ids=str)
+async def test_a_host_that_is_no_text_is_refused(service: Service, route: Route) -> None:
+    aim = await target(service, route)
+    position = await service.position()
+    reply = await aim.hit(b"", ("Host", b"\xff\xfe"))
+    assert await refused(aim, reply, position=position)
+
+
+@pytest.mark.parametrize("route", ROUTES, ids=str)
+async def test_headers_that_nobody_reads_change_nothing(service: Service, route: Route) -> None:
+    aim = await target(service, route, status=Status.COMPLETED)
+    plain = await aim.hit(name="-")
+    for name, value in (
+        ("Accept", "text/html"),
+        ("Accept", b"\xff"),
+        ("Content-Type", "text/plain; charset=utf-7"),
+        ("Content-Type", b"\xff"),
+        ("Expect", "a miracle"),
+        ("Expect", "100-continue"),
+        ("Upgrade", "websocket"),
+        ("User-Agent", "x" * 10_000),
+        ("X-Forwarded-For", "'; DROP TABLE events; --"),
+        ("X-Http-Method-Override", "DELETE"),
+        ("Range", "bytes=0-1"),
+        ("If-None-Match", "*"),
+        ("If-Modified-Since", "yesterday"),
+        ("Cookie", "a=b; " * 1000),
+    ):
+        reply = await aim.hit(b"", (name, value), name="-")
+        assert reply.status == plain.status, name
+        assert reply.headers["content-type"] == plain.headers["content-type"], name
+
+
+# Methods
+
+METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE", "PROPFIND", "PURGE")
+
+
+@pytest.mark.parametrize("route", ROUTES, ids=str)
+async def test_another_method_is_refused_and_told_which_are_allowed(service: Service, route: Route) -> None:
+    aim = await target(service, route)
+    position = await service.position()
+    path = route.at(aim.name)
+    allowed = {other.method for other in ROUTES if _same_path(other, path)}
+    for method in set(METHODS) - allowed:
+        reply = await service.ask(method, path, key=aim.key)
+        assert reply.status == 405, method
+        assert set(reply.headers["allow"].split(", ")) == allowed
+        assert await service.position() == position
+        if method != "HEAD":
+            assert code_of(route.contract, reply)
+
+
+def _same_path(route: Route, path: str) -> bool:
+    theirs, mine = route.path.split("/"), path.split("/")
+    return len(theirs) == len(mine) and all(a in (b, "{id}") for a, b in zip(theirs, mine, strict=True))
+
+
+@pytest.mark.parametrize("contract", [*VENDORS, "ledger"])
+async def test_a_path_that_leads_nowhere_is_refused_in_the_words_of_its_prefix(service: Service, contract: str) -> None:
+    key = service.operator if contract == "ledger" else await service.key(contract)
+    for path in (
+        "",
+        "/",
+        "/v1",
+        "/v1/nothing",
+        "/v1/tasks/a/b/c/d",
+        "//v1/tasks",
+        "/v1/tasks/",
+        "/%2e%2e/healthz",
+        "/\\",
+    ):
+        for method in ("GET", "POST", "DELETE", "PUT"):
+            reply = await service.ask(method, f"/{contract}{path}", key=key)
+            assert reply.status == 404, path
+            assert code_of(contract, reply)
+
+
+# What is no HTTP: refused before there is a path, and so before there is a contract
+
+
+@pytest.mark.parametrize(
+    "sent",
+    [
+        b"\r\n\r\n\r\n\x00\r\n\r\n",
+        b"nonsense\r\n\r\n",
+        b"GET\r\n\r\n",
+        b"GET /\r\n\r\n",
+        b"get / HTTP/1.1\r\nHost: x\r\n\r\n",
+        b"BREW /lemondata/v1/tasks/x HTTP/1.1\r\nHost: x\r\n\r\n",
+        b"GET /ledger/v1/tasks/\xff HTTP/1.1\r\nHost: x\r\n\r\n",
+        b"GET /ledger/v1/tasks?account=\xff HTTP/1.1\r\nHost: x\r\n\r\n",
+        b"GET /lemondata/v1/tasks/a b HTTP/1.1\r\nHost: x\r\n\r\n",
+        b"GET /lemondata/v1/tasks/\x01 HTTP/1.1\r\nHost: x\r\n\r\n",
+        b"GET lemondata HTTP/1.1\r\nHost: x\r\n\r\n",
+        b"GET / HTTP/9.9\r\nHost: x\r\n\r\n",
+        b"GET / HTTP/1.1\r\nHost: x\r\nX-Request-Id: a\x00b\r\n\r\n",
+        b"GET / HTTP/1.1\r\nHost: x\r\nX-Request-Id: a\x01b\r\n\r\n",
+        b"GET / HTTP/1.1\r\nHost: x\r\nIdempotency-Key: a\x7fb\x08\r\n\r\n",
+        b"GET / HTTP/1.1\r\nHost: x\r\nBad Name: y\r\n\r\n",
+        b"GET / HTTP/1.1\r\nHost: x\r\n folded: y\r\n\r\n",
+        b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: -1\r\n\r\n",
+        b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 1e3\r\n\r\n",
+        b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 3\r\nContent-Length: 4\r\n\r\nabcd",
+        b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 3\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
+        b"POST / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: xchunked\r\n\r\n0\r\n\r\n",
+        b"GET / HTTP/1.1\r\nHost: x\r\n" + b"X: y\r\n" * 500 + b"\r\n",
+        b"GET /" + b"x" * 200_000 + b" HTTP/1.1\r\nHost: x\r\n\r\n",
+        b"GET / HTTP/1.1\r\nHost: x\r\nX: " + b"y" * 200_000 + b"\r\n\r\n",
+    ],
+    ids=lambda sent: sent[:60],
+)
+async def test_what_is_no_http_is_answered_with_400_and_hung_up_on(service: Service, sent: bytes) -> None:
+    position = await service.position()
+    async with Wire("127.0.0.1", service.port) as wire:
+        reply = await wire.send(sent)
+    assert reply.status in {400, 404, 413, 431}, reply
+    assert await service.position() == position
+    assert "Traceback" not in service.output()
