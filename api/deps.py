@@ -3,9 +3,10 @@
 from collections.abc import Callable
 from typing import NamedTuple
 
-from aiohttp import web
 from structlog.typing import FilteringBoundLogger
 
+from api.repeats import Repeats
+from api.request_ids import RequestIds
 from ledger.catalogue import Catalogue
 from ledger.ledger import Ledger
 
@@ -18,8 +19,7 @@ class Deps(NamedTuple):
     clock: Callable[[], int]
     """Unix microseconds."""
     entropy: Callable[[int], bytes]
+    request_ids: RequestIds
+    repeats: Repeats
     log: FilteringBoundLogger
     """Bound once: binding at every line would cost a cached GET several per cent."""
-
-
-DEPS: web.AppKey[Deps] = web.AppKey("deps", Deps)

@@ -69,7 +69,7 @@ def configure(out: TextIO, log_format: Format) -> Lines:
     lines = Lines(out)
     renderer: Processor = structlog.dev.ConsoleRenderer(colors=out.isatty())
     if log_format is Format.JSON:
-        renderer = structlog.processors.JSONRenderer(serializer=_dump)
+        renderer = _render
     structlog.configure(
         processors=[
             structlog.processors.add_log_level,
@@ -111,9 +111,10 @@ def stamp(_: WrappedLogger, __: str, event: EventDict) -> EventDict:
 
 def hide(_: WrappedLogger, __: str, event: EventDict) -> EventDict:
     """Drop what is secret by its name; what is secret by its look is dropped from the finished line."""
-    for name in event:
-        if name not in _plain_names and _is_secret(name):
-            event[name] = "[hidden]"
+    if not event.keys() <= _plain_names:
+        for name in event.keys() - _plain_names:
+            if _is_secret(name):
+                event[name] = "[hidden]"
     return event
 
 
@@ -128,5 +129,5 @@ def _is_secret(name: str) -> bool:
     return False
 
 
-def _dump(event: object, **_: object) -> str:
+def _render(_: WrappedLogger, __: str, event: EventDict) -> str:
     return msgspec.json.encode(event, enc_hook=str).decode()

@@ -7,10 +7,11 @@ find the row, authenticate, read the body, carry out what the row asks for, word
 
 import re
 import time
-from collections.abc import Mapping
+import weakref
+from collections.abc import Awaitable, Callable, Hashable, Mapping
 from typing import NamedTuple
 
-from aiohttp import web
+from aiohttp import HttpVersion11, web
 
 from api import native
 from api.contracts import CONTRACTS
@@ -27,8 +28,9 @@ from api.contracts.shape import (
     Refused,
     Told,
     Wish,
+    json_answer,
 )
-from api.deps import DEPS, Deps
+from api.deps import Deps
 from api.refusals import (
     Broken,
     Forbidden,
@@ -41,10 +43,11 @@ from api.refusals import (
     UnknownRoute,
     WrongKey,
 )
+from api.repeats import Repeat
 from api.routing import Table
 from ledger.commands import Claim, RequestCancel
 from ledger.errors import Overloaded, Refusal, StorageError, TaskNotFound
-from ledger.ids import TaskId, ulid
+from ledger.ids import TaskId
 from ledger.keys import Role, parse
 from ledger.records import KeyRow
 from ledger.views import Seen
@@ -80,13 +83,12 @@ class Exchange:
         self.refusal: Refusal | None = None
 
 
-async def handle(request: web.Request) -> web.Response:
-    """Answer any request: the one handler of the application."""
-    started_ns = time.perf_counter_ns()
-    deps = request.app[DEPS]
-    exchange = Exchange(_request_id(deps, request.headers))
+async def handle(deps: Deps, request: web.BaseRequest) -> web.Response:
+    """Answer any request: the one handler of the server."""
+    now_us, started_ns = deps.clock(), time.perf_counter_ns()
+    exchange = Exchange(_request_id(deps, request.headers, now_us))
     try:
-        answer = await _answer(deps, request, exchange)
+        answer = _again(deps, request, exchange, now_us) or await _answer(deps, request, exchange, now_us)
     except Refusal as refusal:
         answer = _refuse(request, exchange, refusal)
     except StorageError as fault:
@@ -110,9 +112,29 @@ async def handle(request: web.Request) -> web.Response:
     return _respond(exchange, answer)
 
 
-async def _answer(deps: Deps, request: web.Request, exchange: Exchange) -> Answer:
+def _again(deps: Deps, request: web.BaseRequest, exchange: Exchange, now_us: int) -> Answer | None:
+    """The answer that the same GET had a moment ago, if it still stands."""
+    if request.method != "GET":
+        return None
+    again = deps.repeats.again(request.raw_path, request.host, _shown(request), now_us)
+    if again is None:
+        return None
+    exchange.contract, exchange.route, exchange.key = again.contract, again.route, again.key
+    return again.answer
+
+
+def _shown(request: web.BaseRequest) -> str:
+    """The credentials as they were sent: all that any contract's `token` reads."""
+    headers = request.headers
+    return f"{headers.get('Authorization', '')}\n{headers.get('x-api-key', '')}"
+
+
+async def _answer(deps: Deps, request: web.BaseRequest, exchange: Exchange, now_us: int) -> Answer:
     """Find the row and the asker, and carry out what the row asks for."""
-    headers, path, now_us = request.headers, request.rel_url.raw_path, deps.clock()
+    headers, path = request.headers, request.rel_url.raw_path
+    if path in HEALTH and request.method in {"GET", "HEAD"}:
+        exchange.route = path
+        return await HEALTH[path](deps)
     mount, prefix = _mounted(path)
     if mount is None:
         mount = await _at_root(deps, request, exchange, now_us)
@@ -136,7 +158,11 @@ async def _answer(deps: Deps, request: web.Request, exchange: Exchange) -> Answe
     )
     match operation:
         case Read():
-            return await _read(deps, mount.contract, operation, asked)
+            seen, variant, answer = await _read(deps, mount.contract, operation, asked)
+            if request.method == "GET":
+                repeat = Repeat(weakref.ref(seen), variant, mount.contract, exchange.route)
+                deps.repeats.remember(request.raw_path, request.host, _shown(request), key, repeat)
+            return answer
         case Cancel():
             return await _cancel(deps, mount.contract, operation, asked)
         case Act():
@@ -156,7 +182,7 @@ def _mounted(path: str) -> tuple[Mount | None, str]:
     return (mount, f"/{name}") if mount is not None else (None, "")
 
 
-async def _at_root(deps: Deps, request: web.Request, exchange: Exchange, now_us: int) -> Mount:
+async def _at_root(deps: Deps, request: web.BaseRequest, exchange: Exchange, now_us: int) -> Mount:
     """The contract of the key that the request shows.
 
     Raises:
@@ -168,11 +194,12 @@ async def _at_root(deps: Deps, request: web.Request, exchange: Exchange, now_us:
     text = next((token for token in shown if token is not None), None)
     try:
         exchange.key = await _holder(deps, text, headers, now_us)
-    except (Unauthenticated, WrongKey, RevokedKey):
+    except Exception as error:
         owner = _owner(request.method, request.rel_url.raw_path)
-        if owner is None:
+        if owner is not None:
+            exchange.contract = owner.contract
+        elif isinstance(error, Unauthenticated | WrongKey | RevokedKey):
             raise UnknownRoute from None
-        exchange.contract = owner.contract
         raise
     mount = MOUNTS[exchange.key.contract]
     if mount.contract.token(headers) is None:
@@ -221,7 +248,7 @@ def _permit(contract: Contract, operation: Operation, key: KeyRow) -> None:
         raise Forbidden
 
 
-def _base_url(request: web.Request, prefix: str) -> str:
+def _base_url(request: web.BaseRequest, prefix: str) -> str:
     """What the client has in front of the contract's paths, by its own account."""
     host = request.host
     if not host.isascii():
@@ -229,7 +256,7 @@ def _base_url(request: web.Request, prefix: str) -> str:
     return f"{request.scheme}://{host}{prefix}"
 
 
-async def _body(request: web.Request, limit_bytes: int) -> bytes:
+async def _body(request: web.BaseRequest, limit_bytes: int) -> bytes:
     """The whole body, if it is no longer than *limit_bytes*."""
     if not request.body_exists:
         return b""
@@ -237,6 +264,7 @@ async def _body(request: web.Request, limit_bytes: int) -> bytes:
         raise Invalid("a compressed body is not taken", param="Content-Encoding")
     if (request.content_length or 0) > limit_bytes:
         raise TooLarge(limit_bytes)
+    await _invite(request)
     try:
         body = await request.read()
     except web.HTTPRequestEntityTooLarge:
@@ -248,10 +276,38 @@ async def _body(request: web.Request, limit_bytes: int) -> bytes:
     return body
 
 
+async def _invite(request: web.BaseRequest) -> None:
+    """Ask for the body if the client waits to be asked; pass over what else it expects (RFC 9110, 10.1.1)."""
+    if request.version >= HttpVersion11 and request.headers.get("Expect", "").lower() == "100-continue":
+        await request.writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+        request.writer.output_size = 0  # the answer itself has not begun
+
+
+# How the service is
+
+
+async def _alive(_: Deps) -> Answer:
+    """The process answers."""
+    return json_answer(200, {"status": "alive"})
+
+
+async def _ready(deps: Deps) -> Answer:
+    """The store answers too."""
+    try:
+        await deps.ledger.engine.head()
+    except StorageError:
+        return json_answer(503, {"status": "store unavailable"})
+    return json_answer(200, {"status": "ready"})
+
+
+HEALTH: dict[str, Callable[[Deps], Awaitable[Answer]]] = {"/healthz": _alive, "/readyz": _ready}
+
+
 # What the row asks for
 
 
-async def _read(deps: Deps, contract: Contract, operation: Read, asked: Asked) -> Answer:
+async def _read(deps: Deps, contract: Contract, operation: Read, asked: Asked) -> tuple[Seen, Hashable, Answer]:
+    """The task that is meant, the answer rendered from it, and what the answer varies by, besides the task."""
     seen = await _visible(deps, contract, operation.target(asked), asked)
     variant = (operation.answer, asked.base_url, tuple(asked.query.items()))
     answer: Answer | None = seen.answers.get(variant)
@@ -259,7 +315,7 @@ async def _read(deps: Deps, contract: Contract, operation: Read, asked: Asked) -
         answer = operation.answer(asked, Told(seen.task))
         if len(seen.answers) < ANSWERS_MAX:
             seen.answers[variant] = answer
-    return answer
+    return seen, variant, answer
 
 
 async def _cancel(deps: Deps, contract: Contract, operation: Cancel, asked: Asked) -> Answer:
@@ -315,7 +371,7 @@ async def _resolve(deps: Deps, target: ByTask | ByKey, account: str) -> TaskId |
 # Answers
 
 
-def _refuse(request: web.Request, exchange: Exchange, refusal: Refusal) -> Answer:
+def _refuse(request: web.BaseRequest, exchange: Exchange, refusal: Refusal) -> Answer:
     """The refusal in the contract's words, with the headers that HTTP wants beside them."""
     exchange.refusal = refusal
     answer = exchange.contract.refuse(refusal, Refused(request.method, exchange.request_id))
@@ -343,9 +399,9 @@ def _respond(exchange: Exchange, answer: Answer) -> web.Response:
     return web.Response(status=answer.status, body=answer.body, headers=headers)
 
 
-def _request_id(deps: Deps, headers: Mapping[str, str]) -> str:
+def _request_id(deps: Deps, headers: Mapping[str, str], now_us: int) -> str:
     """The client's own, if it is 1 to 128 visible characters; else a new one."""
     given = headers.get("X-Request-Id")
     if given is not None and _REQUEST_ID.fullmatch(given):
         return given
-    return "req_" + ulid((deps.clock() // 1000).to_bytes(6, "big") + deps.entropy(10))
+    return deps.request_ids.next(now_us)

@@ -4,6 +4,9 @@ import base64
 import binascii
 
 SEPARATOR = b"\x00"
+POSITION_BYTES = 8
+POSITION_MAX = 2**63 - 1
+"""What a database can count to. A forged cursor may say more."""
 
 
 def cursor(log_id: str, place: bytes) -> str:
@@ -23,10 +26,13 @@ def place(log_id: str, text: str) -> bytes | None:
 
 def position_cursor(log_id: str, position: int) -> str:
     """The cursor after the event at *position*."""
-    return cursor(log_id, position.to_bytes(8, "big"))
+    return cursor(log_id, position.to_bytes(POSITION_BYTES, "big"))
 
 
 def position_of(log_id: str, text: str) -> int | None:
     """The position that a `position_cursor` stands for."""
     raw = place(log_id, text)
-    return int.from_bytes(raw, "big") if raw is not None and len(raw) == 8 else None  # noqa: PLR2004
+    if raw is None or len(raw) != POSITION_BYTES:
+        return None
+    position = int.from_bytes(raw, "big")
+    return position if position <= POSITION_MAX else None

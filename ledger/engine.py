@@ -100,8 +100,10 @@ def _recorded(place: Place, entry: Entry, link_hash: bytes) -> Recorded:
 def plan(batch: Sequence[Append], *, head: Head, versions: Mapping[bytes, int] | None) -> Plan:
     """Give each append its place after *head*, and pass over those decided on another version of their stream.
 
-    What follows a stale append in its stream was decided on top of it, so it is stale as well. *versions* holds how many events each stream has (absent: 0). None: trust the appends, because the engine's own
-    constraints would refuse a wrong one; only appends with entries can be trusted so.
+    What follows a stale append in its stream was decided on top of it, so it is stale as well.
+
+    *versions* holds how many events each stream has (absent: 0). None: trust the appends, because the engine's own
+    constraints would refuse a wrong one; they cannot refuse one without entries.
     """
     known = dict(versions) if versions is not None else {}
     stale: set[bytes] = set()

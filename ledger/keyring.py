@@ -4,6 +4,8 @@ Keys are remembered for `REMEMBERED_SECONDS`: that is how long a key that anothe
 What this process revokes is dead at once.
 """
 
+import asyncio
+import hashlib
 import secrets
 import time
 from collections import OrderedDict
@@ -26,6 +28,7 @@ from ledger.keys import (
     decide_key,
     digest,
     evolve_key,
+    is_dead,
     mint,
     opens,
 )
@@ -50,6 +53,27 @@ class Keyring:
         self._engine = engine
         self._pepper = engine.pepper if pepper is None else pepper
         self._remembered: OrderedDict[str, tuple[float, KeyRow | None]] = OrderedDict()
+        self._marked: dict[bytes, str] = {}
+        """Key ids by the mark of the credentials that opened them."""
+        self._appending = asyncio.Lock()
+
+    def mark(self, shown: str) -> bytes:
+        """A digest by which credentials can be recognised without being kept."""
+        return hashlib.blake2b(shown.encode("utf-8", "surrogateescape"), key=self._pepper[:64], digest_size=16).digest()
+
+    def note(self, mark: bytes, row: KeyRow) -> None:
+        """The credentials with this mark have just opened *row*."""
+        if len(self._marked) >= REMEMBERED_MAX:
+            self._marked.clear()
+        self._marked[mark] = row.key_id
+
+    def known(self, mark: bytes, *, at_us: int) -> KeyRow | None:
+        """The row that the credentials with this mark opened a moment ago; None says nothing: ask `holder`."""
+        remembered = self._remembered.get(self._marked.get(mark, ""))
+        if remembered is None or time.monotonic() >= remembered[0]:
+            return None
+        row = remembered[1]
+        return None if row is None or is_dead(row, at_us) else row
 
     async def holder(self, token: Token, *, at_us: int) -> KeyRow | None:
         """The row of the key that *token* is; None when it is unknown, wrong or dead.
@@ -76,7 +100,7 @@ class Keyring:
             key_id=token.key_id,
             digest=digest(token.secret, pepper=self._pepper),
         )
-        await self._carry_out(command, None, account=account, by=by)
+        await self._carry_out(command, account=account, by=by)
         return NewKey(key_id=token.key_id, key=text)
 
     async def revoke(self, key_id: str, *, by: str, at_us: int) -> KeyRow:
@@ -85,9 +109,8 @@ class Keyring:
         Raises:
             UnknownKey: there is no such live key.
         """
-        old = await self._engine.key(key_id)
-        account = "" if old is None else old.account
-        return (await self._carry_out(RevokeKey(at_us=at_us, key_id=key_id), old, account=account, by=by))[-1]
+        account = await self._account_of(key_id)
+        return (await self._carry_out(RevokeKey(at_us=at_us, key_id=key_id), account=account, by=by))[-1]
 
     async def rotate(self, key_id: str, *, overlap_us: int, by: str, at_us: int) -> NewKey:
         """A new key in the place of *key_id*, which stays alive for *overlap_us* more.
@@ -95,7 +118,6 @@ class Keyring:
         Raises:
             UnknownKey: there is no such live key.
         """
-        old = await self._engine.key(key_id)
         token, text = mint(secrets.token_bytes(ID_BYTES + SECRET_BYTES))
         command = RotateKey(
             at_us=at_us,
@@ -104,7 +126,7 @@ class Keyring:
             digest=digest(token.secret, pepper=self._pepper),
             overlap_us=overlap_us,
         )
-        await self._carry_out(command, old, account="" if old is None else old.account, by=by)
+        await self._carry_out(command, account=await self._account_of(key_id), by=by)
         return NewKey(key_id=token.key_id, key=text)
 
     async def rows(self, account: str | None = None) -> list[KeyRow]:
@@ -112,36 +134,46 @@ class Keyring:
         return await self._engine.keys(account)
 
     async def _row(self, key_id: str) -> KeyRow | None:
-        remembered = self._remembered.get(key_id)
+        memory = self._remembered
+        remembered = memory.get(key_id)
         if remembered is not None and time.monotonic() < remembered[0]:
             return remembered[1]
         row = await self._engine.key(key_id)
-        self._remembered[key_id] = (time.monotonic() + REMEMBERED_SECONDS, row)
-        self._remembered.move_to_end(key_id)
-        while len(self._remembered) > REMEMBERED_MAX:
-            self._remembered.popitem(last=False)
+        memory[key_id] = (time.monotonic() + REMEMBERED_SECONDS, row)
+        memory.move_to_end(key_id)
+        while len(memory) > REMEMBERED_MAX:
+            memory.popitem(last=False)
         return row
 
-    async def _carry_out(self, command: KeyCommand, old: KeyRow | None, *, account: str, by: str) -> list[KeyRow]:
+    async def _account_of(self, key_id: str) -> str:
+        row = await self._engine.key(key_id)
+        return "" if row is None else row.account
+
+    async def _carry_out(self, command: KeyCommand, *, account: str, by: str) -> list[KeyRow]:
         """Append what *command* causes to the account's stream; the rows it changed."""
-        events = decide_key(old, command)
-        rows = [evolve_key(None if isinstance(event, KeyIssued) else old, event, account=account) for event in events]
+        async with self._appending:  # one after the other: attempts are for what other processes append
+            for _ in range(ATTEMPTS_MAX):
+                append = await self._decided(command, account=account, by=by)
+                (outcome,) = await self._engine.commit([append])
+                if not isinstance(outcome, Stale):
+                    break
+            else:
+                raise StorageError("other processes kept changing the account's keys")
+        self._remembered = OrderedDict()  # a new one: what is being read at this moment may be from before
+        return list(append.keys)
+
+    async def _decided(self, command: KeyCommand, *, account: str, by: str) -> Append:
+        """What *command* comes to. The stream is read before the key: who changes the key later makes this stale."""
         stream = account_stream(account)
-        for _ in range(ATTEMPTS_MAX):
-            head = await self._engine.head()
-            recorded_at_us = max(command.at_us, head.recorded_at_us)
-            append = Append(
-                stream=stream,
-                account=account,
-                expected=len(await self._engine.streams([stream])),
-                entries=tuple(entry(event, actor=by, recorded_at_us=recorded_at_us) for event in events),
-                keys=tuple(rows),
-            )
-            (outcome,) = await self._engine.commit([append])
-            if not isinstance(outcome, Stale):
-                break
-        else:
-            raise StorageError("other processes kept changing the account's keys")
-        for row in rows:
-            self._remembered.pop(row.key_id, None)
-        return rows
+        expected = len(await self._engine.streams([stream]))
+        old = None if isinstance(command, IssueKey) else await self._engine.key(command.key_id)
+        events = decide_key(old, command)
+        rows = (evolve_key(None if isinstance(event, KeyIssued) else old, event, account=account) for event in events)
+        recorded_at_us = max(command.at_us, (await self._engine.head()).recorded_at_us)
+        return Append(
+            stream=stream,
+            account=account,
+            expected=expected,
+            entries=tuple(entry(event, actor=by, recorded_at_us=recorded_at_us) for event in events),
+            keys=tuple(rows),
+        )

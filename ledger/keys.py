@@ -42,6 +42,11 @@ class Token(msgspec.Struct, frozen=True, kw_only=True):
     key_id: str
     secret: str
 
+    @property
+    def text(self) -> str:
+        """The key in full, as it is shown once."""
+        return f"tl_{self.key_id}_{self.secret}{_checksum(self.key_id, self.secret)}"
+
     def __repr__(self) -> str:
         return f"Token(key_id={self.key_id!r}, secret=<hidden>)"
 
@@ -51,7 +56,8 @@ def mint(entropy: bytes) -> tuple[Token, str]:
     assert len(entropy) == ID_BYTES + SECRET_BYTES
     key_id = _base62(entropy[:ID_BYTES], _ID_CHARS)
     secret = _base62(entropy[ID_BYTES:], _SECRET_CHARS)
-    return Token(key_id=key_id, secret=secret), f"tl_{key_id}_{secret}{_checksum(key_id, secret)}"
+    token = Token(key_id=key_id, secret=secret)
+    return token, token.text
 
 
 def parse(text: str) -> Token | None:

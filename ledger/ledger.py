@@ -59,6 +59,12 @@ class Ledger:
         await self.writer.close()
         await self.engine.close()
 
+    async def __aenter__(self) -> Self:
+        return await self.start()
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.close()
+
     async def handle(self, command: TaskCommand) -> Outcome:
         """Carry out *command*; what it did is durable when this returns.
 

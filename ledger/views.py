@@ -16,6 +16,7 @@ from typing import Any
 import msgspec
 
 from ledger.engine import Engine
+from ledger.errors import DamagedError
 from ledger.ids import TaskId
 from ledger.records import Placed, TaskRow
 from ledger.task import Task
@@ -30,7 +31,7 @@ OVERHEAD_BYTES = 4096
 class Seen:
     """A task as of its last commit, with the answers already rendered from it, by whatever varies them."""
 
-    __slots__ = ("answers", "position", "task", "weight_bytes")
+    __slots__ = ("__weakref__", "answers", "position", "task", "weight_bytes")
 
     def __init__(self, task: Task, position: int, weight_bytes: int) -> None:
         self.task = task
@@ -60,7 +61,16 @@ def row_of(task: Task) -> TaskRow:
 
 
 def seen_of(placed: Placed) -> Seen:
-    return Seen(_decoder.decode(placed.row.view), placed.position, len(placed.row.view))
+    """The task of a row.
+
+    Raises:
+        DamagedError: its view is not one that was written.
+    """
+    try:
+        task = _decoder.decode(placed.row.view)
+    except ValueError as error:  # msgspec's errors are ValueErrors, and so is a broken character
+        raise DamagedError(f"the view of task {placed.row.task_id.hex()} cannot be read: {error}") from error
+    return Seen(task, placed.position, len(placed.row.view))
 
 
 class Views:
@@ -87,6 +97,7 @@ class Views:
 
         Raises:
             StorageError: the store could not be read.
+            DamagedError: what was read is not what was written.
         """
         seen = self.cached(task)
         return seen if seen is not None else await self.read(task)
@@ -135,13 +146,23 @@ class Views:
                 found = await self._engine.tasks(list(wanted))
             except Exception as error:  # noqa: BLE001 - every waiter is told, whatever it is
                 for waiter in wanted.values():
-                    waiter.set_exception(error)
-                    waiter.exception()  # its caller may have left: nobody else is to be warned
+                    _fail(waiter, error)
                 continue
             for task, waiter in wanted.items():
-                placed = found.get(task)
-                seen = None if placed is None else seen_of(placed)
-                if seen is not None and task not in self._committed_meanwhile:
-                    self._keep(seen)
-                waiter.set_result(seen)
+                self._answer(task, waiter, found.get(task))
         self._reading = None
+
+    def _answer(self, task: TaskId, waiter: asyncio.Future[Seen | None], placed: Placed | None) -> None:
+        try:
+            seen = None if placed is None else seen_of(placed)
+        except DamagedError as error:
+            _fail(waiter, error)
+            return
+        if seen is not None and task not in self._committed_meanwhile:
+            self._keep(seen)
+        waiter.set_result(seen)
+
+
+def _fail(waiter: asyncio.Future[Seen | None], error: Exception) -> None:
+    waiter.set_exception(error)
+    waiter.exception()  # its caller may have left: nobody else is to be warned

@@ -12,7 +12,7 @@ import uvloop
 from aiohttp import web
 
 from api import logs, settings
-from api.app import make_app, make_runner
+from api.app import make_runner, make_server
 from ledger.catalogue import Catalogue
 from ledger.ledger import Ledger
 from ledger.sqlite import open_to_serve
@@ -44,26 +44,26 @@ def serve(
 
 
 async def _serve(path: Path, found: settings.Settings, catalogue: Catalogue, *, listener: socket.socket) -> None:
-    engine = await open_to_serve(path)
     ledger = Ledger(
-        engine,
+        await open_to_serve(path),
         pepper=pepper(),
         queue_max=found.queue_max,
         batch_max=found.batch_max,
         views_max_bytes=found.views_max_bytes,
     )
-    runner = make_runner(make_app(ledger, catalogue=catalogue), drain_seconds=found.drain_seconds)
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
-    await runner.setup()
-    try:
-        await web.SockSite(runner, listener, backlog=BACKLOG).start()
-        print(f"listening on http://{_address(listener)}", file=sys.stderr, flush=True)
-        await stop.wait()
-    finally:
-        await runner.cleanup()
+    async with ledger:
+        runner = make_runner(make_server(ledger, catalogue=catalogue), drain_seconds=found.drain_seconds)
+        await runner.setup()
+        try:
+            await web.SockSite(runner, listener, backlog=BACKLOG).start()
+            print(f"listening on http://{_address(listener)}", file=sys.stderr, flush=True)
+            await stop.wait()
+        finally:
+            await runner.cleanup()
 
 
 def _listen(host: str, port: int) -> socket.socket:

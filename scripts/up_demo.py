@@ -24,7 +24,7 @@ import uvloop
 from aiohttp import web
 
 from api import logs
-from api.app import clock, make_app, make_runner
+from api.app import clock, make_runner, make_server
 from api.settings import Settings
 from ledger.keys import Role
 from ledger.ledger import Ledger
@@ -176,14 +176,14 @@ async def _work(worker: Worker, stop: asyncio.Event) -> None:
 async def _served(path: Path, listener: socket.socket) -> AsyncIterator[Ledger]:
     """The ledger at *path*, served on *listener*."""
     settings = Settings()
-    ledger = Ledger(await open_to_serve(path), pepper=pepper())
-    runner = make_runner(make_app(ledger, catalogue=settings.models()), drain_seconds=settings.drain_seconds)
-    await runner.setup()
-    try:
-        await web.SockSite(runner, listener).start()
-        yield ledger
-    finally:
-        await runner.cleanup()
+    async with Ledger(await open_to_serve(path), pepper=pepper()) as ledger:
+        runner = make_runner(make_server(ledger, catalogue=settings.models()), drain_seconds=settings.drain_seconds)
+        await runner.setup()
+        try:
+            await web.SockSite(runner, listener).start()
+            yield ledger
+        finally:
+            await runner.cleanup()
 
 
 def _url(listener: socket.socket) -> str:

@@ -125,9 +125,7 @@ def complete(task: TaskId, *claims: Claim, at_us: int = CREATED_US) -> Complete:
 
 def cancel(task: TaskId, *claims: Claim, **changes: Any) -> RequestCancel:  # noqa: ANN401 - fields of the command
     """`ACCOUNT` cancels *task*, under a contract that cancels whatever is not over."""
-    asked = RequestCancel(
-        task_id=task, at_us=CREATED_US, actor="k1", account=ACCOUNT, policy=BYTESPIKE, claims=claims
-    )
+    asked = RequestCancel(task_id=task, at_us=CREATED_US, actor="k1", account=ACCOUNT, policy=BYTESPIKE, claims=claims)
     return replace(asked, **changes)
 
 

@@ -7,16 +7,18 @@ the native API, as a dispatcher and its workers do; what has no route yet goes t
 import hashlib
 import json
 import shlex
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from io import BytesIO
 from pathlib import Path
 from typing import Any, NamedTuple, TypeAlias
 from urllib.parse import urlsplit
 
+import pytest
 from aiohttp import web
-from aiohttp.test_utils import TestClient
+from aiohttp.test_utils import BaseTestServer, TestClient
 from pytest_aiohttp import AiohttpClient
 
-from api.app import make_app
+from api.app import make_runner, make_server
 from api.contracts import CONTRACTS
 from ledger import catalogue
 from ledger.commands import Delete, Expire, RequestUpdate
@@ -30,6 +32,7 @@ from tests.rules_dsl import ACCOUNT, CREATED_US, STRANGER
 
 __all__ = ["ACCOUNT", "CREATED_US", "STRANGER"]
 
+CATALOGUE = catalogue.read()
 DAY_SECONDS = 86_400
 DEADLINE_SECONDS = 3600
 
@@ -165,6 +168,10 @@ def cancel(contract: str, task: TaskId) -> Call:
             return Call("POST", f"/v1/tasks/{spelled}/cancel")
 
 
+Way: TypeAlias = Callable[[str, TaskId], Call]
+both_ways = pytest.mark.parametrize("way", [query, cancel], ids=["query", "cancel"])
+
+
 def shown(contract: str, key: str) -> dict[str, str]:
     """The headers in which a client of *contract* shows its key."""
     return {"Authorization": key if contract == "chunkr" else f"Bearer {key}"}
@@ -187,7 +194,7 @@ class Service:
     """The running service, and all that a test asks of it."""
 
     def __init__(
-        self, client: TestClient[web.Request, web.Application], ledger: Ledger, watched: Watched, clock: Clock
+        self, client: TestClient[web.BaseRequest, None], ledger: Ledger, watched: Watched, clock: Clock
     ) -> None:
         self.ledger, self.watched, self.clock = ledger, watched, clock
         self._client = client
@@ -206,6 +213,7 @@ class Service:
 
     async def revoked_key(self, contract: str) -> str:
         new = await self._issue(contract, account=ACCOUNT, role=Role.CLIENT)
+        self.clock.advance(1)
         await self.ledger.keys.revoke(new.key_id, by="test", at_us=self.clock())
         return new.key
 
@@ -223,7 +231,7 @@ class Service:
             method,
             path,
             headers=headers,
-            data=body,
+            data=None if body is None else BytesIO(body),
             allow_redirects=False,
             skip_auto_headers=("Content-Type", "Accept", "User-Agent"),
         )
@@ -231,19 +239,19 @@ class Service:
             return Reply(response.status, (await response.read()).decode(), response.headers)
 
     async def ask(
-        self, contract: str, call: Call, *, root: bool = False, account: str = ACCOUNT, **headers: str
+        self, contract: str, call: Call, *, prefix: str | None = None, account: str = ACCOUNT, **headers: str
     ) -> Reply:
-        """Ask as a client of *contract*, under its prefix or at the bare *root*; underscores stand for hyphens."""
+        """Ask as a client of *contract*, under its prefix or another one; in *headers* underscores are hyphens."""
         told = shown(contract, await self.key(contract, account=account))
         told |= {name.replace("_", "-"): value for name, value in headers.items()}
-        path = call.path if root else f"/{contract}{call.path}"
-        return await self.send(call.method, path, headers=told, body=call.body)
+        mount = f"/{contract}" if prefix is None else prefix
+        return await self.send(call.method, mount + call.path, headers=told, body=call.body)
 
-    async def query(self, contract: str, task: TaskId, *, root: bool = False, account: str = ACCOUNT) -> Reply:
-        return await self.ask(contract, query(contract, task), root=root, account=account)
+    async def query(self, contract: str, task: TaskId, *, prefix: str | None = None, account: str = ACCOUNT) -> Reply:
+        return await self.ask(contract, query(contract, task), prefix=prefix, account=account)
 
-    async def cancel(self, contract: str, task: TaskId, *, root: bool = False, account: str = ACCOUNT) -> Reply:
-        return await self.ask(contract, cancel(contract, task), root=root, account=account)
+    async def cancel(self, contract: str, task: TaskId, *, prefix: str | None = None, account: str = ACCOUNT) -> Reply:
+        return await self.ask(contract, cancel(contract, task), prefix=prefix, account=account)
 
     async def curl(self, line: str, place: Mapping[str, str], *, prefix: str = "") -> Reply:
         """Send what a documented command line sends, with what *place* puts in place of the document's names."""
@@ -332,9 +340,25 @@ class Service:
                 await self.ledger.handle(Delete(task_id=task, at_us=self.clock(), actor="test", account=ACCOUNT))
 
 
+class Served(BaseTestServer):
+    """The service on a port, with its ledger."""
+
+    def __init__(self, ledger: Ledger, server: web.Server) -> None:
+        super().__init__()
+        self._ledger, self._server = ledger, server
+
+    async def _make_runner(self, **_: object) -> web.ServerRunner:
+        return make_runner(self._server, drain_seconds=5)
+
+    async def close(self) -> None:
+        await super().close()
+        await self._ledger.close()
+
+
 async def serve(engine: str, folder: Path, aiohttp_client: AiohttpClient) -> Service:
     """The service over a new log in an *engine* of `ENGINES`; it ends with the client."""
     watched, clock = Watched(await ENGINES[engine].open(folder)), Clock()
     ledger = Ledger(watched)
-    client = await aiohttp_client(make_app(ledger, catalogue=catalogue.read(), clock=clock, entropy=Entropy()))
+    server = make_server(await ledger.start(), catalogue=CATALOGUE, clock=clock, entropy=Entropy())
+    client: TestClient[web.BaseRequest, None] = await aiohttp_client(Served(ledger, server))
     return Service(client, ledger, watched, clock)

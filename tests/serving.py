@@ -11,23 +11,25 @@ import structlog
 from aiohttp import web
 
 from api import logs
-from api.app import make_app, make_runner
+from api.app import make_runner, make_server
 from api.contracts import CONTRACTS
 from api.contracts.shape import Act, Operation
 from api.service import MOUNTS
-from ledger.catalogue import Catalogue, read
+from ledger.catalogue import read
 from ledger.commands import Expire
 from ledger.engine import Engine
 from ledger.ids import Spelling, TaskId, parse_any
 from ledger.keys import Role
-from ledger.ledger import Ledger
+from ledger.ledger import QUEUE_MAX, Ledger
 from ledger.task import Status
 from tests.builders import ACCOUNT, STRANGER
-from tests.http import MODELS, Call, Clock, cancel, query, spell
+from tests.http import MODELS, Clock
 from tests.wire import Reply, Wire, request
 
 __all__ = ["ACCOUNT", "MODELS", "ROUTES", "STRANGER", "VENDORS", "Clock", "Route", "Service", "serving"]
+
 VENDORS = tuple(CONTRACTS)
+CATALOGUE = read()
 
 
 class Route(NamedTuple):
@@ -217,13 +219,14 @@ def spelled(task: str) -> TaskId:
 
 @asynccontextmanager
 async def serving(
-    engine: Engine, *, clock: Clock | None = None, catalogue: Catalogue | None = None, **limits: int
+    engine: Engine, *, queue_max: int = QUEUE_MAX, log_format: logs.Format = logs.Format.JSON
 ) -> AsyncIterator[Service]:
-    """The service over *engine*, with the ledger's limits as given; it closes the engine."""
+    """The service over *engine*, which it closes."""
     out = io.StringIO()
-    lines = logs.configure(out, logs.Format.JSON)
-    ledger, clock = Ledger(engine, **limits), clock or Clock()
-    runner = make_runner(make_app(ledger, catalogue=catalogue or read(), clock=clock), drain_seconds=5)
+    lines = logs.configure(out, log_format)
+    ledger, clock = Ledger(engine, queue_max=queue_max), Clock()
+    await ledger.start()
+    runner = make_runner(make_server(ledger, catalogue=CATALOGUE, clock=clock), drain_seconds=5)
     await runner.setup()
     site = web.TCPSite(runner, "127.0.0.1", 0)
     await site.start()
@@ -236,5 +239,6 @@ async def serving(
         await service.hang_up()
         await asyncio.sleep(0)
         await runner.cleanup()
+        await ledger.close()
         lines.flush()
         structlog.reset_defaults()

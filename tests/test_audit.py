@@ -760,6 +760,22 @@ async def test_an_engine_that_fails_does_not_end_the_audit_but_is_what_it_finds(
     assert report.found == UNREADABLE_MAX + 4  # the head, the rest of the log, the keys, the tasks
 
 
+async def test_task_rows_that_cannot_be_read_are_found_as_that() -> None:
+    engine = Watched(MemoryEngine())
+    await engine.commit([replace(append(1), task=None)])
+    engine.read_faults.append(StorageError("broken"))
+    assert said(await audit(engine)) == [
+        (Check.UNREADABLE, 1, "task rows cannot be read: StorageError: broken"),
+    ]
+
+
+async def test_an_event_of_a_task_that_no_reader_of_the_log_meets_is_counted(original: Path, tmp_path: Path) -> None:
+    with stored.broken(original, tmp_path / "ledger.db") as db:
+        copy_event(db, any_event(db, Random(1), "type = 'held'"), to=0)
+    surplus = (Check.ROW, None, "the log holds -1 events against the histories of all tasks")
+    assert surplus in said(await audited(tmp_path / "ledger.db"))
+
+
 class Broken(Watched):
     """An engine of which nothing can be read."""
 

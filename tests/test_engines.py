@@ -51,9 +51,7 @@ CREATED = Created(
     terms=Terms(school=School.HOLD, rate_version="7", estimated_micros=10),
 )
 HELD = Held(at_us=CREATED_US - 1, amount_micros=2**63 - 1, key="hold:1", cause="created")
-REFUNDED = Refunded(
-    at_us=0, payload=Payload(message=""), amount_micros=1, key="refunded:\N{SNOWMAN}", cause="refunded"
-)
+REFUNDED = Refunded(at_us=0, payload=Payload(message=""), amount_micros=1, key="refunded:\N{SNOWMAN}", cause="refunded")
 
 UNWRITABLE = entries(progressed())[0]
 UNWRITABLE = replace(UNWRITABLE, actor="\ud800")  # half a character has no bytes
@@ -176,7 +174,7 @@ PLACE = Place(lane=0, position=1, stream=bytes(16), version=1, account="acme")
 
 
 def test_the_first_hash_of_a_log_is_what_it_has_been_since_the_first_release() -> None:
-    assert GENESIS == hashlib.sha256(b"task-ledger log, first version").digest()
+    assert hashlib.sha256(b"task-ledger log, first version").digest() == GENESIS
     assert link(GENESIS, PLACE, Entry(**FIELDS)).hex() == (
         "3087a8caba59f0d4a7962dc119415a6a7607bb16115c00c935e6de1da9a2d025"
     )

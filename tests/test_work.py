@@ -21,7 +21,7 @@ import typer
 from aiohttp import web
 from msgspec.structs import replace
 
-from api.app import make_app, make_runner
+from api.app import make_runner, make_server
 from ledger.catalogue import read
 from ledger.keys import mint
 from ledger.ledger import Ledger
@@ -368,14 +368,14 @@ async def test_it_survives_a_restart_of_the_service(tmp_path: Path, capsys: pyte
 
 @asynccontextmanager
 async def served_again(path: Path, port: int) -> AsyncIterator[Ledger]:
-    ledger = Ledger(await open_to_serve(path))
-    runner = make_runner(make_app(ledger, catalogue=read()), drain_seconds=5)
-    await runner.setup()
-    try:
-        await web.TCPSite(runner, "127.0.0.1", port, reuse_address=True).start()
-        yield ledger
-    finally:
-        await runner.cleanup()
+    async with Ledger(await open_to_serve(path)) as ledger:
+        runner = make_runner(make_server(ledger, catalogue=read()), drain_seconds=5)
+        await runner.setup()
+        try:
+            await web.TCPSite(runner, "127.0.0.1", port, reuse_address=True).start()
+            yield ledger
+        finally:
+            await runner.cleanup()
 
 
 async def test_a_key_that_is_not_taken_ends_it(service: Service) -> None:

@@ -461,7 +461,9 @@ async def test_of_64_cancels_completions_and_starts_at_once_one_outcome_wins_and
     ledger = await Ledger(watched, batch_max=dice.choice([1, 3, 8, 64])).start()
     task = ident(1)
     await ledger.handle(create(task))
-    commands: list[TaskCommand] = [cancel(task), complete(task), start(task)] * 21 + [cancel(task)]
+    commands: list[TaskCommand] = [cancel(task)]
+    for _ in range(21):
+        commands += [cancel(task), complete(task), start(task)]
     dice.shuffle(commands)
     watching = [asyncio.create_task(outcomes_seen(ledger, task)) for _ in range(8)]
     sending = []

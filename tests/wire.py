@@ -21,7 +21,7 @@ class Reply(NamedTuple):
         return msgspec.json.decode(self.body)
 
 
-class Cut(Exception):  # noqa: N818 - what became of the connection
+class Cut(Exception):
     """The connection ended before the answer did."""
 
 
@@ -29,7 +29,7 @@ def request(
     method: str, target: str | bytes, *, headers: Iterable[tuple[str, str | bytes]] = (), body: bytes = b""
 ) -> bytes:
     """A request as it is sent. A body brings its ``Content-Length``, unless the headers tell how it is sent."""
-    told = [(name, value) for name, value in headers if not (name == "Content-Length" and value == "")]
+    told = [*headers]
     names = {name.lower() for name, _ in told}
     if "host" not in names:
         told.append(("Host", "ledger.test"))

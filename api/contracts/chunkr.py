@@ -85,6 +85,7 @@ DEFAULTS: dict[str, Any] = {
     "segment_processing": {},
 }
 SERVER_VERSION = "1.0.0"
+EXPIRES_IN_MAX_SECONDS = 100 * 365 * 86_400  # chosen: longer is for good, and no date that can be printed
 
 REFUSALS: dict[type[Refusal], tuple[int, str]] = {  # HTTP, text; in order of precedence
     Unauthenticated: (401, "Authorization header is missing"),
@@ -146,7 +147,7 @@ def message(task: Task) -> str:
 def expiry_us(task: Task) -> int | None:
     """``expires_in`` seconds after the finish; None before, and when the task keeps for good."""
     seconds, finished_at_us = task.run.input.get("expires_in"), task.run.finished_at_us
-    if not isinstance(seconds, int) or finished_at_us is None:
+    if type(seconds) is not int or finished_at_us is None or seconds > EXPIRES_IN_MAX_SECONDS:
         return None
     return finished_at_us + seconds * US_PER_SECOND
 

@@ -142,11 +142,11 @@ def _outputs(task: Task) -> dict[str, Any]:
         shown["data"] = [_pick(asset, {"url": "url", "revised_prompt": "revised_prompt"}) for asset in of_kind["image"]]
     if of_kind["video"]:
         videos = [_pick(asset, _VIDEO) for asset in of_kind["video"]]
-        shown |= {"video_url": videos[0].get("url"), "video": videos[0]}
+        shown |= _pick(videos[0], {"video_url": "url"}) | {"video": videos[0]}
         if len(videos) > 1:
             shown["videos"] = videos
     if of_kind["audio"]:
-        shown["audio_url"] = of_kind["audio"][0].get("url")
+        shown |= _pick(of_kind["audio"][0], {"audio_url": "url"})
         shown |= _pick(output, {"title": "title", "lyrics": "lyrics"})
     if of_kind["model3d"]:
         shown |= _model_urls(of_kind["model3d"])
@@ -164,12 +164,12 @@ def _pick(source: dict[str, Any], names: dict[str, str]) -> dict[str, Any]:
 
 def _model_urls(assets: list[dict[str, Any]]) -> dict[str, Any]:
     """``model_url`` is the first; the formats that have fields of their own get those too."""
-    urls = {"model_url": assets[0].get("url")}
+    urls = _pick(assets[0], {"model_url": "url"})
     for asset in assets:
-        url = str(asset.get("url", ""))
+        path = str(asset.get("url")).partition("?")[0]
         for suffix in ("glb", "fbx"):
-            if asset.get("format") == suffix or url.partition("?")[0].endswith(f".{suffix}"):
-                urls[f"{suffix}_url"] = url
+            if asset.get("format") == suffix or path.endswith(f".{suffix}"):
+                urls |= _pick(asset, {f"{suffix}_url": "url"})
     return urls
 
 

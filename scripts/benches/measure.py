@@ -20,11 +20,19 @@ class Effort(NamedTuple):
     """Of load on each side, each round."""
 
 
-class Pair(NamedTuple):
-    """One round: our figure and the yardstick's."""
+class Figure(NamedTuple):
+    """What one side of one round came to."""
 
-    ours: float
-    yardstick: float
+    value: float
+    busy: float = 0.0
+    """The share of the time in which the load generator was at work; near 1 it measured itself."""
+
+
+class Pair(NamedTuple):
+    """One round."""
+
+    ours: Figure
+    yardstick: Figure
 
 
 class Row(NamedTuple):
@@ -42,15 +50,16 @@ class Row(NamedTuple):
 
 
 class Result(NamedTuple):
-    """What a row came to: medians, and how far the ratios of its rounds lie apart."""
+    """What a row came to: medians, and how far apart the ratios of its rounds lie."""
 
     row: Row
+    rounds: int
     ours: float
     yardstick: float
     ratio: float
     ratio_min: float
     ratio_max: float
-    rounds: int
+    busy: float
 
     @property
     def passed(self) -> bool:
@@ -60,21 +69,29 @@ class Result(NamedTuple):
         return self.ratio <= self.row.pass_line * (1 + BAND)
 
 
+def by_turns(effort: Effort, ours: Callable[[], Figure], yardstick: Callable[[], Figure]) -> Iterator[Pair]:
+    """A round of each that does not count, for caches and kernels to warm up, and then those that do."""
+    ours(), yardstick()
+    for _ in range(effort.rounds):
+        yield Pair(ours(), yardstick())
+
+
 def result(row: Row, pairs: Sequence[Pair]) -> Result:
-    ratios = [pair.ours / pair.yardstick for pair in pairs]
+    ratios = [pair.ours.value / pair.yardstick.value for pair in pairs]
     return Result(
         row=row,
-        ours=median(pair.ours for pair in pairs),
-        yardstick=median(pair.yardstick for pair in pairs),
+        rounds=len(pairs),
+        ours=median(pair.ours.value for pair in pairs),
+        yardstick=median(pair.yardstick.value for pair in pairs),
         ratio=median(ratios),
         ratio_min=min(ratios),
         ratio_max=max(ratios),
-        rounds=len(pairs),
+        busy=max(figure.busy for pair in pairs for figure in pair),
     )
 
 
 def percentile(values: Sequence[float], percent: float) -> float:
-    """The smallest of *values* that at least *percent* of them do not exceed."""
+    """The smallest of *values* that *percent* of them do not exceed."""
     assert values
     ranked = sorted(values)
     return ranked[min(len(ranked) - 1, int(len(ranked) * percent / 100))]

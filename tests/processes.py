@@ -1,0 +1,103 @@
+"""The real server: ``task-ledger serve`` in a process of its own, over one file, killed and started again."""
+
+import asyncio
+import os
+import signal
+import sys
+from asyncio.subprocess import PIPE, Process
+from pathlib import Path
+from typing import Self
+
+from ledger.keyring import Keyring
+from ledger.keys import Role
+from ledger.sqlite import open_beside
+from tests.builders import ACCOUNT, CREATED_US
+from tests.wire import Wire
+
+ROOT = Path(__file__).parent.parent
+READY = "listening on http://"
+
+
+class Server:
+    """The server over *path*: at most one process at a time."""
+
+    def __init__(self, path: Path, *options: str) -> None:
+        self.path = path
+        self.port = 0
+        self.stderr: list[str] = []
+        self._options = options
+        self._log = path.with_suffix(".log")
+        self._process: Process | None = None
+        self._listening: asyncio.Task[None] | None = None
+
+    async def __aenter__(self) -> Self:
+        await self.start()
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        if self._process is not None:
+            await self.kill()
+
+    async def start(self) -> None:
+        """Returns when it is ready."""
+        assert self._process is None
+        self._process = await serve(self.path, *self._options, stdout=self._log)
+        self.port = await self._ready(self._process)
+        self._listening = asyncio.create_task(self._listen(self._process))
+
+    async def kill(self) -> None:
+        """As if the power were cut, but for the disk."""
+        assert await self._end(signal.SIGKILL) == -signal.SIGKILL
+
+    async def stop(self) -> int:
+        """Ask it to end; its exit code."""
+        return await self._end(signal.SIGTERM)
+
+    def wire(self) -> Wire:
+        return Wire("127.0.0.1", self.port)
+
+    def logged(self) -> str:
+        """What it has said on stdout and stderr, in all its lives."""
+        return self._log.read_text() + "".join(self.stderr)
+
+    async def _end(self, number: int) -> int:
+        process, self._process = self._process, None
+        assert process is not None
+        assert self._listening is not None
+        os.kill(process.pid, number)
+        await self._listening
+        return await process.wait()
+
+    async def _ready(self, process: Process) -> int:
+        assert process.stderr is not None
+        async for line in process.stderr:
+            self.stderr.append(line.decode())
+            if line.startswith(READY.encode()):
+                return int(line.rpartition(b":")[2])
+        raise AssertionError(f"it ended before it was ready: {self.stderr}")
+
+    async def _listen(self, process: Process) -> None:
+        assert process.stderr is not None
+        async for line in process.stderr:
+            self.stderr.append(line.decode())
+
+
+async def serve(path: Path, *options: str, stdout: Path) -> Process:
+    """The process; its log goes to the end of the file *stdout*."""
+    command = (sys.executable, "-m", "scripts.serve", "--store", f"sqlite:{path}", "--port", "0", *options)
+    with stdout.open("ab") as log:
+        return await asyncio.create_subprocess_exec(*command, cwd=ROOT, stdout=log, stderr=PIPE)
+
+
+async def keys_in(path: Path, *wanted: tuple[str, Role]) -> list[str]:
+    """New keys of `ACCOUNT` in the file, which is made if it is missing."""
+    engine = await open_beside(path)
+    try:
+        keyring = Keyring(engine)
+        issued = [
+            await keyring.issue(account=ACCOUNT, contract=contract, role=role, by="test", at_us=CREATED_US)
+            for contract, role in wanted
+        ]
+    finally:
+        await engine.close()
+    return [new.key for new in issued]
