@@ -114,7 +114,7 @@ async def handle(deps: Deps, request: web.BaseRequest) -> web.Response:
 
 def _again(deps: Deps, request: web.BaseRequest, exchange: Exchange, now_us: int) -> Answer | None:
     """The answer that the same GET had a moment ago, if it still stands."""
-    if request.method != "GET":
+    if request.method != "GET" or request.body_exists:
         return None
     again = deps.repeats.again(request.raw_path, request.host, _shown(request), now_us)
     if again is None:
@@ -354,10 +354,7 @@ async def _visible(deps: Deps, contract: Contract, target: ByTask | ByKey, asked
     task = await _resolve(deps, target, asked.account)
     if task is None:
         raise TaskNotFound
-    seen = await deps.ledger.task(task, account=asked.account)
-    if contract.gone(seen.task, asked.now_us):
-        raise TaskNotFound
-    return seen
+    return await deps.ledger.task(task, account=asked.account, gone=lambda found: contract.gone(found, asked.now_us))
 
 
 async def _resolve(deps: Deps, target: ByTask | ByKey, account: str) -> TaskId | None:

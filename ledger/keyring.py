@@ -28,6 +28,7 @@ from ledger.keys import (
     decide_key,
     digest,
     evolve_key,
+    fits,
     is_dead,
     mint,
     opens,
@@ -86,8 +87,7 @@ class Keyring:
 
     async def was_revoked(self, token: Token) -> bool:
         """Whether *token* was a key once: for contracts that tell a revoked key from an unknown one."""
-        row = await self._row(token.key_id)
-        return row is not None and opens(row, token, pepper=self._pepper, at_us=row.issued_at_us)
+        return fits(await self._row(token.key_id), token, pepper=self._pepper)
 
     async def issue(self, *, account: str, contract: str, role: Role, by: str, at_us: int) -> NewKey:
         """A new key for *account*, durable when it is returned."""

@@ -74,12 +74,15 @@ def digest(secret: str, *, pepper: bytes) -> str:
     return hashlib.blake2b(secret.encode(), key=pepper[:64], digest_size=32).hexdigest()
 
 
-def opens(row: KeyRow | None, token: Token, *, pepper: bytes, at_us: int) -> bool:
-    """Whether *token* is the key of *row* and alive; an unknown key costs the same work as a wrong one."""
-    shown = digest(token.secret, pepper=pepper)
+def fits(row: KeyRow | None, token: Token, *, pepper: bytes) -> bool:
+    """Whether *token* is the key of *row*, dead or alive; an unknown key costs the same work as a wrong one."""
     stored = _NO_DIGEST if row is None else row.digest
-    same = hmac.compare_digest(shown, stored)
-    return same and row is not None and not is_dead(row, at_us)
+    return hmac.compare_digest(digest(token.secret, pepper=pepper), stored)
+
+
+def opens(row: KeyRow | None, token: Token, *, pepper: bytes, at_us: int) -> bool:
+    """Whether *token* is the key of *row*, and alive."""
+    return fits(row, token, pepper=pepper) and row is not None and not is_dead(row, at_us)
 
 
 def is_dead(row: KeyRow, at_us: int) -> bool:

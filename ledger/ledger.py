@@ -1,5 +1,6 @@
 """The ledger, live: one object that answers what is, and carries out what is asked."""
 
+from collections.abc import Callable
 from functools import reduce
 from typing import Self
 
@@ -82,19 +83,20 @@ class Ledger:
             replayed=False,
         )
 
-    async def task(self, task: TaskId, *, account: str | None) -> Seen:
+    async def task(self, task: TaskId, *, account: str | None, gone: Callable[[Task], bool] = lambda _: False) -> Seen:
         """The task as of its last commit, for *account*; None stands for those who may see all.
 
         Raises:
-            TaskNotFound: absent, deleted, or another account's: one answer, at the cost of one read.
+            TaskNotFound: absent, deleted, *gone* by the asker's contract, or another account's: one answer, at the
+                cost of one read.
         """
         seen = self.views.cached(task)
         if seen is None or account not in (None, seen.task.account):
             seen = await self.views.read(task)
-        if seen is None:
+        if seen is None or (account is not None and (seen.task.deleted or gone(seen.task))):
             raise TaskNotFound
-        if account is not None and (seen.task.account != account or seen.task.deleted):
-            raise TaskNotFound(foreign=seen.task.account != account)
+        if account not in (None, seen.task.account):
+            raise TaskNotFound(foreign=True)
         return seen
 
     async def task_by_key(self, account: str, operation: str, key: str) -> TaskId | None:

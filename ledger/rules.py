@@ -362,7 +362,7 @@ def _must_see(task: Task, account: str | None) -> None:
     """Refuse a client that the task does not belong to, and every client once it is deleted."""
     foreign = account is not None and task.account != account
     if foreign or task.deleted:
-        raise TaskNotFound(foreign=foreign)
+        raise TaskNotFound(foreign=foreign and not task.deleted)
 
 
 def _now(task: Task, at_us: int) -> int:

@@ -2,14 +2,15 @@
 
 import signal
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from typing import Annotated
 
 import typer
 
 from scripts.benches import reads, writes
 from scripts.benches.load import LoadError
-from scripts.benches.measure import Effort, Pair, Result, Row, result
+from scripts.benches.measure import Effort, Result, Row, result
 from scripts.printed import JsonOption, json_line
 
 ROUNDS = 7
@@ -26,25 +27,43 @@ def bench(
 ) -> None:
     """Measure ours against yardsticks, by turns; exit 1 when a row misses its pass line by more than 15 %."""
     wanted = [_row(name.strip()) for name in rows.split(",")]
-    signal.signal(signal.SIGTERM, signal.default_int_handler)  # so that the servers are stopped then, too
     effort = Effort(rounds, seconds)
-    if not as_json:
-        print(_HEAD, flush=True)
-    results = []
-    for row in wanted:
-        try:
-            results.append(result(row, list(_told(row, effort))))
-        except LoadError as error:
-            print(f"{row.name} could not be measured: {error}", file=sys.stderr)
-            raise typer.Exit(1) from None
-        if as_json:
-            json_line(_as_json(results[-1]))
-        else:
-            print(_line(results[-1]), flush=True)
-    if not as_json:
-        print(_foot(results, effort))
+    try:
+        with _clearing_away():
+            results = _tell_json(wanted, effort) if as_json else _tell(wanted, effort)
+    except LoadError as error:
+        print(f"not to be measured: {error}", file=sys.stderr)
+        raise typer.Exit(1) from None
     if not all(one.passed for one in results):
         raise typer.Exit(1)
+
+
+@contextmanager
+def _clearing_away() -> Iterator[None]:
+    """SIGTERM ends this as Ctrl-C does, so that the servers are stopped then too."""
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def _tell(wanted: Iterable[Row], effort: Effort) -> list[Result]:
+    print(_HEAD, flush=True)
+    results = []
+    for row in wanted:
+        results.append(_result(row, effort))
+        print(_line(results[-1]), flush=True)
+    print(_foot(results, effort))
+    return results
+
+
+def _tell_json(wanted: Iterable[Row], effort: Effort) -> list[Result]:
+    results = []
+    for row in wanted:
+        results.append(_result(row, effort))
+        json_line(_as_json(results[-1]))
+    return results
 
 
 def _row(name: str) -> Row:
@@ -53,12 +72,14 @@ def _row(name: str) -> Row:
     return ROWS[name]
 
 
-def _told(row: Row, effort: Effort) -> Iterator[Pair]:
-    """The rounds, counted on a terminal as they pass."""
-    for number, pair in enumerate(row.measure(effort), start=1):
+def _result(row: Row, effort: Effort) -> Result:
+    """What *row* comes to; its rounds are counted on a terminal as they pass."""
+    pairs = []
+    for pair in row.measure(effort):
+        pairs.append(pair)
         if sys.stderr.isatty():
-            print(f"\r{row.name} {number}/{effort.rounds}\r", end="", file=sys.stderr, flush=True)
-        yield pair
+            print(f"{row.name} {len(pairs)}/{effort.rounds}", end="\r", file=sys.stderr, flush=True)
+    return result(row, pairs)
 
 
 _COLUMNS = "{:<4} {:<34} {:>15} {:>15} {:>6} {:>11} {:>9} {:>8}  {}"

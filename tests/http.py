@@ -23,8 +23,7 @@ from api.contracts import CONTRACTS
 from ledger import catalogue
 from ledger.commands import Delete, Expire, RequestUpdate
 from ledger.ids import Spelling, TaskId, parse_any
-from ledger.keyring import NewKey
-from ledger.keys import Role
+from ledger.keys import Role, parse
 from ledger.ledger import Ledger
 from ledger.times import US_PER_SECOND, rfc3339
 from tests.builders import ENGINES, Watched
@@ -208,18 +207,29 @@ class Service:
         """The account's key for the contract, the same at every call."""
         wanted = (contract, account, role)
         if wanted not in self._keys:
-            self._keys[wanted] = (await self._issue(contract, account=account, role=role)).key
+            self._keys[wanted] = await self._issue(contract, account=account, role=role)
         return self._keys[wanted]
 
+    async def revoke(self, contract: str) -> None:
+        """The key that `ACCOUNT` has for the contract is dead from now on."""
+        await self._revoke(await self.key(contract))
+
     async def revoked_key(self, contract: str) -> str:
-        new = await self._issue(contract, account=ACCOUNT, role=Role.CLIENT)
+        """Another key of `ACCOUNT`, which is dead already."""
+        key = await self._issue(contract, account=ACCOUNT, role=Role.CLIENT)
         self.clock.advance(1)
-        await self.ledger.keys.revoke(new.key_id, by="test", at_us=self.clock())
+        await self._revoke(key)
+        return key
+
+    async def _issue(self, contract: str, *, account: str, role: Role) -> str:
+        at_us = self.clock()
+        new = await self.ledger.keys.issue(account=account, contract=contract, role=role, by="test", at_us=at_us)
         return new.key
 
-    async def _issue(self, contract: str, *, account: str, role: Role) -> NewKey:
-        at_us = self.clock()
-        return await self.ledger.keys.issue(account=account, contract=contract, role=role, by="test", at_us=at_us)
+    async def _revoke(self, key: str) -> None:
+        token = parse(key)
+        assert token is not None
+        await self.ledger.keys.revoke(token.key_id, by="test", at_us=self.clock())
 
     # Asking
 

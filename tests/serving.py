@@ -23,7 +23,7 @@ from ledger.keys import Role
 from ledger.ledger import QUEUE_MAX, Ledger
 from ledger.task import Status
 from tests.builders import ACCOUNT, STRANGER
-from tests.http import MODELS, Clock
+from tests.http import MODELS, Call, Clock
 from tests.wire import Reply, Wire, request
 
 __all__ = ["ACCOUNT", "MODELS", "ROUTES", "STRANGER", "VENDORS", "Clock", "Route", "Service", "serving"]
@@ -127,6 +127,11 @@ class Service:
         if json is not msgspec.UNSET:
             body = msgspec.json.encode(json)
         return await self.send(request(method, target, headers=told, body=body), method=method)
+
+    async def client(self, contract: str, call: Call, *headers: tuple[str, str]) -> Reply:
+        """Ask as `ACCOUNT`, a client of *contract*."""
+        path, key = f"/{contract}{call.path}", await self.key(contract)
+        return await self.ask(call.method, path, key=key, body=call.body or b"", headers=headers)
 
     async def native(
         self, method: str, path: str, json: object = msgspec.UNSET, *, key: str | None = None, **headers: str

@@ -3,6 +3,7 @@
 Source: beatra API reference, "Cancel a task (best-effort)", and the beatra documentation (docs.stratizon.cn).
 """
 
+import asyncio
 import json
 import re
 from typing import Any, NamedTuple
@@ -30,6 +31,7 @@ from tests.http import (
     Reply,
     Service,
     Step,
+    UpdateAsked,
     Way,
     both_ways,
     cancel,
@@ -76,7 +78,7 @@ NEW: dict[str, Any] = {
     "cancel_requested_at": None,
     "links": {"self": "/v1/tasks/{id}", "cancel": "/v1/tasks/{id}/cancel"},
 }
-DOCUMENTED_CANCELED = (
+CANCELED_BYTES = (
     '{"object":"task","task_id":"{id}","status":"canceled","capability":"text_to_music","model":"suno-5.5",'
     '"resolved_model":"suno-5.5","metadata":{"order":"4711"},"input":{"prompt":"dream pop"},'
     '"progress":{"percent":0,"stage":"canceled","message":"Canceled before start"},"output":null,"warnings":[],'
@@ -214,11 +216,11 @@ async def test_a_cancel_again_changes_nothing(service: Service, row: Row) -> Non
     assert (await service.seen(task))["version"] == version
 
 
-async def test_a_canceled_task_is_shown_in_the_documented_bytes(service: Service) -> None:
+async def test_a_canceled_task_is_shown_in_these_very_bytes(service: Service) -> None:
     task = await make(service)
     service.clock.advance(4)
     reply = await service.cancel("beatra", task)
-    assert (reply.status, reply.body) == (202, DOCUMENTED_CANCELED.replace("{id}", spell("beatra", task)))
+    assert (reply.status, reply.body) == (202, CANCELED_BYTES.replace("{id}", spell("beatra", task)))
 
 
 @pytest.mark.parametrize(
@@ -243,6 +245,12 @@ async def test_a_model_that_stands_for_another_shows_both(service: Service) -> N
     task = await make(service, model="auto")
     read = (await service.query("beatra", task)).json()
     assert (read["model"], read["resolved_model"], read["capability"]) == ("auto", "beatra-image-1", "text_to_image")
+
+
+async def test_what_an_earlier_run_made_is_not_shown_while_another_run_is_on(service: Service) -> None:
+    task = await service.make("chunkr", (DONE, UpdateAsked({"ocr_strategy": "Auto"})))
+    read = (await service.query("beatra", task)).json()
+    assert (read["status"], read["output"]) == ("queued", None)
 
 
 async def test_metadata_is_texts(service: Service) -> None:
@@ -541,6 +549,17 @@ async def test_a_key_again_gives_the_first_answer_even_when_the_task_has_ended(
     assert "Idempotent-Replayed" not in without.headers
 
 
+@on_every_engine
+async def test_two_at_once_with_one_key_are_one_request(service: Service) -> None:
+    task = await make(service, *RUNNING)
+    await service.query("beatra", task)
+    call, headers = asked_with(task, "k")
+    replies = await asyncio.gather(*(service.ask("beatra", call, **headers) for _ in range(8)))
+    assert {(reply.status, reply.body) for reply in replies} == {(202, envelope(task, IS_RUNNING | WAS_ASKED))}
+    assert sum("Idempotent-Replayed" in reply.headers for reply in replies) == 7
+    assert (await service.types(task)).count("cancel-requested") == 1
+
+
 async def test_no_body_an_empty_one_and_an_empty_object_are_one_request(service: Service) -> None:
     task = await make(service)
     first = await service.ask("beatra", cancel("beatra", task), Idempotency_Key="k")
@@ -701,14 +720,14 @@ curl -X POST "https://example.com/v1/tasks/string/cancel" \
 
 
 @at_both_mounts
-async def test_the_documented_request_gets_the_documented_answer(service: Service, prefix: str) -> None:
+async def test_the_documented_request_cancels_and_may_be_sent_again(service: Service, prefix: str) -> None:
     task = await make(service, Later(4))
     place = {
         "tasks/string/cancel": f"tasks/{spell('beatra', task)}/cancel",
         "Authorization: string": f"Authorization: Bearer {await service.key('beatra')}",
     }
     reply = await service.curl(LINE, place, prefix=prefix)
-    assert (reply.status, reply.body) == (202, DOCUMENTED_CANCELED.replace("{id}", spell("beatra", task)))
+    assert (reply.status, reply.body) == (202, CANCELED_BYTES.replace("{id}", spell("beatra", task)))
     assert reply.headers["X-Request-Id"] == "string"
     again = await service.curl(LINE, place, prefix=prefix)
     assert (again.status, again.body, again.headers["Idempotent-Replayed"]) == (202, reply.body, "true")

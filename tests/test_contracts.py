@@ -219,6 +219,26 @@ async def test_an_id_in_another_contracts_spelling_is_not_found(service: Service
     assert (await service.seen(task))["status"] == "queued"
 
 
+@on_every_engine
+@every_contract
+async def test_polls_follow_the_task_step_by_step(service: Service, contract: str) -> None:
+    task, words = await service.make(contract), []
+    for step in (Later(1), STARTED, CancelAsked(), COMPLETED):
+        await service.go_on(task, step)
+        polls = [(await service.query(contract, task)).json()["status"] for _ in range(3)]
+        assert len(set(polls)) == 1
+        words += polls[:1]
+    assert (
+        words
+        == {
+            "lemondata": ["pending", "processing", "processing", "completed"],
+            "bytespike": ["pending", "running", "running", "completed"],
+            "chunkr": ["Starting", "Processing", "Processing", "Succeeded"],
+            "beatra": ["queued", "running", "running", "succeeded"],
+        }[contract]
+    )
+
+
 # What the account cannot see
 
 UNSEEN = {"lemondata": 403, "bytespike": 404, "chunkr": 404, "beatra": 404}
@@ -330,6 +350,18 @@ async def test_one_path_at_the_root_is_two_contracts_and_the_key_tells_which(ser
         assert field in (await service.query(contract, task, prefix="")).json()
 
 
+async def test_at_the_bare_root_the_operators_key_speaks_the_native_api(service: Service) -> None:
+    task = await service.make("lemondata")
+    headers = {"Authorization": f"Bearer {await service.key('ledger', role=Role.OPERATOR)}"}
+    read, refused = [
+        await service.send(way("lemondata", task).method, way("lemondata", task).path, headers=headers)
+        for way in (query, cancel)
+    ]
+    assert (read.status, read.json()["public_id"]) == (200, spell("lemondata", task))
+    assert (refused.status, refused.headers["Content-Type"]) == (405, "application/problem+json")
+    assert (await service.seen(task))["status"] == "queued"
+
+
 # Without a good key
 
 ROUTES: dict[str, tuple[str, str, str]] = {
@@ -389,6 +421,18 @@ async def test_at_the_root_without_a_good_key_the_401_is_that_of_the_routes_cont
 
 @every_contract
 @at_both_mounts
+async def test_a_poll_with_a_key_that_was_good_before_is_refused_from_its_revocation_on(
+    service: Service, contract: str, mount: str
+) -> None:
+    task, prefix = await service.make(contract), mount.format(contract=contract)
+    for _ in range(2):
+        assert (await service.query(contract, task, prefix=prefix)).status == 200
+    await service.revoke(contract)
+    assert (await service.query(contract, task, prefix=prefix)).status == 401
+
+
+@every_contract
+@at_both_mounts
 async def test_a_key_that_was_revoked_opens_nothing_any_more(service: Service, contract: str, mount: str) -> None:
     call = cancel(contract, await service.make(contract))
     headers = shown(contract, await service.revoked_key(contract))
@@ -403,7 +447,7 @@ async def test_a_key_that_was_revoked_opens_nothing_any_more(service: Service, c
 async def test_a_good_key_in_a_form_that_the_contract_does_not_take_is_a_wrong_one(
     service: Service, contract: str
 ) -> None:
-    key, call = await service.key(contract), query(contract, await service.make(contract))
+    key, task = await service.key(contract), await service.make(contract)
     forms = {
         "raw": {"Authorization": key},
         "bearer": {"Authorization": f"Bearer {key}"},
@@ -413,6 +457,7 @@ async def test_a_good_key_in_a_form_that_the_contract_does_not_take_is_a_wrong_o
     }
     taken = {"chunkr": {"raw", "bearer"}, "bytespike": {"bearer", "own header"}}.get(contract, {"bearer"})
     for prefix, (form, headers) in product((f"/{contract}", ""), forms.items()):
+        call = query(contract, task) if form in taken else cancel(contract, task)
         reply = await service.send(call.method, prefix + call.path, headers=headers, body=call.body)
         assert reply.status == (200 if form in taken else 401), (prefix, form)
         assert form in taken or speaks(reply, contract)

@@ -17,11 +17,8 @@ from ledger.records import Append, Entry, Head, Placed, Recorded, Stale, TaskFil
 from ledger.sqlite_sql import READ_MAX
 from ledger.task import Status
 from tests.builders import (
-    ACCOUNT,
-    CREATED_US,
     ENGINES,
     PERSISTENT,
-    STRANGER,
     Store,
     append,
     chained,
@@ -34,6 +31,7 @@ from tests.builders import (
     task_row,
     whole_log,
 )
+from tests.rules_dsl import ACCOUNT, CREATED_US, STRANGER
 
 on_engines_that_persist = pytest.mark.parametrize("store", PERSISTENT, indirect=True)
 on_engines_that_fill_up = pytest.mark.parametrize(

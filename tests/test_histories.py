@@ -11,6 +11,7 @@ from typing import NamedTuple, get_args
 
 import msgspec
 import pytest
+from msgspec import UNSET
 from msgspec.structs import replace
 
 from ledger import errors
@@ -32,7 +33,7 @@ from ledger.events import (
 )
 from ledger.rules import decide
 from ledger.settlement import violations
-from ledger.task import TERMINAL, Task, evolve, fold
+from ledger.task import TERMINAL, Run, Task, evolve, fold
 from tests.rules_dsl import (
     ACCOUNT,
     BEATRA,
@@ -159,6 +160,16 @@ def test_the_invariants_hold_after_every_step_of_a_history(school: School, seed:
         log += step.events
         broken = [*_broken_by(step), *_broken_in(log, step.after)]
         assert not broken, f"{school}, seed {seed}, step {number}, {step.command}: {broken}"
+
+
+@pytest.mark.parametrize("school", School)
+def test_erasing_every_payload_changes_neither_the_status_nor_the_money(school: School) -> None:
+    for seed in range(SEEDS):
+        steps = list(history(school, seed))
+        erased = fold([replace(event, payload=UNSET) for step in steps for event in step.events], ID)
+        content = {"metadata": {}, "run": Run(), "updating": None}
+        assert replace(erased, **content) == replace(steps[-1].after, **content), f"{school}, seed {seed}"
+        assert as_task(as_json(erased)) == erased, f"{school}, seed {seed}"
 
 
 def _broken_by(step: Step) -> Iterator[str]:

@@ -16,7 +16,12 @@ from ledger.keyring import REMEMBERED_SECONDS, Keyring, NewKey
 from ledger.keys import ID_BYTES, SECRET_BYTES, Role, Token, account_stream, digest, mint, opens, parse
 from ledger.records import KeyRow
 from ledger.sqlite import open_beside, open_to_serve
-from tests.builders import ACCOUNT, CREATED_US, STRANGER, Watched, key_row, whole_log
+from tests.builders import (
+    Watched,
+    key_row,
+    whole_log,
+)
+from tests.rules_dsl import ACCOUNT, CREATED_US, STRANGER
 
 ENTROPY = bytes(range(ID_BYTES + SECRET_BYTES))
 TOKEN, TEXT = mint(ENTROPY)

@@ -454,13 +454,9 @@ PRECEDENCE = {
 }
 
 
-OPEN = {"stranger, deleted", "stranger, past retention"}
-still_open = pytest.mark.xfail(strict=True, reason="a stranger is told 403 of a task that its owner cannot see either")
-
-
 @pytest.mark.parametrize(
     "doubt",
-    [pytest.param(doubt, id=name, marks=[still_open] * (name in OPEN)) for name, doubt in PRECEDENCE.items()],
+    [pytest.param(doubt, id=name) for name, doubt in PRECEDENCE.items()],
 )
 async def test_the_first_reason_that_holds_is_the_answer(service: Service, doubt: Doubt) -> None:
     task = await service.make("lemondata", () if isinstance(doubt.history, str) else doubt.history, model=doubt.model)

@@ -366,6 +366,10 @@ def test_another_worker_cannot_start_a_task_that_one_has() -> None:
     given(*RUNNING).when(start("w2")).refused(AlreadyStarted, worker="w1")
 
 
+def test_a_worker_whose_progress_overtakes_its_start_is_not_refused() -> None:
+    assert given(create(), progress(40)).when(start("w1")).refusal is None
+
+
 @pytest.mark.parametrize(
     "report", [progress(40), complete(), fail(), charge(1)], ids=lambda report: type(report).__name__
 )
@@ -414,6 +418,10 @@ def test_a_completion_brings_output_usage_warnings_and_all_of_the_progress() -> 
     )
     answer.leaving(status=Status.COMPLETED, finished_at_us=at(8), percent=100, output={"url": "u"})
     answer.leaving(usage={"seconds": 5}, warnings=(notice,), problem=None)
+
+
+def test_a_completion_without_output_has_no_payload() -> None:
+    given(*RUNNING).when(complete()).then(like(Completed, payload=UNSET), charged(10)).leaving(output=None)
 
 
 def test_a_failure_says_why_and_whether_trying_again_may_help() -> None:
@@ -764,7 +772,41 @@ def test_times_of_a_task_never_run_backwards_whatever_the_clock_does(command: Ta
     assert answer.task.updated_at_us == at(9)
 
 
+@pytest.mark.parametrize(
+    ("history", "command"),
+    [
+        ((), create(ON_SUCCESS)),
+        ((create(),), start(second=50)),
+        (RUNNING, progress(second=50)),
+        (RUNNING, complete(0, second=50)),
+        (RUNNING, fail(second=50)),
+        (RUNNING, cancel(BEATRA, second=50)),
+        ((create(ON_SUCCESS),), cancel(BYTESPIKE, second=50)),
+        (RUNNING, replace(charge(1), at_us=at(50))),
+        (COMPLETED, replace(refund(1), at_us=at(50))),
+        (PARSED, update(second=50)),
+        ((*PARSED, update()), fail(second=50)),
+        (PARSED, replace(delete(), at_us=at(50))),
+        (RUNNING, expire()),
+        (RUNNING, stall()),
+    ],
+)
+def test_a_change_is_the_tasks_latest_update(history: History, command: TaskCommand) -> None:
+    given(*history).when(command).leaving(updated_at_us=command.at_us)
+
+
 # The fold
+
+
+def test_the_words_for_the_statuses_stay_as_they_are() -> None:
+    words = ["absent", "queued", "running", "completed", "failed", "cancelled", "expired"]
+    assert [status.value for status in Status] == words
+
+
+def test_events_whose_payload_was_erased_still_fold() -> None:
+    broken = given(create(), Failed(at_us=at(3), code="provider_error")).task
+    assert broken.run.problem == Problem(code="provider_error", message="", retryable=False)
+    assert given(*PARSED, UpdateRequested(at_us=at(9))).task.run.input == {}
 
 
 def test_a_task_is_the_fold_of_its_events() -> None:

@@ -17,7 +17,7 @@ from ledger import catalogue
 from ledger.engine import Engine
 from ledger.errors import StorageError
 from ledger.ids import Spelling
-from ledger.keys import Role
+from ledger.keys import Role, parse
 from ledger.memory import MemoryEngine
 from ledger.records import KeyRow
 from ledger.task import Status
@@ -25,7 +25,7 @@ from tests.builders import Watched
 from tests.http import Call, cancel, query
 from tests.processes import serve
 from tests.samples import SAMPLES
-from tests.serving import ACCOUNT, ROUTES, VENDORS, Route, Service, serving, spelled
+from tests.serving import ACCOUNT, ROUTES, STRANGER, VENDORS, Route, Service, serving, spelled
 from tests.wire import Reply, Wire, request
 from tests.worded import code_of
 
@@ -495,6 +495,25 @@ async def test_a_task_is_shown_as_it_stands_although_its_answer_was_kept(service
         for _ in range(3):
             assert (await hit(service, call, key=key, prefix="/beatra")).json()["status"] == status
         await service.reported(task, "started")
+
+
+async def test_a_get_that_is_repeated_is_held_against_its_key_its_host_and_its_body_anew(service: Service) -> None:
+    task = (await service.create("chunkr"))["id"]
+    path, key = f"/chunkr/task/{task}", await service.key("chunkr")
+    theirs = await service.key("chunkr", account=STRANGER)
+    for _ in range(2):
+        assert (await service.ask("GET", path, key=key)).status == 200
+        assert (await service.ask("GET", path, key=theirs)).status == 404
+        assert (await service.ask("GET", path)).status == 401
+        assert (await service.ask("GET", path, key=key, body=b"x" * 70_000)).status == 413
+        assert (await service.ask("GET", path + "?include_chunks=no", key=key)).status == 400
+        for host in ("a.example", "b.example"):
+            shown = (await service.ask("GET", path, key=key, headers=[("Host", host)])).json()
+            assert shown["task_url"] == f"http://{host}/chunkr/api/v1/task/{task}"
+    token = parse(key)
+    assert token is not None
+    assert (await service.native("DELETE", f"/keys/{token.key_id}")).status == 200
+    assert (await service.ask("GET", path, key=key)).status == 401
 
 
 # Settings and catalogue

@@ -17,7 +17,15 @@ from ledger.keys import Role
 from ledger.records import Placed, Stale, TaskFilter
 from ledger.sqlite import SqliteEngine, open_beside, open_to_read, open_to_serve
 from ledger.sqlite_sql import APPLICATION_ID, SCHEMA_VERSION
-from tests.builders import ACCOUNT, CREATED_US, append, claim_row, ident, key_row, task_row, whole_log
+from tests.builders import (
+    append,
+    claim_row,
+    ident,
+    key_row,
+    task_row,
+    whole_log,
+)
+from tests.rules_dsl import ACCOUNT, CREATED_US
 
 ROOT = Path(__file__).parent.parent
 

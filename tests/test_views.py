@@ -11,7 +11,16 @@ from ledger.ids import TaskId
 from ledger.ledger import Ledger
 from ledger.task import Status, Task
 from ledger.views import OVERHEAD_BYTES, Seen, Views
-from tests.builders import ACCOUNT, STRANGER, Watched, append, cancel, create, ident, start, task_row
+from tests.builders import (
+    Watched,
+    append,
+    cancel,
+    create,
+    ident,
+    start,
+    task_row,
+)
+from tests.rules_dsl import ACCOUNT, STRANGER
 
 MAX_BYTES = 50 * (OVERHEAD_BYTES + 1000)
 
@@ -143,6 +152,8 @@ async def test_a_commit_during_a_read_is_not_overwritten_by_what_was_read(watche
     assert old is not None
     assert old.task.version == 1
     assert views.cached(ident(1)) is newer
+    views.drop(ident(1))
+    assert await views.read(ident(1)) is views.cached(ident(1)) is not None  # as long as that read lasts, no longer
 
 
 async def test_not_even_when_the_commit_was_too_large_to_be_kept(watched: Watched, views: Views) -> None:

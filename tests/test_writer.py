@@ -25,10 +25,7 @@ from ledger.ledger import Ledger, Outcome
 from ledger.memory import MemoryEngine
 from ledger.task import Status
 from tests.builders import (
-    ACCOUNT,
-    CREATED_US,
     PERSISTENT,
-    STRANGER,
     Store,
     Watched,
     cancel,
@@ -39,7 +36,7 @@ from tests.builders import (
     start,
     whole_ledger,
 )
-from tests.rules_dsl import CHUNKR, HOLD, LEMONDATA
+from tests.rules_dsl import ACCOUNT, CHUNKR, CREATED_US, HOLD, LEMONDATA, STRANGER
 
 on_engines_that_persist = pytest.mark.parametrize("store", PERSISTENT, indirect=True)
 
@@ -183,6 +180,22 @@ async def test_what_a_failed_commit_would_have_done_is_nowhere_in_memory(ledger:
     assert await tags(watched, task) == ["created", "held", "cancel-requested", "cancelled", "released"]
     assert not (await ledger.handle(late)).replayed
     assert {row.entry.recorded_at_us for row in await whole_ledger(watched)} == {CREATED_US, late.at_us}
+
+
+async def test_a_commit_that_was_written_although_it_failed_is_found_by_who_tries_again(
+    ledger: Ledger, watched: Watched
+) -> None:
+    task = ident(1)
+    await ledger.handle(create(task))
+    watched.faults_come_late = True
+    for command in (start(task, claim("s", operation="start")), create(ident(2), claim("c"))):
+        watched.commit_faults.append(StorageError("the answer was lost"))
+        with pytest.raises(StorageError):
+            await ledger.handle(command)
+        assert (await ledger.handle(command)).replayed
+    assert (await ledger.task(task, account=ACCOUNT)).task.status is Status.RUNNING
+    assert len(watched.commits) == 3
+    assert len(await whole_ledger(watched)) == 5
 
 
 async def test_a_read_that_fails_fails_the_batch_and_the_next_one_works(ledger: Ledger, watched: Watched) -> None:
@@ -592,11 +605,11 @@ async def test_a_task_that_keeps_changing_under_a_command_is_a_storage_error_in_
     assert (await ledger.handle(start(ident(1)))).task.version == 3
 
 
-async def test_a_key_that_was_not_written_refuses_nobody(ledger: Ledger, watched: Watched) -> None:
+async def test_a_key_that_was_not_written_refuses_nobody_and_answers_nobody(ledger: Ledger, watched: Watched) -> None:
     watched.stale_commits = 10**6
-    keys = [claim("k", fingerprint=f"f{n}") for n in range(2)]
-    outcomes = await answers(sent(ledger, create(ident(1), keys[0]), create(ident(2), keys[1])))
-    assert [type(outcome) for outcome in outcomes] == [StorageError, StorageError]
+    keys = [claim("k", fingerprint=fingerprint) for fingerprint in ("f1", "f2", "f1")]
+    outcomes = await answers(sent(ledger, *(create(ident(n), key) for n, key in enumerate(keys))))
+    assert [type(outcome) for outcome in outcomes] == [StorageError] * 3
 
 
 async def test_who_has_left_is_not_decided_again(ledger: Ledger, watched: Watched) -> None:

@@ -1,1 +1,1 @@
-"""The rows of `task-ledger bench`: a module per group of rows, each ending in ``ROWS``, which ``scripts.bench`` gathers."""
+"""The rows of `task-ledger bench`: a module per group, each ending in ``ROWS``, which ``scripts.bench`` gathers."""

@@ -11,6 +11,7 @@ import selectors
 import socket
 import time
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from typing import NamedTuple, TypeAlias
 
 from scripts.benches.measure import Figure
@@ -82,20 +83,31 @@ def drive(address: Address, *traffics: Traffic, seconds: float) -> list[Load]:
         LoadError: nothing came for `STALL_SECONDS`, or an answer has another status than is expected.
     """
     kinds = [_Kind(traffic) for traffic in traffics]
-    pairs = zip(kinds, traffics, strict=True)
-    connections = [_Connection(address, kind) for kind, traffic in pairs for _ in range(traffic.connections)]
-    was_collecting = gc.isenabled()
+    try:
+        with ExitStack() as stack, _no_collection():
+            connections = []
+            for kind, traffic in zip(kinds, traffics, strict=True):
+                for _ in range(traffic.connections):
+                    connections.append(_Connection(address, kind))
+                    stack.callback(connections[-1].socket.close)
+            began_at, began_cpu = time.perf_counter(), time.process_time()
+            _exchange(connections, ends_at=began_at + seconds)
+            busy = (time.process_time() - began_cpu) / (time.perf_counter() - began_at)
+    except OSError as error:
+        raise LoadError(f"the connection broke: {error}") from error
+    return [Load(kind.ended_at - began_at, kind.latencies, kind.bodies, busy) for kind in kinds]
+
+
+@contextmanager
+def _no_collection() -> Iterator[None]:
+    """Without pauses of our own."""
+    was_enabled = gc.isenabled()
     gc.disable()
     try:
-        began_at, began_cpu = time.perf_counter(), time.process_time()
-        _exchange(connections, ends_at=began_at + seconds)
-        busy = (time.process_time() - began_cpu) / (time.perf_counter() - began_at)
+        yield
     finally:
-        if was_collecting:
+        if was_enabled:
             gc.enable()
-        for connection in connections:
-            connection.socket.close()
-    return [Load(kind.ended_at - began_at, kind.latencies, kind.bodies, busy) for kind in kinds]
 
 
 def _exchange(connections: Sequence[_Connection], *, ends_at: float) -> None:
@@ -127,7 +139,7 @@ def _is_answered(connection: _Connection) -> bool:
     """Read what has come; whether the answer is whole now."""
     read = connection.socket.recv(READ_BYTES)
     if not read:
-        raise LoadError("the server has closed the connection")
+        raise LoadError("the connection broke: the server has closed it")
     data = connection.partial + read
     head_end = data.find(b"\r\n\r\n") + 4
     length = _LENGTH.search(data, 0, head_end) if head_end > 3 else None  # noqa: PLR2004 - found

@@ -9,7 +9,7 @@ from scripts.benches.servers import Ours, bare, creates, ours
 from scripts.benches.yardstick import PATH
 
 TASKS = 256
-TASKS_BEYOND_CACHE = 4096
+TASKS_BEYOND_CACHE = 2048
 VIEWS_TINY_BYTES = 64 * 1024
 """Memory for a dozen tasks."""
 P99 = 99

@@ -1,4 +1,7 @@
-"""The two sides of a round, each a process of its own on the loopback interface: our real ``serve``, and the yardstick."""
+"""The two sides of a round, each a process of its own on the loopback interface: the real ``serve`` and the yardstick.
+
+Our log goes where stdout goes, here to /dev/null: each line is made, none is kept.
+"""
 
 import asyncio
 import itertools

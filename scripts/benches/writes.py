@@ -5,13 +5,14 @@ from itertools import repeat
 
 import msgspec
 
-from scripts.benches.load import Traffic, drive, request
+from scripts.benches.load import Address, Traffic, drive, request
 from scripts.benches.measure import Effort, Figure, Pair, Row, by_turns
 from scripts.benches.servers import Ours, bare, creates, ours
 from scripts.benches.yardstick import PATH
 
-CANCELS_PER_SECOND = 3000
-CANCELS_MAX = 20_000
+CANCELS_PER_SECOND = 2000
+"""Tasks to cancel in a round, for each second of load that was asked for."""
+CANCELS_MIN, CANCELS_MAX = 64, 20_000
 SECONDS_MAX = 120.0
 CANCEL = "/bytespike/v1/tasks/cancel"
 
@@ -19,37 +20,30 @@ CANCEL = "/bytespike/v1/tasks/cancel"
 def created(effort: Effort) -> Iterator[Pair]:
     """Creates through the native API: key checked, idempotency key claimed, credits held, chained, on disk."""
     with ours() as server:
-        asks = creates(server, "lemondata")
+        asks, same = creates(server, "lemondata"), creates(server, "lemondata", path=PATH)
         with bare(server.length_of(next(asks), expects=201)) as address:
-            same = creates(server, "lemondata", path=PATH)
-
-            def create() -> Figure:
-                (load,) = drive(server.address, Traffic(asks, expects=201), seconds=effort.seconds)
-                return load.rate
-
-            def post() -> Figure:
-                (load,) = drive(address, Traffic(same), seconds=effort.seconds)
-                return load.rate
-
-            yield from by_turns(effort, create, post)
+            yield from by_turns(
+                effort,
+                lambda: _rate(server.address, Traffic(asks, expects=201), seconds=effort.seconds),
+                lambda: _rate(address, Traffic(same), seconds=effort.seconds),
+            )
 
 
 def cancelled(effort: Effort) -> Iterator[Pair]:
-    """Cancels of queued tasks through ByteSpike's contract, which release what was held; made for it, untimed."""
-    count = min(max(64, int(CANCELS_PER_SECOND * effort.seconds)), CANCELS_MAX)
-    with ours() as server:
-        with bare(server.length_of(*_cancels(server, 1, path=CANCEL))) as address:
-            (same,) = _cancels(server, 1, path=PATH)
+    """Cancels of queued tasks through ByteSpike's contract, which release what was held; the tasks are made untimed."""
+    count = min(max(CANCELS_MIN, int(CANCELS_PER_SECOND * effort.seconds)), CANCELS_MAX)
+    with ours() as server, bare(server.length_of(*_cancels(server, 1, path=CANCEL))) as address:
+        (same,) = _cancels(server, 1, path=PATH)
+        yield from by_turns(
+            effort,
+            lambda: _rate(server.address, Traffic(_cancels(server, count, path=CANCEL)), seconds=SECONDS_MAX),
+            lambda: _rate(address, Traffic(repeat(same, count)), seconds=SECONDS_MAX),
+        )
 
-            def cancel() -> Figure:
-                (load,) = drive(server.address, Traffic(_cancels(server, count, path=CANCEL)), seconds=SECONDS_MAX)
-                return load.rate
 
-            def post() -> Figure:
-                (load,) = drive(address, Traffic(repeat(same, count)), seconds=SECONDS_MAX)
-                return load.rate
-
-            yield from by_turns(effort, cancel, post)
+def _rate(address: Address, traffic: Traffic, *, seconds: float) -> Figure:
+    (load,) = drive(address, traffic, seconds=seconds)
+    return load.rate
 
 
 def _cancels(server: Ours, count: int, *, path: str) -> list[bytes]:

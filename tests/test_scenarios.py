@@ -1,0 +1,394 @@
+"""Failures that users of other gateways and ledgers have met, each by its number: here they do not happen.
+
+S11, the crash between an outcome and its money, is in ``test_faults.py``, since it takes a process to kill. After each
+scenario the common invariant is checked, by the fixture.
+"""
+
+import asyncio
+from collections import Counter
+from collections.abc import AsyncIterator, Coroutine, Sequence
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+
+from ledger.catalogue import Model, read
+from ledger.commands import Expire
+from ledger.errors import StorageError
+from ledger.keys import Role
+from ledger.sqlite import open_to_read, open_to_serve
+from ledger.task import Status
+from ledger.times import rfc3339
+from tests.builders import CREATED_US, Watched
+from tests.http import MODELS, cancel, query, spell
+from tests.invariants import OUTCOMES, common_invariant
+from tests.processes import Server, keys_in
+from tests.serving import ACCOUNT, VENDORS, Service, serving, spelled
+from tests.wire import Cut, Reply, request
+from tests.worded import code_of
+
+DEADLINE = rfc3339(CREATED_US + 3_600_000_000)
+
+
+@pytest.fixture
+async def watched(tmp_path: Path) -> Watched:
+    return Watched(await open_to_serve(tmp_path / "ledger.db"))
+
+
+@pytest.fixture
+async def service(watched: Watched) -> AsyncIterator[Service]:
+    async with serving(watched) as running:
+        yield running
+        await common_invariant(watched.engine)
+
+
+def types(events: Sequence[dict[str, Any]]) -> Counter[str]:
+    return Counter(event["type"] for event in events)
+
+
+def outcomes(events: Sequence[dict[str, Any]]) -> list[str]:
+    return [event["type"] for event in events if event["type"] in OUTCOMES]
+
+
+def moved(events: Sequence[dict[str, Any]]) -> list[tuple[str, str]]:
+    """The money's movements after the creation's."""
+    return [(event["type"], event["amount_credits"]) for event in events[2:] if event["amount_credits"] is not None]
+
+
+# S01
+
+
+@pytest.mark.parametrize(("contract", "back"), [("lemondata", ("released", "0.1")), ("beatra", ("refunded", "80"))])
+async def test_s01_pollers_and_a_sweep_that_overlap_refund_a_failed_music_task_once(
+    service: Service, contract: str, back: tuple[str, str]
+) -> None:
+    task = (await service.bring(Status.RUNNING, contract, model="suno-5.5", expires_at=DEADLINE))["id"]
+    service.clock.advance(3600)
+    sweep = Expire(task_id=spelled(task), at_us=service.clock(), actor="sweep")
+    pollers = [
+        service.report(task, "failed", code="upstream", message=f"poller {number}", event_id=f"poll-{number}")
+        for number in range(2)
+    ]
+    sweeping = asyncio.create_task(service.ledger.handle(sweep))
+    replies, swept = await asyncio.gather(*pollers), await sweeping
+    events = await service.history(task)
+    assert len(outcomes(events)) == 1
+    assert moved(events) == [back]
+    final = await service.task(task)
+    assert {reply.json()["status"] for reply in replies} | {swept.task.status.value} == {final["status"]}
+    assert final["billing"]["net_credits"] == "0"
+
+
+# S04
+
+
+@pytest.mark.parametrize("keys", [["r"] * 5, ["r1", "r2", "r3", "r4", "r5"]], ids=["same key", "other keys"])
+async def test_s04_a_refund_that_is_asked_for_five_times_is_one_and_every_answer_names_it(
+    service: Service, keys: list[str]
+) -> None:
+    task = (await service.bring(Status.COMPLETED))["id"]
+    asks = [service.report(task, "refunded", amount_credits="1.5", key=key) for key in keys]
+    replies = await asyncio.gather(*asks)
+    assert types(await service.history(task))["refunded"] == 1
+    assert (await service.task(task))["billing"]["net_credits"] == "0"
+    for reply in replies:
+        if reply.status == 200:
+            assert reply.json()["billing"]["refunded_credits"] == "1.5"
+        else:
+            assert (reply.status, code_of("ledger", reply)) == (422, "amount_exceeds")
+            assert any(name.startswith("refunded:r") for name in reply.json()["settled_by"])
+    assert sum(reply.status == 200 for reply in replies) == (5 if len(set(keys)) == 1 else 1)
+
+
+# S07
+
+
+async def test_s07_partial_refunds_add_up_by_their_ids_however_often_their_notices_come(service: Service) -> None:
+    task = (await service.bring(Status.COMPLETED, "beatra"))["id"]
+    for key, amount in (("re_1", "3"), ("re_2", "2"), ("re_1", "3"), ("re_2", "2")):
+        shown = await service.reported(task, "refunded", amount_credits=amount, key=key)
+    assert shown["billing"]["refunded_credits"] == "5"
+    cumulative = await service.report(task, "refunded", amount_credits="5", key="re_2")
+    assert (cumulative.status, code_of("ledger", cumulative)) == (422, "idempotency_key_reused")
+    assert moved(await service.history(task)) == [("refunded", "3"), ("refunded", "2")]
+
+
+async def test_s07_a_notice_that_could_not_be_stored_is_answered_so_that_it_is_sent_again(
+    service: Service, watched: Watched
+) -> None:
+    task = (await service.bring(Status.COMPLETED, "beatra"))["id"]
+    watched.commit_faults.append(StorageError("the disk is full"))
+    replies = [await service.report(task, "refunded", amount_credits="3", key="re_1") for _ in range(3)]
+    assert [reply.status for reply in replies] == [503, 200, 200]
+    assert "retry-after" in replies[0].headers
+    assert moved(await service.history(task)) == [("refunded", "3")]
+
+
+# S08
+
+EVERY_MODEL = read().model
+
+
+@pytest.mark.parametrize("model", EVERY_MODEL, ids=lambda model: f"{model.contract} {model.name}")
+@pytest.mark.parametrize("status", [Status.QUEUED, Status.RUNNING])
+async def test_s08_a_task_of_whatever_kind_that_fails_gives_everything_back_in_the_append_of_the_failure(
+    service: Service, watched: Watched, model: Model, status: Status
+) -> None:
+    task = (await service.bring(status, model.contract, model=model.name))["id"]
+    watched.commits.clear()
+    shown = await service.reported(task, "failed", code="upstream", message="The provider gave up.")
+    ((append,),) = watched.commits
+    assert (shown["status"], shown["billing"]["net_credits"], shown["billing"]["held_credits"]) == ("failed", "0", "0")
+    back = {"hold": ["released"], "prepaid": ["refunded"], "on-success": []}[model.school]
+    implied = ["started"] if status is Status.QUEUED else []
+    assert [entry.type for entry in append.entries] == [*implied, "failed", *back]
+    if back:
+        assert moved(await service.history(task)) == [(*back, model.price_credits)]
+    for contract in VENDORS:
+        reply = await service.client(contract, query(contract, spelled(task)))
+        assert reply.json()["status"] == ("Failed" if contract == "chunkr" else "failed")
+
+
+# S22
+
+TOO_LATE = [  # contract, the state in which it is cancelled, its answer; then what a reader is told
+    ("lemondata", Status.QUEUED, 200, {"status": "failed", "cancelled": True}),
+    ("bytespike", Status.QUEUED, 200, {"status": "cancelled"}),
+    ("bytespike", Status.RUNNING, 200, {"status": "cancelled"}),
+    ("chunkr", Status.QUEUED, 200, {"status": "Cancelled", "output": None}),
+    ("beatra", Status.QUEUED, 202, {"status": "canceled", "output": None}),
+    ("beatra", Status.RUNNING, 202, {"status": "canceled", "output": None}),
+]
+
+
+@pytest.mark.parametrize(("contract", "status", "answer", "told"), TOO_LATE)
+async def test_s22_a_cancelled_task_stays_cancelled_and_free_and_the_late_result_is_kept(
+    *, service: Service, contract: str, status: Status, answer: int, told: dict[str, Any]
+) -> None:
+    task = (await service.bring(status, contract))["id"]
+    assert (await service.client(contract, cancel(contract, spelled(task)))).status == answer
+    if (await service.task(task))["status"] == "running":
+        await service.reported(task, "cancelled")
+    before = await service.client(contract, query(contract, spelled(task)))
+    service.clock.advance(300)
+    output = {"assets": [{"kind": "video", "url": "https://example.com/v.mp4"}]}
+    reply = await service.report(task, "completed", output=output, actual_credits="0.01")
+    assert (reply.status, reply.json()["late"], reply.json()["status"]) == (200, True, "cancelled")
+    after = await service.client(contract, query(contract, spelled(task)))
+    assert after.body == before.body
+    assert after.json() | told == after.json()
+    events = await service.history(task)
+    assert outcomes(events) == ["cancelled"]
+    assert (events[-1]["type"], events[-1]["data"]["reported"]) == ("late-reported", "completed")
+    assert (events[-1]["payload"], events[-1]["data"]["claimed_micros"]) == ({"output": output}, 10_000)
+    shown = await service.task(task)
+    assert (shown["late_reports"], shown["billing"]["net_credits"], shown["output"]) == (1, "0", None)
+
+
+# S23
+
+FINISHED = [  # contract; its answer to the cancel of a task that has just completed, and what is in it
+    ("lemondata", 409, "task_not_cancellable"),
+    ("bytespike", 200, "completed"),
+    ("chunkr", 400, "Task cannot be cancelled: status is Succeeded"),
+    ("beatra", 200, "succeeded"),
+]
+
+
+@pytest.mark.parametrize(("contract", "status", "word"), FINISHED)
+async def test_s23_a_cancel_just_after_the_finish_is_answered_by_contract_and_moves_no_money(
+    service: Service, contract: str, status: int, word: str
+) -> None:
+    before = await service.bring(Status.COMPLETED, contract)
+    await service.key(contract)
+    position = await service.position()
+    service.clock.now_us += 1000
+    reply = await service.client(contract, cancel(contract, spelled(before["id"])))
+    assert reply.status == status
+    assert (reply.json()["status"] if status == 200 else code_of(contract, reply)) == word
+    assert await service.task(before["id"]) == before
+    assert await service.position() == position
+
+
+# S24
+
+
+async def test_s24_a_cancel_that_nobody_confirms_is_only_asked_for_however_long_it_takes(service: Service) -> None:
+    task = spelled((await service.bring(Status.RUNNING, "beatra"))["id"])
+    asked_at = rfc3339(service.clock())
+    for _ in range(3):
+        reply = await service.client("beatra", cancel("beatra", task))
+        assert (reply.status, reply.json()["status"], reply.json()["cancel_requested_at"]) == (202, "running", asked_at)
+        service.clock.advance(86_400)
+    shown = (await service.client("beatra", query("beatra", task))).json()
+    assert (shown["status"], shown["cancel_requested_at"]) == ("running", asked_at)
+    assert shown["billing"]["refunded_credits"] == "0.0000"
+    confirmed = await service.reported(spell("beatra", task), "cancelled")
+    assert (confirmed["status"], confirmed["billing"]["net_credits"]) == ("cancelled", "0")
+
+
+async def test_s24_a_deadline_ends_a_task_that_nobody_confirms_as_expired_and_not_as_cancelled(
+    service: Service,
+) -> None:
+    created = await service.bring(Status.RUNNING, "beatra", expires_at=DEADLINE)
+    task = spelled(created["id"])
+    await service.client("beatra", cancel("beatra", task))
+    service.clock.advance(3600)
+    await service.ledger.handle(Expire(task_id=task, at_us=service.clock(), actor="sweep"))
+    shown = (await service.client("beatra", query("beatra", task))).json()
+    assert (shown["status"], shown["error"]["code"]) == ("failed", "task_expired")
+    assert outcomes(await service.history(created["id"])) == ["expired"]
+    assert shown["billing"]["refunded_credits"] == "80.0000"
+
+
+# S27
+
+
+async def test_s27_a_provider_that_cannot_cancel_is_not_said_to_and_the_wish_is_on_record(service: Service) -> None:
+    task = (await service.bring(Status.RUNNING, model="sora-2"))["id"]
+    before = await service.client("lemondata", query("lemondata", spelled(task)))
+    for _ in range(3):
+        reply = await service.client("lemondata", cancel("lemondata", spelled(task)))
+        assert (reply.status, code_of("lemondata", reply)) == (400, "unsupported_task_cancel")
+    assert (await service.client("lemondata", query("lemondata", spelled(task)))).body == before.body
+    shown = await service.task(task)
+    assert (shown["status"], shown["cancel_requested"], shown["billing"]["held_credits"]) == ("running", False, "2")
+    wishes = [event for event in await service.history(task) if event["type"] == "cancel-requested"]
+    assert [event["data"]["unsupported"] for event in wishes] == [True]
+    done = await service.reported(task, "completed")
+    assert (done["status"], done["billing"]["net_credits"]) == ("completed", "2")
+
+
+# S33
+
+
+async def test_s33_a_failure_notice_that_was_overtaken_by_success_is_kept_and_changes_nothing(
+    service: Service,
+) -> None:
+    task = (await service.bring(Status.RUNNING))["id"]
+    service.clock.advance(60)
+    before = await service.reported(task, "completed", actual_credits="1.2")
+    service.clock.advance(60)
+    reply = await service.report(task, "failed", code="timeout", effective_at=rfc3339(CREATED_US + 30_000_000))
+    assert (reply.status, reply.json()["late"], reply.json()["status"]) == (200, True, "completed")
+    after = await service.task(task)
+    assert (after["error"], after["billing"], after["finished_at"]) == (None, before["billing"], before["finished_at"])
+    notice = (await service.history(task))[-1]
+    assert (notice["type"], notice["data"]["code"]) == ("late-reported", "timeout")
+    assert notice["effective_at"] == rfc3339(CREATED_US + 30_000_000)
+    assert notice["recorded_at"] == rfc3339(CREATED_US + 120_000_000)
+
+
+# S36
+
+
+async def test_s36_fifty_identical_creates_across_a_power_cut_are_one_task_and_forty_nine_replays(
+    tmp_path: Path,
+) -> None:
+    path = tmp_path / "ledger.db"
+    (key,) = await keys_in(path, ("ledger", Role.WORKER))
+    body = msgspec.json.encode({"account": ACCOUNT, "contract": "beatra", "model": MODELS["beatra"]})
+    headers = [("Authorization", f"Bearer {key}"), ("Idempotency-Key", "order-7")]
+    sent = request("POST", "/ledger/v1/tasks", headers=headers, body=body)
+    first, cut_at = asyncio.Event(), 5
+    replies: list[Reply] = []
+
+    async def submit(server: Server) -> None:
+        async with server.wire() as wire:
+            replies.append(await wire.send(sent))
+        if len(replies) == cut_at:
+            first.set()
+
+    server = Server(path)
+    await server.start()
+    tries = [asyncio.create_task(submit(server)) for _ in range(25)]
+    await first.wait()
+    await server.kill()
+    cut = [one for one in await asyncio.gather(*tries, return_exceptions=True) if one is not None]
+    assert all(isinstance(one, Cut) for one in cut)
+    await server.start()
+    await asyncio.gather(*(submit(server) for _ in range(25 + len(cut))))
+    assert await server.stop() == 0
+    assert len(replies) == 50
+    made = [reply for reply in replies if reply.status == 201]
+    replayed = [reply for reply in replies if reply.status == 200]
+    assert len(made) <= 1  # none, if the one who made it was not told before the cut
+    assert len(made) + len(replayed) == 50
+    assert {reply.headers["idempotent-replayed"] for reply in replayed} == {"true"}
+    assert len({reply.body for reply in replies}) == 1
+    engine = await open_to_read(path)
+    try:
+        (rows,) = (await common_invariant(engine)).values()
+    finally:
+        await engine.close()
+    assert [row.entry.type for row in rows] == ["created", "charged"]
+
+
+# S37
+
+
+def order(**fields: Any) -> dict[str, Any]:  # noqa: ANN401 - fields of the create
+    return {"account": ACCOUNT, "contract": "beatra", "model": MODELS["beatra"], **fields}
+
+
+@pytest.mark.parametrize("at_once", [False, True], ids=["one after the other", "in one batch"])
+@pytest.mark.parametrize("by", ["Idempotency-Key", "out_task_id"])
+async def test_s37_a_key_with_another_body_is_refused_with_the_fingerprint_of_the_first(
+    service: Service, watched: Watched, by: str, *, at_once: bool
+) -> None:
+    bodies = [order(input={"prompt": prompt}) for prompt in ("a cat", "a dog", "a cat", "a cow")]
+    headers = {"Idempotency_Key": "k1"} if by == "Idempotency-Key" else {}
+    if by == "out_task_id":
+        bodies = [{**body, "out_task_id": "order-7"} for body in bodies]
+    asks = [service.native("POST", "/tasks", body, **headers) for body in bodies]
+    if at_once:
+        replies = await batched(service, watched, asks)
+    else:
+        replies = [await ask for ask in asks]
+    (made,) = [reply for reply in replies if reply.status == 201]
+    (claim,) = (await service.history(made.json()["id"]))[0]["data"]["claims"]
+    refused = [reply for reply in replies if reply.status == 422]
+    replayed = [reply for reply in replies if reply.status == 200]
+    assert len(refused) + len(replayed) == 3
+    assert len(refused) >= 2
+    for reply in refused:
+        assert code_of("ledger", reply) == "idempotency_key_reused"
+        assert reply.json()["fingerprint"] == claim["fingerprint"]
+    assert {reply.json()["id"] for reply in replayed} <= {made.json()["id"]}
+    assert len((await service.native("GET", f"/tasks?account={ACCOUNT}")).json()["tasks"]) == 1
+
+
+@pytest.mark.parametrize("at_once", [False, True], ids=["one after the other", "in one batch"])
+async def test_s37_a_cancel_key_with_another_body_is_a_conflict_and_with_the_same_the_same_answer(
+    service: Service, watched: Watched, *, at_once: bool
+) -> None:
+    task = spelled((await service.bring(Status.RUNNING, "beatra"))["id"])
+    await service.key("beatra")
+    call = cancel("beatra", task)
+    bodies = [b'{"reason":"a"}', b'{"reason":"b"}', b'{ "reason" : "a" }', b"{}"]
+    asks = [service.client("beatra", call._replace(body=body), ("Idempotency-Key", "k1")) for body in bodies]
+    if at_once:
+        replies = await batched(service, watched, asks)
+    else:
+        replies = [await ask for ask in asks]
+    taken = [reply for reply in replies if reply.status == 202]
+    refused = [reply for reply in replies if reply.status == 409]
+    assert len(taken) + len(refused) == 4
+    assert len({reply.body for reply in taken}) == 1
+    assert sum("idempotent-replayed" not in reply.headers for reply in taken) == 1
+    assert {code_of("beatra", reply) for reply in refused} == {"idempotency_key_conflict"}
+    assert types(await service.history(spell("beatra", task)))["cancel-requested"] == 1
+
+
+async def batched(service: Service, watched: Watched, asks: Sequence[Coroutine[Any, Any, Reply]]) -> list[Reply]:
+    """The answers to *asks*, all of which form one commit: another one is held up until all of them wait for it."""
+    watched.commit_gate.shut()
+    blocker = asyncio.create_task(service.create("chunkr", account="somebody-else"))
+    await watched.commit_gate.someone_waits()
+    waiting = [asyncio.create_task(ask) for ask in asks]
+    while service.ledger.writer.queued < len(waiting):  # noqa: ASYNC110 - the queue tells nobody how long it is
+        await asyncio.sleep(0.001)
+    watched.commit_gate.open()
+    await blocker
+    return await asyncio.gather(*waiting)
