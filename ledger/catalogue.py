@@ -6,7 +6,7 @@ nothing that is in flight.
 
 import tomllib
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, NamedTuple
 
 import msgspec
 
@@ -68,15 +68,21 @@ class Model(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
         )
 
 
-class Catalogue(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """A list of models under one version, which tasks pin as their ``rate_version``."""
-
+class _File(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     version: Text
     model: list[Model]
 
+
+class Catalogue(NamedTuple):
+    """Models under one version, which tasks pin as their ``rate_version``."""
+
+    version: str
+    models: dict[tuple[str, str], Model]
+    """By contract and name."""
+
     def find(self, contract: str, name: str) -> Model | None:
         """The contract's model of that name."""
-        return next((one for one in self.model if (one.contract, one.name) == (contract, name)), None)
+        return self.models.get((contract, name))
 
 
 def read(path: Path = DEFAULT) -> Catalogue:
@@ -88,11 +94,11 @@ def read(path: Path = DEFAULT) -> Catalogue:
     """
     try:
         raw: dict[str, Any] = tomllib.loads(path.read_text(encoding="utf-8"))
-        catalogue = msgspec.convert(raw, Catalogue)
+        file = msgspec.convert(raw, _File)
     except (tomllib.TOMLDecodeError, msgspec.ValidationError, UnicodeDecodeError) as error:
         raise ValueError(f"{path}: {error}") from error
-    names = [(one.contract, one.name) for one in catalogue.model]
-    twice = next((name for name in names if names.count(name) > 1), None)
-    if twice is not None:
-        raise ValueError(f"{path}: {twice[0]} has model {twice[1]} twice")
-    return catalogue
+    models: dict[tuple[str, str], Model] = {}
+    for model in file.model:
+        if models.setdefault((model.contract, model.name), model) is not model:
+            raise ValueError(f"{path}: {model.contract} has model {model.name} twice")
+    return Catalogue(file.version, models)

@@ -65,6 +65,7 @@ class Payload(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     metadata: dict[str, Any] | None = None
     output: dict[str, Any] | None = None
     message: str | None = None
+    warnings: tuple[Notice, ...] = ()
 
 
 NO_PAYLOAD = Payload()
@@ -121,7 +122,6 @@ class Cancelled(Event, frozen=True, kw_only=True, tag="cancelled"):
 
 class Completed(Event, frozen=True, kw_only=True, tag="completed"):
     usage: dict[str, Any] | None = None
-    warnings: tuple[Notice, ...] = ()
 
 
 class Failed(Event, frozen=True, kw_only=True, tag="failed"):

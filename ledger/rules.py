@@ -8,9 +8,10 @@ Outcomes race and the first commit wins. A report that comes after the outcome c
 """
 
 from functools import reduce
-from typing import assert_never
+from typing import Any, assert_never
 
 from msgspec import UNSET, UnsetType
+from msgspec.structs import replace
 
 from ledger.commands import (
     CancelPolicy,
@@ -46,6 +47,7 @@ from ledger.errors import (
     WrongVersion,
 )
 from ledger.events import (
+    NO_PAYLOAD,
     CallbackAttempted,
     Cancelled,
     CancelRequested,
@@ -98,6 +100,8 @@ def decide(task: Task, command: TaskCommand) -> Events:
         case MarkStalled():
             return _mark_stalled(task, command)
         case RecordCallback(attempt=attempt, delivered=delivered, error=error):
+            if task.callback is None:
+                return []
             at_us = _now(task, command.at_us)
             return [CallbackAttempted(at_us=at_us, attempt=attempt, delivered=delivered, error=error)]
         case _:
@@ -109,10 +113,9 @@ def decide(task: Task, command: TaskCommand) -> Events:
 
 def _create(task: Task, command: Create) -> Events:
     assert task.status is Status.ABSENT, "ids are random: nobody creates a task twice"
-    content = Payload(input=command.input or None, metadata=command.metadata or None)
     created = Created(
         at_us=command.at_us,
-        payload=content if content != Payload() else UNSET,
+        payload=_content(input=command.input or None, metadata=command.metadata or None),
         account=command.account,
         contract=command.contract,
         capability=command.capability,
@@ -136,7 +139,8 @@ def _report(task: Task, report: Start | Progress | Complete | Fail | ConfirmCanc
     if isinstance(report, Refund):  # money given back is no outcome: it comes before or after one
         return _refund(task, report, at_us)
     if task.status in TERMINAL:
-        return [_late(report)]
+        late = _late(report)
+        return [replace(late, payload=UNSET) if task.deleted else late]  # no content after its deletion
     match report:
         case Start():
             return _start(task, report, at_us)
@@ -157,6 +161,8 @@ def _report(task: Task, report: Start | Progress | Complete | Fail | ConfirmCanc
 def _start(task: Task, report: Start, at_us: int) -> Events:
     if task.status is Status.QUEUED:
         return [Started(at_us=at_us, worker=report.worker, provider_task_id=report.provider_task_id)]
+    if task.run.worker is None and report.worker is not None:  # its progress came first, and implied the start
+        return [Started(at_us=at_us, worker=report.worker, provider_task_id=report.provider_task_id)]
     if task.run.worker is not None and report.worker not in (None, task.run.worker):
         raise AlreadyStarted(task.run.worker)
     return []
@@ -171,11 +177,10 @@ def _progress(task: Task, report: Progress, at_us: int) -> Events:
 
 
 def _complete(task: Task, report: Complete, at_us: int) -> Events:
-    content = UNSET if report.output is None else Payload(output=report.output)
     due_micros = completion_due(task, report.actual_micros)
     return [
         *_implied_start(task, at_us),
-        Completed(at_us=at_us, payload=content, usage=report.usage, warnings=report.warnings),
+        Completed(at_us=at_us, payload=_content(output=report.output, warnings=report.warnings), usage=report.usage),
         *settle(task, due_micros=due_micros, cause="completed", at_us=at_us),
     ]
 
@@ -382,5 +387,11 @@ def _after(task: Task, events: Events) -> Task:
     return reduce(evolve, events, task)
 
 
+def _content(**content: Any) -> Payload | UnsetType:
+    """The payload with this content; none at all for none."""
+    payload = Payload(**content)
+    return payload if payload != NO_PAYLOAD else UNSET
+
+
 def _text(message: str | None) -> Payload | UnsetType:
-    return UNSET if not message else Payload(message=message)
+    return _content(message=message or None)

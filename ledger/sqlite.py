@@ -50,14 +50,14 @@ from ledger.sqlite_sql import (
     EVENTS_AFTER,
     EVENTS_BY_STREAM,
     HEAD,
-    INSERT_EVENT,
+    INSERT_EVENTS,
     KEY,
     KEYS_OF,
     LANE,
     MOVE_HEAD,
-    PUT_CLAIM,
-    PUT_KEY,
-    PUT_TASK,
+    PUT_CLAIMS,
+    PUT_KEYS,
+    PUT_TASKS,
     READ_MAX,
     SCHEMA,
     SCHEMA_VERSION,
@@ -65,6 +65,7 @@ from ledger.sqlite_sql import (
     TASKS_BY_ID,
     VERSIONS,
     WIDTHS,
+    Insert,
 )
 
 BUSY_TIMEOUT_SECONDS = 5.0
@@ -232,17 +233,15 @@ async def _write(writer: aiosqlite.Connection, planned: Plan, *, after: Head) ->
 
 
 async def _write_rows(writer: aiosqlite.Connection, planned: Plan) -> None:
-    if planned.rows:
-        await writer.executemany(INSERT_EVENT, [event_values(recorded) for recorded in planned.rows])
-    tasks = [task_values(append.task, at) for append, at in planned.written if append.task is not None]
-    if tasks:
-        await writer.executemany(PUT_TASK, tasks)
-    claims = [claim_values(claim) for append, _ in planned.written for claim in append.claims]
-    if claims:
-        await writer.executemany(PUT_CLAIM, claims)
-    keys = [key_values(key) for append, _ in planned.written for key in append.keys]
-    if keys:
-        await writer.executemany(PUT_KEY, keys)
+    rows: tuple[tuple[Insert, list[tuple[Any, ...]]], ...] = (
+        (INSERT_EVENTS, [event_values(recorded) for recorded in planned.rows]),
+        (PUT_TASKS, [task_values(append.task, at) for append, at in planned.written if append.task is not None]),
+        (PUT_CLAIMS, [claim_values(claim) for append, _ in planned.written for claim in append.claims]),
+        (PUT_KEYS, [key_values(key) for append, _ in planned.written for key in append.keys]),
+    )
+    for insert, values in rows:
+        if values:
+            await writer.execute_fetchall(insert.statement, insert.values(values))
 
 
 async def _head(connection: aiosqlite.Connection) -> Head:

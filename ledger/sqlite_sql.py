@@ -5,6 +5,11 @@ the next position and the next version of its stream. So holes and rewrites are 
 through this program.
 """
 
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import msgspec
+
 APPLICATION_ID = 0x544C4447  # "TLDG": how `file` and we tell a ledger from any other SQLite file
 SCHEMA_VERSION = 1
 LANE = 0
@@ -84,36 +89,117 @@ CREATE TABLE keys (
 
 MOVE_HEAD = """
 UPDATE lanes SET position = ?, hash = ?, recorded_at = ? WHERE lane = ? AND position = ? AND hash = ?"""
-INSERT_EVENT = """
-INSERT INTO events (position, lane, task, version, type, recorded_at, effective_at, account, amount_micros,
-    actor, request_id, data, payload, hash)
-VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"""
-PUT_TASK = """
-INSERT INTO tasks (task, account, contract, capability, model, status, version, position, created_at,
-    authorised_micros, held_micros, released_micros, charged_micros, refunded_micros, view)
-VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
+
+
+class Insert:
+    """One statement that inserts any number of rows, and how to hand them to it.
+
+    ``executemany`` gives up the interpreter's lock and takes it back at every row; beside a busy event loop each taking
+    is a wait, and a batch took several times as long as its work. This is one step: the rows come as one JSON
+    array (?1), and the values of *byte_columns*, which JSON cannot hold, as slices of one byte string (?2).
+    """
+
+    def __init__(
+        self, table: str, columns: tuple[str, ...], *, byte_columns: tuple[str, ...], otherwise: str = ""
+    ) -> None:
+        self._byte_places = [columns.index(name) for name in byte_columns]
+        values = [f"json_extract(value, '$[{place}]')" for place in range(len(columns))]
+        for offset, place in enumerate(self._byte_places):
+            length = f"json_extract(value, '$[{len(columns) + offset}]')"
+            values[place] = f"substr(?2, {values[place]}, {length})"
+        self.statement = f"""
+INSERT INTO {table} ({", ".join(columns)})
+SELECT {", ".join(values)} FROM json_each(?1) WHERE ?2 IS NOT NULL ORDER BY key {otherwise}"""
+
+    def values(self, rows: Iterable[Sequence[Any]]) -> tuple[str, bytes]:
+        """The rows as the statement's parameters. A byte column holds an offset; the lengths stand at the end."""
+        packed, parts, at = [], [], 1
+        for row in rows:
+            cells = list(row)
+            for place in self._byte_places:
+                part = cells[place]
+                if part is None:
+                    cells.append(None)
+                else:
+                    cells[place] = at
+                    cells.append(len(part))
+                    parts.append(part)
+                    at += len(part)
+            packed.append(cells)
+        return _encoder.encode(packed).decode(), b"".join(parts)
+
+
+_encoder = msgspec.json.Encoder()
+
+EVENT_COLUMNS = (
+    "position",
+    "lane",
+    "task",
+    "version",
+    "type",
+    "recorded_at",
+    "effective_at",
+    "account",
+    "amount_micros",
+    "actor",
+    "request_id",
+    "data",
+    "payload",
+    "hash",
+)
+TASK_COLUMNS = (
+    "task",
+    "account",
+    "contract",
+    "capability",
+    "model",
+    "status",
+    "version",
+    "position",
+    "created_at",
+    "authorised_micros",
+    "held_micros",
+    "released_micros",
+    "charged_micros",
+    "refunded_micros",
+    "view",
+)
+CLAIM_COLUMNS = ("account", "operation", "key", "fingerprint", "task", "version", "appended", "at")
+KEY_COLUMNS = ("key_id", "account", "contract", "role", "digest", "issued_at", "revoked_at")
+
+INSERT_EVENTS = Insert("events", EVENT_COLUMNS, byte_columns=("task", "payload", "hash"))
+PUT_TASKS = Insert(
+    "tasks",
+    TASK_COLUMNS,
+    byte_columns=("task", "view"),
+    otherwise="""
 ON CONFLICT (task) DO UPDATE SET
     status = excluded.status, version = excluded.version, position = excluded.position,
     authorised_micros = excluded.authorised_micros, held_micros = excluded.held_micros,
     released_micros = excluded.released_micros, charged_micros = excluded.charged_micros,
-    refunded_micros = excluded.refunded_micros, view = excluded.view"""
-PUT_CLAIM = """
-INSERT OR REPLACE INTO claims (account, operation, key, fingerprint, task, version, appended, at)
-VALUES (?, ?, ?, ?, ?, ?, ?, ?)"""
-PUT_KEY = """
-INSERT INTO keys (key_id, account, contract, role, digest, issued_at, revoked_at) VALUES (?, ?, ?, ?, ?, ?, ?)
-ON CONFLICT (key_id) DO UPDATE SET revoked_at = excluded.revoked_at"""
+    refunded_micros = excluded.refunded_micros, view = excluded.view""",
+)
+PUT_CLAIMS = Insert(
+    "claims",
+    CLAIM_COLUMNS,
+    byte_columns=("task",),
+    otherwise="""
+ON CONFLICT (account, operation, key) DO UPDATE SET
+    fingerprint = excluded.fingerprint, task = excluded.task, version = excluded.version,
+    appended = excluded.appended, at = excluded.at""",
+)
+PUT_KEYS = Insert(
+    "keys",
+    KEY_COLUMNS,
+    byte_columns=(),
+    otherwise="ON CONFLICT (key_id) DO UPDATE SET revoked_at = excluded.revoked_at",
+)
 
-EVENTS = """
-SELECT position, lane, task, version, type, recorded_at, effective_at, account, amount_micros, actor,
-    request_id, data, payload, hash FROM events"""
+EVENTS = f"SELECT {', '.join(EVENT_COLUMNS)} FROM events"
 EVENTS_AFTER = f"{EVENTS} WHERE position > ? ORDER BY position LIMIT ?"
-EVENTS_OF = f"{EVENTS} WHERE task = ? ORDER BY version"
 HEAD = "SELECT lane, position, hash, recorded_at FROM lanes WHERE lane = 0"
-TASKS = """
-SELECT task, account, contract, capability, model, status, version, position, created_at, authorised_micros,
-    held_micros, released_micros, charged_micros, refunded_micros, view FROM tasks"""
-KEYS = "SELECT key_id, account, contract, role, digest, issued_at, revoked_at FROM keys"
+TASKS = f"SELECT {', '.join(TASK_COLUMNS)} FROM tasks"
+KEYS = f"SELECT {', '.join(KEY_COLUMNS)} FROM keys"
 KEY = f"{KEYS} WHERE key_id = ?"
 KEYS_OF = f"{KEYS} WHERE ?1 IS NULL OR account = ?1 ORDER BY issued_at, key_id"
 
@@ -132,7 +218,7 @@ CLAIMS_BY_ID = {
     # A join in this order seeks each wanted key; `(account, operation, key) IN (VALUES ...)` reads the whole table.
     n: f"""
 WITH wanted (a, o, k) AS (VALUES {_marks(n, "(?, ?, ?)")})
-SELECT account, operation, key, fingerprint, task, version, appended, at
+SELECT {", ".join(CLAIM_COLUMNS)}
 FROM wanted CROSS JOIN claims ON account = a AND operation = o AND key = k"""
     for n in WIDTHS
 }

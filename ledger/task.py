@@ -248,7 +248,12 @@ def _went_on(task: Task, event: Started | Progressed | CancelRequested | Stalled
     run = task.run
     match event:
         case Started():
-            run = replace(run, started_at_us=event.at_us, worker=event.worker, provider_task_id=event.provider_task_id)
+            run = replace(
+                run,
+                started_at_us=event.at_us if run.started_at_us is None else run.started_at_us,
+                worker=event.worker,
+                provider_task_id=event.provider_task_id,
+            )
             return replace(task, status=Status.RUNNING, run=run)
         case Progressed():
             percent = run.percent if event.percent is None else max(run.percent or 0, event.percent)
@@ -274,7 +279,8 @@ def _ended(task: Task, event: Cancelled | Completed | Failed | Expired) -> Task:
         case Cancelled():
             return replace(task, status=Status.CANCELLED, run=run)
         case Completed():
-            run = replace(run, percent=100, output=event.content.output, usage=event.usage, warnings=event.warnings)
+            content = event.content
+            run = replace(run, percent=100, output=content.output, usage=event.usage, warnings=content.warnings)
             return replace(task, status=Status.COMPLETED, run=run, updating=None)
         case Failed():
             problem = Problem(code=event.code, message=event.content.message or "", retryable=event.retryable)
@@ -304,7 +310,7 @@ def _called_back(task: Task, event: CallbackAttempted) -> Task:
 
 
 def _emptied(task: Task) -> Task:
-    run = replace(task.run, input={}, output=None, message=None)
+    run = replace(task.run, input={}, output=None, message=None, warnings=())
     if run.problem is not None:
         run = replace(run, problem=replace(run.problem, message=""))
     return replace(task, metadata={}, run=run)

@@ -72,6 +72,8 @@ class Findings:
         self.told: list[Finding] = []
         self.count = 0
         self.first_bad_position: int | None = None
+        self.unreadable: set[int] = set()
+        """Positions passed over, `UNREADABLE_MAX` at most."""
 
     def add(self, check: Check, detail: str, *, position: int | None = None, task: object = None) -> None:
         self.count += 1
@@ -107,13 +109,14 @@ def sound(value: T, kind: type[T]) -> T:
 
 async def log_pages(engine: Engine, found: Findings) -> AsyncIterator[list[Recorded]]:
     """The log in order, page by page. Of a page that cannot be read, the events that can."""
-    position, limit, unreadable = 0, PAGE, 0
-    while unreadable < UNREADABLE_MAX:
+    position, limit = 0, PAGE
+    while len(found.unreadable) < UNREADABLE_MAX:
         try:
             rows = sound(await engine.after(position, limit), list[Recorded])
         except Exception as error:  # noqa: BLE001 - see the top
             if limit == 1:
-                position, limit, unreadable = position + 1, PAGE, unreadable + 1
+                position, limit = position + 1, PAGE
+                found.unreadable.add(position)
                 found.add(Check.UNREADABLE, f"the event cannot be read: {brief(error)}", position=position)
             else:
                 limit = 1

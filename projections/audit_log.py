@@ -111,6 +111,8 @@ class LogPass:
                 self._found.add(Check.HEAD, detail, position=head.position)
 
     def _missing(self, check: Check, *, first: int, last: int) -> None:
+        if all(position in self._found.unreadable for position in range(first, last + 1)):
+            return  # named already
         span = f"position {first} is" if first == last else f"positions {first} to {last} are"
         self._found.add(check, f"{span} missing", position=first)
 

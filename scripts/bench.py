@@ -98,8 +98,12 @@ def _line(one: Result) -> str:
         f"{one.ratio_min:.2f}-{one.ratio_max:.2f}",
         f"{sign} {row.pass_line:.2f}",
         f"{sign} {row.goal:.2f}",
-        "passes" if one.passed else "FAILS",
+        ("passes" if one.passed else "FAILS") + _beside(one),
     )
+
+
+def _beside(one: Result) -> str:
+    return "" if one.beside is None else f", beside {_number(one.beside)} req/s"
 
 
 def _number(value: float) -> str:
@@ -130,6 +134,7 @@ def _as_json(one: Result) -> dict[str, object]:
         "pass_line": row.pass_line,
         "goal": row.goal,
         "passed": one.passed,
+        "beside_per_second": one.beside,
         "generator": "own",
         "generator_busy": one.busy,
     }

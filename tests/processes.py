@@ -31,12 +31,12 @@ class Server:
         self._listening: asyncio.Task[None] | None = None
 
     async def __aenter__(self) -> Self:
-        await self.start()
         return self
 
     async def __aexit__(self, *_: object) -> None:
+        """Whatever became of the test, no process is left."""
         if self._process is not None:
-            await self.kill()
+            await _kill(self._process)
 
     async def start(self) -> None:
         """Returns when it is ready."""
@@ -61,12 +61,12 @@ class Server:
         return self._log.read_text() + "".join(self.stderr)
 
     async def _end(self, number: int) -> int:
-        process, self._process = self._process, None
-        assert process is not None
+        assert self._process is not None
         assert self._listening is not None
-        os.kill(process.pid, number)
+        os.kill(self._process.pid, number)
         await self._listening
-        return await process.wait()
+        exit_code, self._process = await self._process.wait(), None
+        return exit_code
 
     async def _ready(self, process: Process) -> int:
         assert process.stderr is not None
@@ -87,6 +87,23 @@ async def serve(path: Path, *options: str, stdout: Path) -> Process:
     command = (sys.executable, "-m", "scripts.serve", "--store", f"sqlite:{path}", "--port", "0", *options)
     with stdout.open("ab") as log:
         return await asyncio.create_subprocess_exec(*command, cwd=ROOT, stdout=log, stderr=PIPE)
+
+
+async def ended(process: Process) -> tuple[int, list[str]]:
+    """The exit code of a process that ends by itself, and the lines on its stderr."""
+    try:
+        async with asyncio.timeout(30):
+            _, said = await process.communicate()
+    finally:
+        await _kill(process)
+    assert process.returncode is not None
+    return process.returncode, said.decode().splitlines()
+
+
+async def _kill(process: Process) -> None:
+    if process.returncode is None:
+        os.kill(process.pid, signal.SIGKILL)
+        await process.wait()
 
 
 async def keys_in(path: Path, *wanted: tuple[str, Role]) -> list[str]:

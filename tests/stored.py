@@ -3,8 +3,8 @@
 import asyncio
 import shutil
 import sqlite3
-from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, closing, contextmanager
 from pathlib import Path
 
 from msgspec.structs import replace
@@ -16,7 +16,7 @@ from ledger.events import School
 from ledger.keyring import NewKey
 from ledger.keys import Role
 from ledger.ledger import Ledger
-from ledger.sqlite import open_to_serve
+from ledger.sqlite import open_to_read, open_to_serve
 from tests.builders import STRANGER, claim, ident
 from tests.rules_dsl import ACCOUNT, CREATED_US, at
 from tests.test_histories import history
@@ -61,13 +61,30 @@ def make(path: Path) -> list[NewKey]:
     """A filled ledger at *path*; its keys."""
 
     async def _make() -> list[NewKey]:
-        engine = await open_to_serve(path)
-        try:
-            return await fill(engine)
-        finally:
-            await engine.close()
+        async with serving(path) as ledger:
+            return await fill(ledger.engine)
 
     return asyncio.run(_make())
+
+
+@asynccontextmanager
+async def serving(path: Path) -> AsyncIterator[Ledger]:
+    """The running ledger of *path*. An engine left open would keep the tests from ending."""
+    ledger = await Ledger(await open_to_serve(path)).start()
+    try:
+        yield ledger
+    finally:
+        await ledger.close()
+
+
+@asynccontextmanager
+async def reading(path: Path) -> AsyncIterator[Engine]:
+    """An engine that reads *path*."""
+    engine = await open_to_read(path)
+    try:
+        yield engine
+    finally:
+        await engine.close()
 
 
 @contextmanager

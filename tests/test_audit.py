@@ -5,7 +5,7 @@ import signal
 import sqlite3
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from random import Random
 from typing import Any, NamedTuple
@@ -21,6 +21,7 @@ from ledger.events import (
     Charged,
     Claimed,
     Completed,
+    KeyIssued,
     KeyRevoked,
     Progressed,
     Refunded,
@@ -29,11 +30,11 @@ from ledger.events import (
     UpdateReverted,
     decode,
 )
+from ledger.ids import Spelling
 from ledger.keys import Role, account_stream
 from ledger.ledger import Ledger
 from ledger.memory import MemoryEngine
-from ledger.records import Append, Entry, Head, KeyRow, Placed, Recorded, TaskFilter
-from ledger.sqlite import open_to_read, open_to_serve
+from ledger.records import Append, ClaimId, ClaimRow, Entry, Head, KeyRow, Placed, Recorded, TaskFilter
 from ledger.sqlite_rows import read_event
 from ledger.sqlite_sql import EVENTS
 from ledger.task import fold
@@ -54,6 +55,7 @@ from tests.builders import (
     create,
     entries,
     ident,
+    key_row,
     start,
 )
 from tests.rules_dsl import ON_SUCCESS, at, given
@@ -71,11 +73,8 @@ def original(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 async def audited(path: Path) -> Report:
-    engine = await open_to_read(path)
-    try:
+    async with stored.reading(path) as engine:
         return await audit(engine)
-    finally:
-        await engine.close()
 
 
 # What only this program wrote
@@ -121,20 +120,18 @@ async def test_more_events_and_tasks_than_a_page_holds_are_all_checked(ledger: L
 
 
 async def test_it_sees_one_moment_while_the_ledger_goes_on(tmp_path: Path) -> None:
-    ledger = await Ledger(await open_to_serve(tmp_path / "ledger.db")).start()
-    await stored.fill(ledger.engine)
-    engine = await open_to_read(tmp_path / "ledger.db")
-    before = (await engine.head()).position
+    path = tmp_path / "ledger.db"
+    async with stored.serving(path) as ledger, stored.reading(path) as engine:
+        await stored.fill(ledger.engine)
+        before = (await engine.head()).position
 
-    async def append_meanwhile() -> None:
-        for number in range(900, 910):
-            await ledger.handle(create(ident(number)))
+        async def append_meanwhile() -> None:
+            for number in range(900, 910):
+                await ledger.handle(create(ident(number)))
 
-    report, _ = await asyncio.gather(audit(engine), append_meanwhile())
-    assert report.found == 0
-    assert before <= report.position < (await ledger.engine.head()).position
-    await engine.close()
-    await ledger.close()
+        report, _ = await asyncio.gather(audit(engine), append_meanwhile())
+        assert report.found == 0
+        assert before <= report.position < (await ledger.engine.head()).position
 
 
 async def test_a_claim_that_lapsed_and_was_taken_again_is_clean(ledger: Ledger) -> None:
@@ -402,6 +399,17 @@ def claim_moved(db: sqlite3.Connection, random: Random) -> Tampering:
     return Tampering(position, {Check.CLAIMS}, task, "points at task")
 
 
+def claim_of_a_creation_taken_again(db: sqlite3.Connection, random: Random) -> Tampering:
+    task, key, position = random.choice(
+        db.execute(
+            """SELECT task, json_extract(data, '$.claims[0].key'), position FROM events WHERE type = 'created'"""
+        ).fetchall()
+    )
+    others = [row[0] for row in db.execute("SELECT task FROM tasks WHERE task != ?", (task,))]
+    db.execute("UPDATE claims SET task = ?, at = at + (1 << 50) WHERE key = ?", (random.choice(others), key))
+    return Tampering(position, {Check.CLAIMS}, task, "points at task")
+
+
 def claim_of_another_request(db: sqlite3.Connection, random: Random) -> Tampering:
     task, key, position = any_claim(db, random)
     db.execute("UPDATE claims SET fingerprint = fingerprint || '0' WHERE key = ?", (key,))
@@ -542,6 +550,7 @@ TAMPERINGS: dict[str, Tamper] = {
     "a task's row under another id": task_row_renamed,
     "a claim deleted": claim_deleted,
     "a claim of another task": claim_moved,
+    "a claim of a creation, taken again": claim_of_a_creation_taken_again,
     "a claim of another request": claim_of_another_request,
     "a claim of nothing": claim_of_nothing,
     "a key's account": key_changed("account", ["mallory"]),
@@ -608,12 +617,9 @@ async def test_whichever_bit_of_the_file_is_flipped_the_audit_finds_it_or_nothin
 
 async def readable(path: Path) -> tuple[list[Recorded], list[object], list[object]]:
     """All that a ledger tells of its past and its present."""
-    engine = await open_to_read(path)
-    try:
+    async with stored.reading(path) as engine:
         rows, tasks = await engine.after(0, 10_000), await engine.page(TaskFilter(limit=10_000))
         return rows, [*tasks], [*await engine.keys(None)]
-    finally:
-        await engine.close()
 
 
 # What our own programs could get wrong: rows that are well chained and say what cannot be
@@ -731,6 +737,14 @@ async def test_a_key_event_in_another_account_s_stream_is_named() -> None:
     assert said(await audit(other)) == [(Check.KEYS, 1, "not in the stream of account 'umbrella'")]
 
 
+async def test_a_version_that_an_account_s_stream_leaves_out_is_named() -> None:
+    engine, stream = MemoryEngine(), account_stream(ACCOUNT)
+    engine._versions[stream] = 1
+    told = entries(KeyIssued(at_us=CREATED_US, key_id="k9", role="client", contract="chunkr", digest="d" * 64))
+    await engine.commit([Append(stream=stream, account=ACCOUNT, expected=1, entries=told, keys=(key_row("k9"),))])
+    assert said(await audit(engine)) == [(Check.VERSIONS, 1, "version 2 of account 'acme' follows 0")]
+
+
 async def test_a_key_that_is_revoked_without_having_been_issued_is_named() -> None:
     engine = MemoryEngine()
     told = entries(KeyRevoked(at_us=CREATED_US, key_id="k9", revoked_at_us=CREATED_US))
@@ -753,11 +767,42 @@ async def test_findings_are_counted_beyond_the_first_hundred_and_the_first_bad_p
 
 
 async def test_an_engine_that_fails_does_not_end_the_audit_but_is_what_it_finds(original: Path) -> None:
-    engine = Broken(await open_to_read(original))
-    report = await audit(engine)
-    await engine.close()
+    async with stored.reading(original) as engine:
+        report = await audit(Broken(engine))
     assert {finding.check for finding in report.findings} == {Check.HEAD, Check.UNREADABLE}
     assert report.found == UNREADABLE_MAX + 4  # the head, the rest of the log, the keys, the tasks
+
+
+async def test_of_what_cannot_be_read_the_event_and_its_task_are_named_and_all_else_is_checked(
+    original: Path, tmp_path: Path
+) -> None:
+    with stored.broken(original, tmp_path / "ledger.db") as db:
+        position, elsewhere = 20, any_event(db, Random(1), "position > 100")
+        (task,) = db.execute("SELECT task FROM events WHERE position = ?", (position,)).fetchone()
+        set_event(db, position, "data", b"\xff")
+        set_event(db, elsewhere, "actor", "somebody")
+    report = await audited(tmp_path / "ledger.db")
+    assert [(finding.check, finding.position, finding.task) for finding in report.findings] == [
+        (Check.UNREADABLE, position, None),
+        (Check.CHAIN, elsewhere, report.findings[1].task),
+        (Check.UNREADABLE, None, Spelling.UUID.spell(task)),
+    ]
+    assert report.events == report.position - 1
+
+
+@pytest.mark.parametrize(
+    ("first", "last", "detail"),
+    [(7, 7, "position 7 is missing"), (7, 9, "positions 7 to 9 are missing")],
+)
+async def test_a_hole_is_named_once_and_whole(
+    original: Path, tmp_path: Path, first: int, last: int, detail: str
+) -> None:
+    with stored.broken(original, tmp_path / "ledger.db") as db:
+        db.execute("DELETE FROM events WHERE position BETWEEN ? AND ?", (first, last))
+    found = said(await audited(tmp_path / "ledger.db"))
+    assert [finding for finding in found if finding[0] in {Check.POSITIONS, Check.CHAIN}] == [
+        (Check.POSITIONS, first, detail)
+    ]
 
 
 async def test_task_rows_that_cannot_be_read_are_found_as_that() -> None:
@@ -767,6 +812,28 @@ async def test_task_rows_that_cannot_be_read_are_found_as_that() -> None:
     assert said(await audit(engine)) == [
         (Check.UNREADABLE, 1, "task rows cannot be read: StorageError: broken"),
     ]
+
+
+async def test_claims_that_cannot_be_read_are_found_as_that(original: Path) -> None:
+    class Claimless(Watched):
+        async def claims(self, ids: Sequence[ClaimId]) -> dict[ClaimId, ClaimRow]:
+            raise StorageError(f"broken for {len(ids)}")
+
+    async with stored.reading(original) as engine:
+        ((check, _, detail),) = said(await audit(Claimless(engine)))
+    assert check is Check.UNREADABLE
+    assert detail.startswith("claims cannot be read: StorageError: broken for ")
+
+
+async def test_a_list_of_tasks_that_has_no_end_is_given_up(original: Path) -> None:
+    class Circular(Watched):
+        async def page(self, wanted: TaskFilter) -> list[Placed]:
+            return await super().page(replace(wanted, before=None, limit=1))
+
+    async with stored.reading(original) as engine:
+        ((check, _, detail),) = said(await audit(Circular(engine)))
+    assert check is Check.UNREADABLE
+    assert detail.endswith("the rows are out of order")
 
 
 async def test_an_event_of_a_task_that_no_reader_of_the_log_meets_is_counted(original: Path, tmp_path: Path) -> None:

@@ -108,6 +108,9 @@ UNCARRIABLE = [
     b'{"a":' * 10_000 + b"1" + b"}" * 10_000,
     b'{"a":1,"a":2}',
     b'{"a":{"b":1,"\\u0062":2}}',
+    b'{"a":"b",":c":1,":c":2}',
+    b'[{"a":1},{"b":2,"b":3}]',
+    b'{"a":[{"b":1},{"b":1}],"a":1}',
 ]
 """Values that no field takes, wherever they stand."""
 

@@ -39,7 +39,12 @@ def test_the_ratio_is_the_median_of_the_rounds_ratios() -> None:
     found = result(row(), pairs((10, 10), (30, 20), (90, 100)))
     assert (found.ours, found.yardstick) == (30, 20)
     assert (found.ratio, found.ratio_min, found.ratio_max) == (1, 0.9, 1.5)
-    assert (found.rounds, found.busy) == (3, 0.3)
+    assert (found.rounds, found.busy, found.beside) == (3, 0.3, None)
+
+
+def test_what_was_answered_beside_is_told_as_a_median() -> None:
+    rounds = [Pair(Figure(1, beside=beside), Figure(1)) for beside in (5.0, 9.0, 7.0)]
+    assert result(row(), rounds).beside == 7
 
 
 BANDS = [
@@ -185,6 +190,7 @@ def test_every_row_can_be_measured(verb: typer.Typer, capsys: pytest.CaptureFixt
         assert line["yardstick"] > 0
         assert line["ratio"] == line["ours"] / line["yardstick"]
         assert line["rounds"] == 1
+        assert (line["beside_per_second"] is not None) == (line["row"] == "P8")
 
 
 def test_a_table_is_printed_for_people(verb: typer.Typer, capsys: pytest.CaptureFixture[str]) -> None:

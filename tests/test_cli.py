@@ -18,9 +18,7 @@ from ledger.cursors import position_cursor
 from ledger.ids import Spelling
 from ledger.keyring import Keyring
 from ledger.keys import Token, parse
-from ledger.ledger import Ledger
 from ledger.records import KeyRow
-from ledger.sqlite import open_to_read, open_to_serve
 from scripts import verify
 from scripts.cli import VERBS, app, run
 from tests import stored
@@ -91,11 +89,8 @@ def opens(path: Path, text: str, *, pepper: bytes | None = None) -> KeyRow | Non
     """The key's row, if *text* opens anything."""
 
     async def holder(token: Token) -> KeyRow | None:
-        engine = await open_to_read(path)
-        try:
+        async with stored.reading(path) as engine:
             return await Keyring(engine, pepper=pepper).holder(token, at_us=2**62)
-        finally:
-            await engine.close()
 
     token = parse(text)
     assert token is not None
@@ -200,15 +195,13 @@ def test_a_pepper_from_the_environment_keys_the_digests(
 
 
 async def test_a_key_issued_beside_a_running_ledger_opens_it(path: Path) -> None:
-    ledger = await Ledger(await open_to_serve(path)).start()
-    issued = await asyncio.to_thread(
-        program("keys", "issue", "--account", "a", "--contract", "chunkr", "--json").communicate
-    )
-    token = parse(json.loads(issued[0])["key"])
-    assert token is not None
-    assert await ledger.keys.holder(token, at_us=2**62) is not None
-    await ledger.handle(create(ident(500)))  # it goes on after the event that is not its own
-    await ledger.close()
+    async with stored.serving(path) as ledger:
+        issue = program("keys", "issue", "--account", "a", "--contract", "chunkr", "--json")
+        out, _ = await asyncio.to_thread(issue.communicate)
+        token = parse(json.loads(out)["key"])
+        assert token is not None
+        assert await ledger.keys.holder(token, at_us=2**62) is not None
+        await ledger.handle(create(ident(500)))  # it goes on after the event that is not its own
 
 
 # trace
@@ -313,23 +306,24 @@ def test_a_line_of_the_log_reads_like_this(shell: Shell) -> None:
 
 
 async def test_tail_follows_the_log_until_it_is_interrupted(path: Path) -> None:
-    ledger = await Ledger(await open_to_serve(path)).start()
-    following = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-m", "scripts.tail", "--follow", "--json", "--type", "created", "--last", "1"),
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-    )
-    assert following.stdout is not None
-    first = json.loads(await following.stdout.readline())
-    for number in (500, 501):
-        await ledger.handle(create(ident(number)))
-    more = [json.loads(await following.stdout.readline()) for _ in range(2)]
+    async with stored.serving(path) as ledger:
+        following = await asyncio.create_subprocess_exec(
+            *(sys.executable, "-m", "scripts.tail", "--follow", "--json", "--type", "created", "--last", "1"),
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+        )
+        try:
+            assert following.stdout is not None
+            first = json.loads(await following.stdout.readline())
+            for number in (500, 501):
+                await ledger.handle(create(ident(number)))
+            more = [json.loads(await following.stdout.readline()) for _ in range(2)]
+        finally:
+            following.send_signal(signal.SIGINT)
+        assert await following.communicate() == (b"", b"")
     assert [event["task"] for event in more] == [Spelling.UUID.spell(ident(number)) for number in (500, 501)]
     assert first["position"] < more[0]["position"]
-    following.send_signal(signal.SIGINT)
-    assert await following.communicate() == (b"", b"")
     assert following.returncode == 130
-    await ledger.close()
 
 
 def test_what_a_terminal_would_obey_is_not_printed_to_it(shell: Shell, path: Path, tmp_path: Path) -> None:

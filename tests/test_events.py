@@ -122,19 +122,21 @@ GOLDEN: list[tuple[AnyEvent, str, str | None]] = [  # event, its facts, its payl
     (
         Completed(
             at_us=5,
-            payload=Payload(output={"assets": [{"kind": "video", "url": "https://cdn.example/1.mp4"}]}),
-            usage={"meters": {"seconds": 12.5}},
-            warnings=(
-                Notice(code="clipped", message="only 12 seconds", field="duration"),
-                Notice(code="model_routed", message="auto"),
+            payload=Payload(
+                output={"assets": [{"kind": "video", "url": "https://cdn.example/1.mp4"}]},
+                warnings=(
+                    Notice(code="clipped", message="only 12 seconds", field="duration"),
+                    Notice(code="model_routed", message="auto"),
+                ),
             ),
+            usage={"meters": {"seconds": 12.5}},
         ),
+        '{"type":"completed","at_us":5,"usage":{"meters":{"seconds":12.5}}}',
         (
-            '{"type":"completed","at_us":5,"usage":{"meters":{"seconds":12.5}},"warnings":['
+            '{"output":{"assets":[{"kind":"video","url":"https://cdn.example/1.mp4"}]},"warnings":['
             '{"code":"clipped","message":"only 12 seconds","field":"duration"},'
             '{"code":"model_routed","message":"auto"}]}'
         ),
-        '{"output":{"assets":[{"kind":"video","url":"https://cdn.example/1.mp4"}]}}',
     ),
     (
         Failed(at_us=6, payload=Payload(message="out of memory"), code="provider_error", retryable=True),
@@ -264,9 +266,10 @@ def test_every_field_inside_an_event_lies_in_a_golden_row(kind: type[msgspec.Str
 
 
 def _parts(facts: dict[str, Any], payload: str | None) -> list[dict[str, Any]]:
-    parts: list[dict[str, Any]] = [*facts.get("claims", []), *facts.get("warnings", [])]
+    content = json.loads(payload) if payload else {}
+    parts: list[dict[str, Any]] = [*facts.get("claims", []), *content.get("warnings", [])]
     parts += [facts["terms"]] if "terms" in facts else []
-    return parts + ([json.loads(payload)] if payload else [])
+    return [*parts, content] if content else parts
 
 
 LEFT_OUT: dict[type[msgspec.Struct], dict[str, object]] = {  # what the absence of a field means, for ever
@@ -281,7 +284,7 @@ LEFT_OUT: dict[type[msgspec.Struct], dict[str, object]] = {  # what the absence 
     Progressed: {"percent": None, "stage": None},
     CancelRequested: {"unsupported": False},
     Cancelled: {"confirmed": False},
-    Completed: {"usage": None, "warnings": ()},
+    Completed: {"usage": None},
     Failed: {"retryable": False},
     UpdateReverted: {"code": None},
     LateReported: {"code": None, "percent": None, "claimed_micros": None, "usage": None},
@@ -294,7 +297,7 @@ LEFT_OUT: dict[type[msgspec.Struct], dict[str, object]] = {  # what the absence 
         "output_seconds": 0,
     },
     Notice: {"field": None},
-    Payload: {"input": None, "metadata": None, "output": None, "message": None},
+    Payload: {"input": None, "metadata": None, "output": None, "message": None, "warnings": ()},
 }
 
 

@@ -22,7 +22,7 @@ from ledger.task import Status
 from tests.builders import ENGINES
 from tests.http import MODELS, cancel, query
 from tests.invariants import common_invariant
-from tests.processes import ROOT, Server, keys_in, serve
+from tests.processes import ROOT, Server, ended, keys_in, serve
 from tests.serving import ACCOUNT, VENDORS, serving, spelled
 from tests.wire import Cut, Wire, request
 from tests.worded import code_of
@@ -34,6 +34,12 @@ CUTS = 6
 @pytest.fixture
 def path(tmp_path: Path) -> Path:
     return tmp_path / "ledger.db"
+
+
+@pytest.fixture
+async def server(path: Path) -> AsyncIterator[Server]:
+    async with Server(path) as real:
+        yield real
 
 
 @asynccontextmanager
@@ -145,10 +151,11 @@ async def caused(path: Path) -> dict[str, Recorded]:
     return {row.entry.request_id: row for rows in histories.values() for row in rows}
 
 
-async def test_what_was_answered_survives_every_power_cut_and_nothing_else_was_written(path: Path) -> None:
+async def test_what_was_answered_survives_every_power_cut_and_nothing_else_was_written(
+    path: Path, server: Server
+) -> None:
     load = Load(await keys_in(path, *KEYS))
     random = Random(1)
-    server = Server(path)
     for _ in range(CUTS):
         await server.start()
         async with load.on(server):
@@ -166,9 +173,10 @@ async def test_what_was_answered_survives_every_power_cut_and_nothing_else_was_w
 KEYS = (("ledger", Role.WORKER), ("ledger", Role.OPERATOR), ("bytespike", Role.CLIENT))
 
 
-async def test_a_server_that_is_asked_to_stop_answers_all_that_it_took_and_takes_no_more(path: Path) -> None:
+async def test_a_server_that_is_asked_to_stop_answers_all_that_it_took_and_takes_no_more(
+    path: Path, server: Server
+) -> None:
     load = Load(await keys_in(path, *KEYS))
-    server = Server(path)
     for _ in range(2):
         await server.start()
         async with load.on(server):
@@ -182,16 +190,15 @@ async def test_a_server_that_is_asked_to_stop_answers_all_that_it_took_and_takes
     assert len(server.stderr) == 2, "nothing is said but where it listens"
 
 
-async def test_a_second_server_on_a_file_is_refused_in_one_line_and_the_first_serves_on(path: Path) -> None:
+async def test_a_second_server_on_a_file_is_refused_in_one_line_and_the_first_serves_on(
+    path: Path, server: Server
+) -> None:
     (key,) = await keys_in(path, ("ledger", Role.WORKER))
     body = b'{"account":"acme","contract":"chunkr","model":"chunkr-parse"}'
     sent = request("POST", "/ledger/v1/tasks", headers=[("Authorization", f"Bearer {key}")], body=body)
-    server = Server(path)
     await server.start()
-    rival = await serve(path, stdout=path.with_name("rival.log"))
-    _, said = await rival.communicate()
-    (line,) = said.decode().splitlines()
-    assert rival.returncode == 3
+    exit_code, (line,) = await ended(await serve(path, stdout=path.with_name("rival.log")))
+    assert exit_code == 3
     assert line.startswith(f"task-ledger: {path} is served by another process (pid ")
     assert not path.with_name("rival.log").read_text()
     async with server.wire() as wire:

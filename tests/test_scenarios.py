@@ -127,7 +127,7 @@ async def test_s07_a_notice_that_could_not_be_stored_is_answered_so_that_it_is_s
 
 # S08
 
-EVERY_MODEL = read().model
+EVERY_MODEL = [*read().models.values()]
 
 
 @pytest.mark.parametrize("model", EVERY_MODEL, ids=lambda model: f"{model.contract} {model.name}")
@@ -300,16 +300,16 @@ async def test_s36_fifty_identical_creates_across_a_power_cut_are_one_task_and_f
         if len(replies) == cut_at:
             first.set()
 
-    server = Server(path)
-    await server.start()
-    tries = [asyncio.create_task(submit(server)) for _ in range(25)]
-    await first.wait()
-    await server.kill()
-    cut = [one for one in await asyncio.gather(*tries, return_exceptions=True) if one is not None]
-    assert all(isinstance(one, Cut) for one in cut)
-    await server.start()
-    await asyncio.gather(*(submit(server) for _ in range(25 + len(cut))))
-    assert await server.stop() == 0
+    async with Server(path) as server:
+        await server.start()
+        tries = [asyncio.create_task(submit(server)) for _ in range(25)]
+        await first.wait()
+        await server.kill()
+        cut = [one for one in await asyncio.gather(*tries, return_exceptions=True) if one is not None]
+        assert all(isinstance(one, Cut) for one in cut)
+        await server.start()
+        await asyncio.gather(*(submit(server) for _ in range(25 + len(cut))))
+        assert await server.stop() == 0
     assert len(replies) == 50
     made = [reply for reply in replies if reply.status == 201]
     replayed = [reply for reply in replies if reply.status == 200]

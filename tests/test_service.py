@@ -23,7 +23,7 @@ from ledger.records import KeyRow
 from ledger.task import Status
 from tests.builders import Watched
 from tests.http import Call, cancel, query
-from tests.processes import serve
+from tests.processes import ended, serve
 from tests.samples import SAMPLES
 from tests.serving import ACCOUNT, ROUTES, STRANGER, VENDORS, Route, Service, serving, spelled
 from tests.wire import Reply, Wire, request
@@ -608,10 +608,8 @@ def test_a_catalogue_of_ones_own_takes_the_place_of_the_one_that_comes_along(tmp
 async def test_the_server_says_in_one_line_why_it_does_not_start(tmp_path: Path, text: str, named: str) -> None:
     (tmp_path / "settings.toml").write_text(text)
     options = ("--config", str(tmp_path / "settings.toml"))
-    process = await serve(tmp_path / "ledger.db", *options, stdout=tmp_path / "out")
-    _, said = await process.communicate()
-    assert process.returncode == 2
-    (line,) = said.decode().splitlines()
+    exit_code, (line,) = await ended(await serve(tmp_path / "ledger.db", *options, stdout=tmp_path / "out"))
+    assert exit_code == 2
     assert line.startswith("task-ledger: ")
     assert named in line
     assert not (tmp_path / "out").read_text()

@@ -26,6 +26,8 @@ class Figure(NamedTuple):
     value: float
     busy: float = 0.0
     """The share of the time in which the load generator was at work; near 1 it measured itself."""
+    beside: float | None = None
+    """What else was answered meanwhile, a second: a figure may look good because others were kept waiting."""
 
 
 class Pair(NamedTuple):
@@ -60,6 +62,7 @@ class Result(NamedTuple):
     ratio_min: float
     ratio_max: float
     busy: float
+    beside: float | None
 
     @property
     def passed(self) -> bool:
@@ -78,6 +81,7 @@ def by_turns(effort: Effort, ours: Callable[[], Figure], yardstick: Callable[[],
 
 def result(row: Row, pairs: Sequence[Pair]) -> Result:
     ratios = [pair.ours.value / pair.yardstick.value for pair in pairs]
+    beside = [pair.ours.beside for pair in pairs if pair.ours.beside is not None]
     return Result(
         row=row,
         rounds=len(pairs),
@@ -87,6 +91,7 @@ def result(row: Row, pairs: Sequence[Pair]) -> Result:
         ratio_min=min(ratios),
         ratio_max=max(ratios),
         busy=max(figure.busy for pair in pairs for figure in pair),
+        beside=median(beside) if beside else None,
     )
 
 

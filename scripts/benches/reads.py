@@ -43,8 +43,8 @@ def among_writers(effort: Effort) -> Iterator[Pair]:
         asks, writes = cycle(_reads(server, TASKS)), creates(server, "lemondata")
         yield from by_turns(
             effort,
-            lambda: _p99(drive(server.address, Traffic(asks), Traffic(writes, expects=201), seconds=effort.seconds)),
-            lambda: _p99(drive(server.address, Traffic(asks), seconds=effort.seconds)),
+            lambda: _p99(*drive(server.address, Traffic(asks), Traffic(writes, expects=201), seconds=effort.seconds)),
+            lambda: _p99(*drive(server.address, Traffic(asks), seconds=effort.seconds)),
         )
 
 
@@ -58,9 +58,10 @@ def _only(loads: list[Load]) -> Load:
     return load
 
 
-def _p99(loads: list[Load]) -> Figure:
-    """Of the first traffic, in milliseconds."""
-    return Figure(percentile(loads[0].latencies, P99) * 1000, loads[0].busy)
+def _p99(reading: Load, writing: Load | None = None) -> Figure:
+    """Of the reads, in milliseconds; beside them the rate of the writes."""
+    beside = None if writing is None else writing.rate.value
+    return Figure(percentile(reading.latencies, P99) * 1000, reading.busy, beside)
 
 
 ROWS = (
