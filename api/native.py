@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import msgspec
+from msgspec.structs import replace
 
 from api.bodies import read_json
 from api.contracts.shape import Act, Answer, Asked, Contract, Refused, bearer, json_answer
@@ -136,9 +137,9 @@ async def create(deps: Deps, asked: Asked) -> Answer:
 def _terms(deps: Deps, body: CreateBody) -> Terms:
     """The catalogue's terms, or, for a model that it does not have, the contract's school at the price given."""
     estimated_micros = credits_in(body.estimated_credits, "estimated_credits")
-    model = deps.catalogue.find(body.contract, body.model)
-    if model is not None:
-        return model.terms(deps.catalogue.version, estimated_micros=estimated_micros)
+    terms = deps.catalogue.terms.get((body.contract, body.model))
+    if terms is not None:
+        return terms if estimated_micros is None else replace(terms, estimated_micros=estimated_micros)
     if estimated_micros is None:
         raise UnknownModel(body.model)
     return Terms(
@@ -164,7 +165,7 @@ async def read(deps: Deps, asked: Asked) -> Answer:
 async def list_tasks(deps: Deps, asked: Asked) -> Answer:
     """Newest first, or oldest first with ``order=asc``, which is how a dispatcher takes queued work."""
     wanted = _wanted(asked, deps.ledger.engine.log_id)
-    seen = await deps.ledger.page(msgspec.structs.replace(wanted, limit=wanted.limit + 1))
+    seen = await deps.ledger.page(replace(wanted, limit=wanted.limit + 1))
     page, more = seen[: wanted.limit], len(seen) > wanted.limit
     log_id = deps.ledger.engine.log_id
     body = {

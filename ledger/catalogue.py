@@ -51,16 +51,15 @@ class Model(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
         if self.point_of_no_return_percent is not None and not self.output_seconds:
             raise ValueError(f"model {self.name}: a point of no return needs output_seconds to charge by")
 
-    def terms(self, rate_version: str, *, estimated_micros: int | None) -> Terms:
-        """The terms that a task of this model pins; its own estimate beats the price."""
-        price = parse_credits(self.price_credits)
-        rate = parse_credits(self.cancel_credits_per_second)
-        assert price is not None
-        assert rate is not None
+    def terms(self, rate_version: str) -> Terms:
+        """The terms that a task of this model pins, at the model's own price."""
+        price, rate = parse_credits(self.price_credits), parse_credits(self.cancel_credits_per_second)
+        assert price is not None, "checked when it was read"
+        assert rate is not None, "the same"
         return Terms(
             school=self.school,
             rate_version=rate_version,
-            estimated_micros=price if estimated_micros is None else estimated_micros,
+            estimated_micros=price,
             cancellable=self.cancellable,
             point_of_no_return_percent=self.point_of_no_return_percent,
             cancel_rate_micros_per_second=rate,
@@ -79,6 +78,8 @@ class Catalogue(NamedTuple):
     version: str
     models: dict[tuple[str, str], Model]
     """By contract and name."""
+    terms: dict[tuple[str, str], Terms]
+    """The same, at their own prices."""
 
     def find(self, contract: str, name: str) -> Model | None:
         """The contract's model of that name."""
@@ -101,4 +102,4 @@ def read(path: Path = DEFAULT) -> Catalogue:
     for model in file.model:
         if models.setdefault((model.contract, model.name), model) is not model:
             raise ValueError(f"{path}: {model.contract} has model {model.name} twice")
-    return Catalogue(file.version, models)
+    return Catalogue(file.version, models, {name: model.terms(file.version) for name, model in models.items()})

@@ -8,7 +8,7 @@ Outcomes race and the first commit wins. A report that comes after the outcome c
 """
 
 from functools import reduce
-from typing import Any, assert_never
+from typing import assert_never
 
 from msgspec import UNSET, UnsetType
 from msgspec.structs import replace
@@ -115,7 +115,7 @@ def _create(task: Task, command: Create) -> Events:
     assert task.status is Status.ABSENT, "ids are random: nobody creates a task twice"
     created = Created(
         at_us=command.at_us,
-        payload=_content(input=command.input or None, metadata=command.metadata or None),
+        payload=_unless_empty(Payload(input=command.input or None, metadata=command.metadata or None)),
         account=command.account,
         contract=command.contract,
         capability=command.capability,
@@ -180,7 +180,11 @@ def _complete(task: Task, report: Complete, at_us: int) -> Events:
     due_micros = completion_due(task, report.actual_micros)
     return [
         *_implied_start(task, at_us),
-        Completed(at_us=at_us, payload=_content(output=report.output, warnings=report.warnings), usage=report.usage),
+        Completed(
+            at_us=at_us,
+            payload=_unless_empty(Payload(output=report.output, warnings=report.warnings)),
+            usage=report.usage,
+        ),
         *settle(task, due_micros=due_micros, cause="completed", at_us=at_us),
     ]
 
@@ -387,11 +391,9 @@ def _after(task: Task, events: Events) -> Task:
     return reduce(evolve, events, task)
 
 
-def _content(**content: Any) -> Payload | UnsetType:
-    """The payload with this content; none at all for none."""
-    payload = Payload(**content)
+def _unless_empty(payload: Payload) -> Payload | UnsetType:
     return payload if payload != NO_PAYLOAD else UNSET
 
 
 def _text(message: str | None) -> Payload | UnsetType:
-    return _content(message=message or None)
+    return _unless_empty(Payload(message=message or None))

@@ -45,27 +45,26 @@ from ledger.sqlite_rows import (
     task_values,
 )
 from ledger.sqlite_sql import (
+    APPEND,
     APPLICATION_ID,
+    CLAIM_ROWS,
     CLAIMS_BY_ID,
+    EVENT_ROWS,
     EVENTS_AFTER,
     EVENTS_BY_STREAM,
     HEAD,
-    INSERT_EVENTS,
     KEY,
+    KEY_ROWS,
     KEYS_OF,
     LANE,
-    MOVE_HEAD,
-    PUT_CLAIMS,
-    PUT_KEYS,
-    PUT_TASKS,
     READ_MAX,
     SCHEMA,
     SCHEMA_VERSION,
+    TASK_ROWS,
     TASKS,
     TASKS_BY_ID,
     VERSIONS,
     WIDTHS,
-    Insert,
 )
 
 BUSY_TIMEOUT_SECONDS = 5.0
@@ -114,10 +113,10 @@ class SqliteEngine:
             return None
         planned = plan(batch, head=head, versions=None)
         try:
-            async with _all_or_nothing(writer):
-                return planned if await _write(writer, planned, after=head) else None
+            await _write(writer, planned, after=head)
         except sqlite3.IntegrityError:
             return None
+        return planned
 
     async def _under_lock(self, writer: aiosqlite.Connection, batch: Sequence[Append]) -> Plan:
         """What has been written, planned where no other process can move the log meanwhile."""
@@ -125,8 +124,8 @@ class SqliteEngine:
             await writer.execute("BEGIN IMMEDIATE")
             head = await _head(writer)
             planned = plan(batch, head=head, versions=await _versions(writer, [append.stream for append in batch]))
-            moved = await _write(writer, planned, after=head)
-            assert moved, "the head cannot move under the lock"
+            await _write(writer, planned, after=head)
+            await writer.commit()
             return planned
 
     # Reading
@@ -219,29 +218,27 @@ async def _all_or_nothing(writer: aiosqlite.Connection) -> AsyncIterator[None]:
             await writer.rollback()
 
 
-async def _write(writer: aiosqlite.Connection, planned: Plan, *, after: Head) -> bool:
-    """Write and commit *planned*, unless the log's head is no longer *after*: then nothing is written."""
+async def _write(writer: aiosqlite.Connection, planned: Plan, *, after: Head) -> None:
+    """Write *planned*, in the transaction that is open, or in one of its own.
+
+    Raises:
+        sqlite3.IntegrityError: the log's head is not *after*, or a version is not the next; nothing is written.
+    """
     end = planned.head
-    moved = await writer.execute(
-        MOVE_HEAD, (end.position, end.hash, end.recorded_at_us, end.lane, after.position, after.hash)
+    tasks = [task_values(append.task, at) for append, at in planned.written if append.task is not None]
+    values = (
+        end.lane,
+        after.position,
+        after.hash,
+        end.position,
+        end.hash,
+        end.recorded_at_us,
+        *EVENT_ROWS.packed([event_values(recorded) for recorded in planned.rows]),
+        *TASK_ROWS.packed(tasks),
+        *CLAIM_ROWS.packed([claim_values(claim) for append, _ in planned.written for claim in append.claims]),
+        *KEY_ROWS.packed([key_values(key) for append, _ in planned.written for key in append.keys]),
     )
-    if moved.rowcount != 1:
-        return False
-    await _write_rows(writer, planned)
-    await writer.commit()
-    return True
-
-
-async def _write_rows(writer: aiosqlite.Connection, planned: Plan) -> None:
-    rows: tuple[tuple[Insert, list[tuple[Any, ...]]], ...] = (
-        (INSERT_EVENTS, [event_values(recorded) for recorded in planned.rows]),
-        (PUT_TASKS, [task_values(append.task, at) for append, at in planned.written if append.task is not None]),
-        (PUT_CLAIMS, [claim_values(claim) for append, _ in planned.written for claim in append.claims]),
-        (PUT_KEYS, [key_values(key) for append, _ in planned.written for key in append.keys]),
-    )
-    for insert, values in rows:
-        if values:
-            await writer.execute_fetchall(insert.statement, insert.values(values))
+    await writer.execute_fetchall(APPEND, values)
 
 
 async def _head(connection: aiosqlite.Connection) -> Head:
@@ -338,7 +335,7 @@ async def _connect(path: Path, *, mode: str) -> aiosqlite.Connection:
             f"{path.absolute().as_uri()}?mode={mode}",
             uri=True,
             timeout=BUSY_TIMEOUT_SECONDS,
-            isolation_level="IMMEDIATE",
+            isolation_level=None,
             check_same_thread=False,
         )
     except sqlite3.Error as error:

@@ -5,7 +5,7 @@ the next position and the next version of its stream. So holes and rewrites are 
 through this program.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import msgspec
@@ -13,6 +13,121 @@ import msgspec
 APPLICATION_ID = 0x544C4447  # "TLDG": how `file` and we tell a ledger from any other SQLite file
 SCHEMA_VERSION = 1
 LANE = 0
+
+
+class Rows:
+    """Rows of one table on their way into it, any number of them in two values.
+
+    They come as one JSON array, and the values of *byte_columns*, which JSON cannot hold, as slices of one byte string.
+    """
+
+    def __init__(
+        self, table: str, columns: tuple[str, ...], *, byte_columns: tuple[str, ...], otherwise: str = ""
+    ) -> None:
+        self._byte_places = [columns.index(name) for name in byte_columns]
+        values = [f"json_extract(value, '$[{place}]')" for place in range(len(columns))]
+        for offset, place in enumerate(self._byte_places):
+            length = f"json_extract(value, '$[{len(columns) + offset}]')"
+            values[place] = f"substr(NEW.{table}_bytes, {values[place]}, {length})"
+        self.insert = f"""
+    INSERT INTO {table} ({", ".join(columns)})
+    SELECT {", ".join(values)} FROM json_each(NEW.{table}_rows) WHERE TRUE ORDER BY key {otherwise};"""
+
+    def packed(self, rows: Sequence[Sequence[Any]]) -> tuple[str | None, bytes | None]:
+        """The two values. In a row, a byte column holds an offset; the lengths stand at the row's end."""
+        if not rows:
+            return None, None
+        packed, parts, at = [], [], 1
+        for row in rows:
+            cells = list(row)
+            for place in self._byte_places:
+                part = cells[place]
+                if part is None:
+                    cells.append(None)
+                else:
+                    cells[place] = at
+                    cells.append(len(part))
+                    parts.append(part)
+                    at += len(part)
+            packed.append(cells)
+        return _encoder.encode(packed).decode(), b"".join(parts)
+
+
+_encoder = msgspec.json.Encoder()
+
+EVENT_COLUMNS = (
+    "position",
+    "lane",
+    "task",
+    "version",
+    "type",
+    "recorded_at",
+    "effective_at",
+    "account",
+    "amount_micros",
+    "actor",
+    "request_id",
+    "data",
+    "payload",
+    "hash",
+)
+TASK_COLUMNS = (
+    "task",
+    "account",
+    "contract",
+    "capability",
+    "model",
+    "status",
+    "version",
+    "position",
+    "created_at",
+    "authorised_micros",
+    "held_micros",
+    "released_micros",
+    "charged_micros",
+    "refunded_micros",
+    "view",
+)
+CLAIM_COLUMNS = ("account", "operation", "key", "fingerprint", "task", "version", "appended", "at")
+KEY_COLUMNS = ("key_id", "account", "contract", "role", "digest", "issued_at", "revoked_at")
+
+EVENT_ROWS = Rows("events", EVENT_COLUMNS, byte_columns=("task", "payload", "hash"))
+TASK_ROWS = Rows(
+    "tasks",
+    TASK_COLUMNS,
+    byte_columns=("task", "view"),
+    otherwise="""
+ON CONFLICT (task) DO UPDATE SET
+    status = excluded.status, version = excluded.version, position = excluded.position,
+    authorised_micros = excluded.authorised_micros, held_micros = excluded.held_micros,
+    released_micros = excluded.released_micros, charged_micros = excluded.charged_micros,
+    refunded_micros = excluded.refunded_micros, view = excluded.view""",
+)
+CLAIM_ROWS = Rows(
+    "claims",
+    CLAIM_COLUMNS,
+    byte_columns=("task",),
+    otherwise="""
+ON CONFLICT (account, operation, key) DO UPDATE SET
+    fingerprint = excluded.fingerprint, task = excluded.task, version = excluded.version,
+    appended = excluded.appended, at = excluded.at""",
+)
+KEY_ROWS = Rows(
+    "keys",
+    KEY_COLUMNS,
+    byte_columns=(),
+    otherwise="ON CONFLICT (key_id) DO UPDATE SET revoked_at = excluded.revoked_at",
+)
+
+APPEND_COLUMNS = (
+    "lane",
+    "after_position",
+    "after_hash",
+    "position",
+    "hash",
+    "recorded_at",
+    *(f"{table}_{part}" for table in ("events", "tasks", "claims", "keys") for part in ("rows", "bytes")),
+)
 
 SCHEMA = f"""
 CREATE TABLE meta (name TEXT PRIMARY KEY, value BLOB NOT NULL) STRICT, WITHOUT ROWID;
@@ -85,115 +200,18 @@ CREATE TABLE keys (
     issued_at INTEGER NOT NULL,
     revoked_at INTEGER
 ) STRICT;
+CREATE VIEW appends ({", ".join(APPEND_COLUMNS)}) AS SELECT {", ".join(["NULL"] * len(APPEND_COLUMNS))} WHERE FALSE;
+CREATE TRIGGER append INSTEAD OF INSERT ON appends
+BEGIN
+    UPDATE lanes SET position = NEW.position, hash = NEW.hash, recorded_at = NEW.recorded_at
+    WHERE lane = NEW.lane AND position = NEW.after_position AND hash = NEW.after_hash;
+    SELECT RAISE(ABORT, 'the log has moved on') WHERE changes() = 0;
+    {EVENT_ROWS.insert}{TASK_ROWS.insert}{CLAIM_ROWS.insert}{KEY_ROWS.insert}
+END;
 """
 
-MOVE_HEAD = """
-UPDATE lanes SET position = ?, hash = ?, recorded_at = ? WHERE lane = ? AND position = ? AND hash = ?"""
-
-
-class Insert:
-    """One statement that inserts any number of rows, and how to hand them to it.
-
-    ``executemany`` gives up the interpreter's lock and takes it back at every row; beside a busy event loop each taking
-    is a wait, and a batch took several times as long as its work. This is one step: the rows come as one JSON
-    array (?1), and the values of *byte_columns*, which JSON cannot hold, as slices of one byte string (?2).
-    """
-
-    def __init__(
-        self, table: str, columns: tuple[str, ...], *, byte_columns: tuple[str, ...], otherwise: str = ""
-    ) -> None:
-        self._byte_places = [columns.index(name) for name in byte_columns]
-        values = [f"json_extract(value, '$[{place}]')" for place in range(len(columns))]
-        for offset, place in enumerate(self._byte_places):
-            length = f"json_extract(value, '$[{len(columns) + offset}]')"
-            values[place] = f"substr(?2, {values[place]}, {length})"
-        self.statement = f"""
-INSERT INTO {table} ({", ".join(columns)})
-SELECT {", ".join(values)} FROM json_each(?1) WHERE ?2 IS NOT NULL ORDER BY key {otherwise}"""
-
-    def values(self, rows: Iterable[Sequence[Any]]) -> tuple[str, bytes]:
-        """The rows as the statement's parameters. A byte column holds an offset; the lengths stand at the end."""
-        packed, parts, at = [], [], 1
-        for row in rows:
-            cells = list(row)
-            for place in self._byte_places:
-                part = cells[place]
-                if part is None:
-                    cells.append(None)
-                else:
-                    cells[place] = at
-                    cells.append(len(part))
-                    parts.append(part)
-                    at += len(part)
-            packed.append(cells)
-        return _encoder.encode(packed).decode(), b"".join(parts)
-
-
-_encoder = msgspec.json.Encoder()
-
-EVENT_COLUMNS = (
-    "position",
-    "lane",
-    "task",
-    "version",
-    "type",
-    "recorded_at",
-    "effective_at",
-    "account",
-    "amount_micros",
-    "actor",
-    "request_id",
-    "data",
-    "payload",
-    "hash",
-)
-TASK_COLUMNS = (
-    "task",
-    "account",
-    "contract",
-    "capability",
-    "model",
-    "status",
-    "version",
-    "position",
-    "created_at",
-    "authorised_micros",
-    "held_micros",
-    "released_micros",
-    "charged_micros",
-    "refunded_micros",
-    "view",
-)
-CLAIM_COLUMNS = ("account", "operation", "key", "fingerprint", "task", "version", "appended", "at")
-KEY_COLUMNS = ("key_id", "account", "contract", "role", "digest", "issued_at", "revoked_at")
-
-INSERT_EVENTS = Insert("events", EVENT_COLUMNS, byte_columns=("task", "payload", "hash"))
-PUT_TASKS = Insert(
-    "tasks",
-    TASK_COLUMNS,
-    byte_columns=("task", "view"),
-    otherwise="""
-ON CONFLICT (task) DO UPDATE SET
-    status = excluded.status, version = excluded.version, position = excluded.position,
-    authorised_micros = excluded.authorised_micros, held_micros = excluded.held_micros,
-    released_micros = excluded.released_micros, charged_micros = excluded.charged_micros,
-    refunded_micros = excluded.refunded_micros, view = excluded.view""",
-)
-PUT_CLAIMS = Insert(
-    "claims",
-    CLAIM_COLUMNS,
-    byte_columns=("task",),
-    otherwise="""
-ON CONFLICT (account, operation, key) DO UPDATE SET
-    fingerprint = excluded.fingerprint, task = excluded.task, version = excluded.version,
-    appended = excluded.appended, at = excluded.at""",
-)
-PUT_KEYS = Insert(
-    "keys",
-    KEY_COLUMNS,
-    byte_columns=(),
-    otherwise="ON CONFLICT (key_id) DO UPDATE SET revoked_at = excluded.revoked_at",
-)
+APPEND = f"INSERT INTO appends VALUES ({', '.join(['?'] * len(APPEND_COLUMNS))})"
+"""A whole batch in one statement: by itself, a transaction of its own."""
 
 EVENTS = f"SELECT {', '.join(EVENT_COLUMNS)} FROM events"
 EVENTS_AFTER = f"{EVENTS} WHERE position > ? ORDER BY position LIMIT ?"

@@ -1,6 +1,7 @@
 """``task-ledger serve``: the service on one address, until SIGTERM or Ctrl-C; then it drains."""
 
 import asyncio
+import gc
 import signal
 import socket
 import sys
@@ -60,6 +61,8 @@ async def _serve(path: Path, found: settings.Settings, catalogue: Catalogue, *, 
         await runner.setup()
         try:
             await web.SockSite(runner, listener, backlog=BACKLOG).start()
+            gc.collect()
+            gc.freeze()  # what is there now stays: it need not be looked through again and again
             print(f"listening on http://{_address(listener)}", file=sys.stderr, flush=True)
             await stop.wait()
         finally:

@@ -29,6 +29,7 @@ from tests.worded import code_of
 
 CLIENTS = 8
 CUTS = 6
+KEYS = (("ledger", Role.WORKER), ("ledger", Role.OPERATOR), ("bytespike", Role.CLIENT))
 
 
 @pytest.fixture
@@ -145,17 +146,28 @@ class Load:
 
 
 async def caused(path: Path) -> dict[str, Recorded]:
-    """The last event that each request caused, in a log that has been found whole."""
+    """The last event that each request caused, all of it to one task, in a log that has been found whole."""
     async with reading(path) as engine:
         histories = await common_invariant(engine)
-    return {row.entry.request_id: row for rows in histories.values() for row in rows}
+    last: dict[str, Recorded] = {}
+    for row in (row for rows in histories.values() for row in rows):
+        before = last.setdefault(row.entry.request_id, row)
+        assert (row.stream, row.version) in {(before.stream, before.version), (before.stream, before.version + 1)}
+        last[row.entry.request_id] = row
+    return last
+
+
+def holds(path: Path, key: str) -> bool:
+    """Whether the secret of *key* is in the file, or in what is beside it."""
+    secret = key.rpartition("_")[2].encode()
+    return any(secret in file.read_bytes() for file in path.parent.glob(f"{path.name}*"))
 
 
 async def test_what_was_answered_survives_every_power_cut_and_nothing_else_was_written(
     path: Path, server: Server
 ) -> None:
-    load = Load(await keys_in(path, *KEYS))
-    random = Random(1)
+    keys = await keys_in(path, *KEYS)
+    load, random = Load(keys), Random(1)
     for _ in range(CUTS):
         await server.start()
         async with load.on(server):
@@ -168,15 +180,14 @@ async def test_what_was_answered_survives_every_power_cut_and_nothing_else_was_w
         shown = {name: version for name, version in load.told.items() if version is not None}
         assert {name: events[name].version for name in shown} == shown
     assert len(load.told) > 20 * CUTS
-
-
-KEYS = (("ledger", Role.WORKER), ("ledger", Role.OPERATOR), ("bytespike", Role.CLIENT))
+    assert not any(holds(path, key) for key in keys)
 
 
 async def test_a_server_that_is_asked_to_stop_answers_all_that_it_took_and_takes_no_more(
     path: Path, server: Server
 ) -> None:
-    load = Load(await keys_in(path, *KEYS))
+    keys = await keys_in(path, *KEYS)
+    load = Load(keys)
     for _ in range(2):
         await server.start()
         async with load.on(server):
@@ -188,6 +199,7 @@ async def test_a_server_that_is_asked_to_stop_answers_all_that_it_took_and_takes
     answered = [line["request_id"] for line in lines if line["event"] == "http.answered"]
     assert sorted(answered) == sorted(load.told)
     assert len(server.stderr) == 2, "nothing is said but where it listens"
+    assert not any(key.rpartition("_")[2] in server.logged() for key in keys)
 
 
 async def test_a_second_server_on_a_file_is_refused_in_one_line_and_the_first_serves_on(

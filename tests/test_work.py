@@ -197,7 +197,7 @@ async def kinds(service: Service, task: str) -> list[str]:
 
 
 async def test_it_completes_a_task_of_every_model_there_is(service: Service) -> None:
-    models = read().model
+    models = read().models.values()
     tasks = [(await service.create(one.contract, model=one.name, capability=None))["id"] for one in models]
     async with hired(service, HASTY._replace(pace_seconds=0, concurrency=8)) as worker:
         await worker.run(len(tasks))
