@@ -7,9 +7,7 @@ lane's head by compare-and-set, which also takes SQLite's write lock: if another
 """
 
 import asyncio
-import fcntl
 import os
-import secrets
 import sqlite3
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
@@ -18,7 +16,6 @@ from typing import Any
 
 import aiosqlite
 
-from ledger.chain import GENESIS
 from ledger.engine import Plan, plan
 from ledger.errors import CannotOpenError, StorageError
 from ledger.ids import TaskId
@@ -33,6 +30,7 @@ from ledger.records import (
     Recorded,
     TaskFilter,
 )
+from ledger.sqlite_file import TROUBLE, connect, prepare, read_meta, take_lock
 from ledger.sqlite_rows import (
     claim_values,
     event_values,
@@ -46,7 +44,6 @@ from ledger.sqlite_rows import (
 )
 from ledger.sqlite_sql import (
     APPEND,
-    APPLICATION_ID,
     CLAIM_ROWS,
     CLAIMS_BY_ID,
     EVENT_ROWS,
@@ -56,18 +53,13 @@ from ledger.sqlite_sql import (
     KEY,
     KEY_ROWS,
     KEYS_OF,
-    LANE,
     READ_MAX,
-    SCHEMA,
-    SCHEMA_VERSION,
     TASK_ROWS,
     TASKS,
     TASKS_BY_ID,
     VERSIONS,
     WIDTHS,
 )
-
-BUSY_TIMEOUT_SECONDS = 5.0
 
 
 class SqliteEngine:
@@ -98,7 +90,7 @@ class SqliteEngine:
         async with self._committing:
             try:
                 return await self._commit(writer, batch)
-            except sqlite3.Error as error:
+            except TROUBLE as error:
                 raise StorageError(f"the store did not take the commit: {error}") from error
 
     async def _commit(self, writer: aiosqlite.Connection, batch: Sequence[Append]) -> list[Outcome]:
@@ -169,12 +161,15 @@ class SqliteEngine:
         return [read_event(row) for row in await self._read(EVENTS_AFTER, (position, limit))]
 
     async def head(self) -> Head:
-        return read_head((await self._read(HEAD, ()))[0])
+        rows = await self._read(HEAD, ())
+        if not rows:
+            raise StorageError("the store has lost its lane")
+        return read_head(rows[0])
 
     @asynccontextmanager
     async def snapshot(self) -> AsyncIterator[None]:
-        """Everything read inside is of one moment, whatever is written meanwhile."""
-        await self._reader.execute("BEGIN")
+        """Everything read inside is of one moment, whatever is written meanwhile; so not on an engine that serves."""
+        await self._read("BEGIN", ())
         try:
             yield
         finally:
@@ -192,7 +187,7 @@ class SqliteEngine:
     async def _read(self, sql: str, values: Sequence[Any]) -> list[sqlite3.Row]:
         try:
             return list(await self._reader.execute_fetchall(sql, values))
-        except sqlite3.Error as error:
+        except TROUBLE as error:
             raise StorageError(f"the store could not be read: {error}") from error
 
     async def _by_key(self, statements: dict[int, str], keys: Sequence[Sequence[Any]]) -> list[sqlite3.Row]:
@@ -263,7 +258,7 @@ async def open_to_serve(path: Path) -> SqliteEngine:
     Raises:
         CannotOpenError: the file is foreign, newer, or served by another process.
     """
-    lock_fd = _lock(path)
+    lock_fd = take_lock(path)
     try:
         return await _open_to_write(path, lock_fd=lock_fd)
     except BaseException:
@@ -287,122 +282,21 @@ async def open_to_read(path: Path) -> SqliteEngine:
     """
     if not path.is_file():
         raise CannotOpenError(f"no ledger at {path}: `task-ledger serve --store sqlite:{path}` makes one")
-    reader = await _connect(path, mode="ro")
+    reader = await connect(path, mode="ro")
     try:
-        return SqliteEngine(reader=reader, writer=None, lock_fd=None, meta=await _meta(reader, path))
+        return SqliteEngine(reader=reader, writer=None, lock_fd=None, meta=await read_meta(reader, path))
     except BaseException:
         await reader.close()
         raise
 
 
 async def _open_to_write(path: Path, *, lock_fd: int | None) -> SqliteEngine:
-    writer = await _connect(path, mode="rwc")
+    writer = await connect(path, mode="rwc")
     try:
-        await _prepare(writer, path)
-        meta = await _meta(writer, path)
-        reader = await _connect(path, mode="ro")
+        await prepare(writer, path)
+        meta = await read_meta(writer, path)
+        reader = await connect(path, mode="ro")
     except BaseException:
         await writer.close()
         raise
     return SqliteEngine(reader=reader, writer=writer, lock_fd=lock_fd, meta=meta)
-
-
-def _lock(path: Path) -> int:
-    """Take the lock of the serving process, which the system gives back when the process ends, however it ends.
-
-    A file of its own: closing any descriptor of the database file would drop SQLite's own locks on it.
-    """
-    lock = path.with_name(path.name + ".lock")
-    try:
-        lock_fd = os.open(lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-    except OSError as error:
-        raise CannotOpenError(f"cannot make {lock}: {error.strerror}") from error
-    try:
-        fcntl.flock(lock_fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError as error:
-        holder = os.pread(lock_fd, 20, 0).decode(errors="replace").strip() or "unknown"
-        os.close(lock_fd)
-        raise CannotOpenError(f"{path} is served by another process (pid {holder}): one writer per file") from error
-    os.ftruncate(lock_fd, 0)
-    os.pwrite(lock_fd, f"{os.getpid()}\n".encode(), 0)
-    return lock_fd
-
-
-async def _connect(path: Path, *, mode: str) -> aiosqlite.Connection:
-    try:
-        # Opened here and not by aiosqlite: when that fails to open a file, its thread outlives the event loop.
-        connection = sqlite3.connect(
-            f"{path.absolute().as_uri()}?mode={mode}",
-            uri=True,
-            timeout=BUSY_TIMEOUT_SECONDS,
-            isolation_level=None,
-            check_same_thread=False,
-        )
-    except sqlite3.Error as error:
-        raise CannotOpenError(f"cannot open {path}: {error}") from error
-    return await aiosqlite.Connection(lambda: connection, iter_chunk_size=READ_MAX)
-
-
-async def _prepare(writer: aiosqlite.Connection, path: Path) -> None:
-    """Make an empty file a ledger, and set what is set for each connection that writes."""
-    try:
-        application = await _pragma(writer, "application_id")
-        tables = await writer.execute_fetchall("SELECT count(*) FROM sqlite_schema")
-        if application == 0 and next(iter(tables))[0] == 0:
-            await _found(writer)
-        await writer.execute_fetchall("PRAGMA synchronous = FULL")
-    except sqlite3.Error as error:
-        raise CannotOpenError(f"{path} is not a ledger: {error}") from error
-
-
-async def _found(writer: aiosqlite.Connection) -> None:
-    """Make an empty file a ledger. Of several processes that do so at once, one succeeds and the others use its."""
-    await writer.execute_fetchall("PRAGMA journal_mode = WAL")
-    try:
-        await writer.executescript(_founding())
-    except sqlite3.OperationalError:
-        await writer.rollback()
-        if await _pragma(writer, "application_id") != APPLICATION_ID:
-            raise
-
-
-def _founding() -> str:
-    """The script that makes a ledger of an empty file, whole or not at all."""
-    return f"""
-BEGIN IMMEDIATE;
-{SCHEMA}
-INSERT INTO lanes (lane, position, hash, recorded_at) VALUES ({LANE}, 0, x'{GENESIS.hex()}', 0);
-INSERT INTO meta (name, value) VALUES ('log_id', x'{secrets.token_hex(8).encode().hex()}');
-INSERT INTO meta (name, value) VALUES ('pepper', x'{secrets.token_hex(32)}');
-PRAGMA application_id = {APPLICATION_ID};
-PRAGMA user_version = {SCHEMA_VERSION};
-COMMIT;
-"""
-
-
-async def _meta(connection: aiosqlite.Connection, path: Path) -> dict[str, bytes]:
-    """What the file says of itself.
-
-    Raises:
-        CannotOpenError: it is no ledger, or of a newer schema than this program knows.
-    """
-    try:
-        application = await _pragma(connection, "application_id")
-        version = await _pragma(connection, "user_version")
-        if application != APPLICATION_ID:
-            raise CannotOpenError(f"{path} is not a ledger: its application id is {application:#x}")
-        if version > SCHEMA_VERSION:
-            raise CannotOpenError(
-                f"{path} has schema {version}, this program knows up to {SCHEMA_VERSION}: use a newer task-ledger"
-            )
-        meta = {row[0]: row[1] for row in await connection.execute_fetchall("SELECT name, value FROM meta")}
-    except sqlite3.Error as error:
-        raise CannotOpenError(f"{path} is not a ledger: {error}") from error
-    if not {"log_id", "pepper"} <= meta.keys():
-        raise CannotOpenError(f"{path} is damaged: it has lost its name or its pepper")
-    return meta
-
-
-async def _pragma(connection: aiosqlite.Connection, name: str) -> int:
-    rows = await connection.execute_fetchall(f"PRAGMA {name}")
-    return int(next(iter(rows))[0])

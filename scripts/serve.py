@@ -80,7 +80,7 @@ def _listen(host: str, port: int) -> socket.socket:
         listener = socket.create_server((host, port), family=family, backlog=BACKLOG)
     except OSError as error:
         raise typer.BadParameter(f"cannot listen on {host} port {port}: {error.strerror or error}") from error
-    listener.setblocking(False)
+    listener.settimeout(0)
     return listener
 
 

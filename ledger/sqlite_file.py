@@ -1,0 +1,122 @@
+"""The file of the SQLite engine: locking it, opening it, founding a ledger in it, and telling a foreign one."""
+
+import fcntl
+import os
+import secrets
+import sqlite3
+from pathlib import Path
+
+import aiosqlite
+
+from ledger.chain import GENESIS
+from ledger.errors import CannotOpenError
+from ledger.sqlite_sql import APPLICATION_ID, LANE, READ_MAX, SCHEMA, SCHEMA_VERSION
+
+BUSY_TIMEOUT_SECONDS = 5.0
+
+TROUBLE = (sqlite3.Error, UnicodeDecodeError)
+"""What reading a damaged file can end in: SQLite's own message may quote what is no text any more."""
+
+
+def take_lock(path: Path) -> int:
+    """Take the lock of the serving process, which the system gives back when the process ends, however it ends.
+
+    A file of its own: closing any descriptor of the database file would drop SQLite's own locks on it.
+    """
+    real = path.resolve()  # by whatever name it is reached
+    lock = real.with_name(real.name + ".lock")
+    try:
+        lock_fd = os.open(lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    except OSError as error:
+        raise CannotOpenError(f"cannot make {lock}: {error.strerror}") from error
+    try:
+        fcntl.flock(lock_fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        holder = os.pread(lock_fd, 20, 0).decode(errors="replace").strip() or "unknown"
+        os.close(lock_fd)
+        raise CannotOpenError(f"{path} is served by another process (pid {holder}): one writer per file") from error
+    os.ftruncate(lock_fd, 0)
+    os.pwrite(lock_fd, f"{os.getpid()}\n".encode(), 0)
+    return lock_fd
+
+
+async def connect(path: Path, *, mode: str) -> aiosqlite.Connection:
+    try:
+        if mode == "rwc":
+            os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))  # it holds the pepper
+        # Opened here and not by aiosqlite: when that fails to open a file, its thread outlives the event loop.
+        connection = sqlite3.connect(
+            f"{path.absolute().as_uri()}?mode={mode}",
+            uri=True,
+            timeout=BUSY_TIMEOUT_SECONDS,
+            isolation_level=None,
+            check_same_thread=False,
+        )
+    except (*TROUBLE, OSError) as error:
+        raise CannotOpenError(f"cannot open {path}: {error}") from error
+    return await aiosqlite.Connection(lambda: connection, iter_chunk_size=READ_MAX)
+
+
+async def prepare(writer: aiosqlite.Connection, path: Path) -> None:
+    """Make an empty file a ledger, and set what is set for each connection that writes."""
+    try:
+        application = await _pragma(writer, "application_id")
+        tables = await writer.execute_fetchall("SELECT count(*) FROM sqlite_schema")
+        if application == 0 and next(iter(tables))[0] == 0:
+            await _found(writer)
+        await writer.execute_fetchall("PRAGMA synchronous = FULL")
+    except TROUBLE as error:
+        raise CannotOpenError(f"{path} is not a ledger: {error}") from error
+
+
+async def _found(writer: aiosqlite.Connection) -> None:
+    """Make an empty file a ledger. Of several processes that do so at once, one succeeds and the others use its."""
+    await writer.execute_fetchall("PRAGMA journal_mode = WAL")
+    try:
+        await writer.executescript(_founding())
+    except sqlite3.OperationalError:
+        await writer.rollback()
+        if await _pragma(writer, "application_id") != APPLICATION_ID:
+            raise
+
+
+def _founding() -> str:
+    """The script that makes a ledger of an empty file, whole or not at all."""
+    return f"""
+BEGIN IMMEDIATE;
+{SCHEMA}
+INSERT INTO lanes (lane, position, hash, recorded_at) VALUES ({LANE}, 0, x'{GENESIS.hex()}', 0);
+INSERT INTO meta (name, value) VALUES ('log_id', x'{secrets.token_hex(8).encode().hex()}');
+INSERT INTO meta (name, value) VALUES ('pepper', x'{secrets.token_hex(32)}');
+PRAGMA application_id = {APPLICATION_ID};
+PRAGMA user_version = {SCHEMA_VERSION};
+COMMIT;
+"""
+
+
+async def read_meta(connection: aiosqlite.Connection, path: Path) -> dict[str, bytes]:
+    """What the file says of itself.
+
+    Raises:
+        CannotOpenError: it is no ledger, or of a newer schema than this program knows.
+    """
+    try:
+        application = await _pragma(connection, "application_id")
+        version = await _pragma(connection, "user_version")
+        if application != APPLICATION_ID:
+            raise CannotOpenError(f"{path} is not a ledger: its application id is {application:#x}")
+        if version > SCHEMA_VERSION:
+            raise CannotOpenError(
+                f"{path} has schema {version}, this program knows up to {SCHEMA_VERSION}: use a newer task-ledger"
+            )
+        meta = {row[0]: row[1] for row in await connection.execute_fetchall("SELECT name, value FROM meta")}
+    except TROUBLE as error:
+        raise CannotOpenError(f"{path} is not a ledger: {error}") from error
+    if not {"log_id", "pepper"} <= meta.keys():
+        raise CannotOpenError(f"{path} is damaged: it has lost its name or its pepper")
+    return meta
+
+
+async def _pragma(connection: aiosqlite.Connection, name: str) -> int:
+    rows = await connection.execute_fetchall(f"PRAGMA {name}")
+    return int(next(iter(rows))[0])
