@@ -23,6 +23,9 @@ LINE_MAX_BYTES = 64 * 1024
 """Of a request line or a header. aiohttp refuses longer ones by itself, and not in the words of any contract, so this
 is far more than any id or key has."""
 
+KEEPALIVE_SECONDS = 15.0
+"""How long a connection may stay open without a request."""
+
 
 def clock() -> int:
     """Unix microseconds."""
@@ -49,6 +52,7 @@ def make_server(
     return web.Server(
         partial(handle, deps),
         access_log=None,
+        keepalive_timeout=KEEPALIVE_SECONDS,
         max_line_size=LINE_MAX_BYTES,
         max_field_size=LINE_MAX_BYTES,
         auto_decompress=False,  # compressed bodies are refused, in the contract's words

@@ -8,6 +8,7 @@ import asyncio
 import logging
 import re
 import time
+from contextlib import suppress
 from enum import StrEnum
 from typing import TextIO
 
@@ -21,6 +22,8 @@ from ledger.times import rfc3339
 
 FLUSH_SECONDS = 0.2
 LINES_MAX = 512
+NAMES_MAX = 512
+"""Names of fields that are remembered as harmless."""
 
 _SECRET_NAMES = re.compile(r"authorization|secret|signature|cookie|token|api_?key|password|pepper", re.IGNORECASE)
 _SECRET_TEXT = re.compile(r"tl_[0-9A-Za-z]{12}_[0-9A-Za-z]{8,}|whsec_[^\s\"]+|[Bb]earer\s+[^\s\"]+")
@@ -54,14 +57,15 @@ class Lines:
     debug = info = warning = error = critical = write
 
     def flush(self) -> None:
-        """Write what has been gathered."""
+        """Write what has been gathered. What cannot be written is dropped: a full disk must not spoil an answer."""
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
         lines, self._lines = self._lines, []
         if lines:
-            self._out.write("\n".join(lines) + "\n")
-            self._out.flush()
+            with suppress(OSError):
+                self._out.write("\n".join(lines) + "\n")
+                self._out.flush()
 
 
 def configure(out: TextIO, log_format: Format) -> Lines:
@@ -124,7 +128,7 @@ _plain_names: set[str] = set()
 def _is_secret(name: str) -> bool:
     if _SECRET_NAMES.search(name):
         return True
-    if len(_plain_names) < LINES_MAX:
+    if len(_plain_names) < NAMES_MAX:
         _plain_names.add(name)
     return False
 

@@ -45,6 +45,7 @@ from ledger.errors import (
     AmountExceeds,
     CancelNotRequested,
     CancelUnsupported,
+    DeadlinePassed,
     KeyReused,
     NotCancellable,
     NotDeletable,
@@ -83,6 +84,7 @@ REFUSALS: dict[type[Refusal], Problem] = {  # in order of precedence
     Invalid: Problem(422, "invalid_request", "The request cannot be read"),
     TaskNotFound: Problem(404, "task_not_found", "No such task"),
     UnknownModel: Problem(422, "unknown_model", "The catalogue has no such model, and the request names no price"),
+    DeadlinePassed: Problem(422, "invalid_request", "The request cannot be read"),
     UnknownKey: Problem(404, "key_not_found", "No such live key"),
     WrongVersion: Problem(412, "wrong_version", "The task has moved on"),
     KeyReused: Problem(422, "idempotency_key_reused", "The key was used for another request"),
@@ -103,8 +105,6 @@ REFUSALS: dict[type[Refusal], Problem] = {  # in order of precedence
 async def create(deps: Deps, asked: Asked) -> Answer:
     body = read_json(asked.body, CreateBody)
     expires_at_us = time_in(body.expires_at, "expires_at")
-    if expires_at_us is not None and expires_at_us <= asked.now_us:
-        raise Invalid("expires_at has passed", param="expires_at")
     model = deps.catalogue.find(body.contract, body.model)
     command = Create(
         task_id=task_id(at_us=asked.now_us, lane=0, entropy=deps.entropy(ENTROPY_BYTES)),
@@ -134,14 +134,14 @@ async def create(deps: Deps, asked: Asked) -> Answer:
     return json_answer(201, view, headers)
 
 
-def _terms(deps: Deps, body: CreateBody) -> Terms:
-    """The catalogue's terms, or, for a model that it does not have, the contract's school at the price given."""
+def _terms(deps: Deps, body: CreateBody) -> Terms | None:
+    """The catalogue's terms; for a model that it does not have, the contract's school at the price given, if any."""
     estimated_micros = credits_in(body.estimated_credits, "estimated_credits")
     terms = deps.catalogue.terms.get((body.contract, body.model))
     if terms is not None:
         return terms if estimated_micros is None else replace(terms, estimated_micros=estimated_micros)
     if estimated_micros is None:
-        raise UnknownModel(body.model)
+        return None
     return Terms(
         school=SCHOOLS[body.contract],
         rate_version=deps.catalogue.version,
@@ -316,6 +316,8 @@ def _facts(refusal: Refusal) -> dict[str, Any]:
     match refusal:
         case Invalid(param=str(param)):
             return {"param": param}
+        case DeadlinePassed():
+            return {"param": "expires_at"}
         case WrongVersion(actual=actual):
             return {"version": actual}
         case AmountExceeds(asked_micros=asked, left_micros=left, settled_by=keys):

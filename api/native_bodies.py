@@ -6,7 +6,7 @@ from urllib.parse import urlsplit
 import msgspec
 
 from api.bodies import fingerprint, read_json
-from api.contracts.shape import Asked
+from api.contracts.shape import OUT_TASK_ID, Asked
 from api.refusals import Invalid
 from ledger.commands import Charge, Claim, Complete, ConfirmCancel, Fail, Progress, Refund, Start
 from ledger.events import Notice
@@ -250,6 +250,11 @@ def report_in(asked: Asked, task: TaskId) -> Start | Progress | Complete | Fail 
 
 
 def _positive(text: str) -> int:
+    """Micro-credits of an amount that must be more than 0.
+
+    Raises:
+        Invalid: it is not.
+    """
     micros = credits_in(text, "amount_credits")
     if not micros:
         raise Invalid("amount_credits must be more than 0", param="amount_credits")
@@ -299,7 +304,11 @@ def idempotency_key(asked: Asked) -> str | None:
 
 
 def create_claims(asked: Asked, body: CreateBody) -> tuple[Claim, ...]:
-    """The keys of a create, which never expire: the header's, and the customer's own ``out_task_id``."""
+    """The keys of a create, which never expire: the header's, and the customer's own ``out_task_id``.
+
+    Raises:
+        Invalid: one of them cannot be a key.
+    """
     claims = []
     key = idempotency_key(asked)
     if key is not None:
@@ -310,7 +319,7 @@ def create_claims(asked: Asked, body: CreateBody) -> tuple[Claim, ...]:
         claims.append(
             Claim(
                 account=body.account,
-                operation="out_task_id",
+                operation=OUT_TASK_ID,
                 key=body.out_task_id,
                 fingerprint=fingerprint(body.model, body.input),
             )

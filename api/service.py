@@ -54,6 +54,8 @@ from ledger.views import Seen
 
 ANSWERS_MAX = 8
 """Renderings kept with a task: contracts times what varies their answer."""
+KEPT_MAX_CHARS = 1024
+"""Of path, query and host: what is asked at greater length is answered and not remembered, for memory is bounded."""
 _REQUEST_ID = re.compile(r"[!-~]{1,128}")
 
 
@@ -158,8 +160,9 @@ async def _answer(deps: Deps, request: web.BaseRequest, exchange: Exchange, now_
     )
     match operation:
         case Read():
-            seen, variant, answer = await _read(deps, mount.contract, operation, asked)
-            if request.method == "GET":
+            keep = len(request.raw_path) + len(request.host) <= KEPT_MAX_CHARS
+            seen, variant, answer = await _read(deps, mount.contract, operation, asked, keep=keep)
+            if keep and request.method == "GET":
                 repeat = Repeat(weakref.ref(seen), variant, mount.contract, exchange.route)
                 deps.repeats.remember(request.raw_path, request.host, _shown(request), key, repeat)
             return answer
@@ -306,14 +309,16 @@ HEALTH: dict[str, Callable[[Deps], Awaitable[Answer]]] = {"/healthz": _alive, "/
 # What the row asks for
 
 
-async def _read(deps: Deps, contract: Contract, operation: Read, asked: Asked) -> tuple[Seen, Hashable, Answer]:
+async def _read(
+    deps: Deps, contract: Contract, operation: Read, asked: Asked, *, keep: bool
+) -> tuple[Seen, Hashable, Answer]:
     """The task that is meant, the answer rendered from it, and what the answer varies by, besides the task."""
     seen = await _visible(deps, contract, operation.target(asked), asked)
     variant = (operation.answer, asked.base_url, tuple(asked.query.items()))
     answer: Answer | None = seen.answers.get(variant)
     if answer is None:
         answer = operation.answer(asked, Told(seen.task))
-        if len(seen.answers) < ANSWERS_MAX:
+        if keep and len(seen.answers) < ANSWERS_MAX:
             seen.answers[variant] = answer
     return seen, variant, answer
 

@@ -13,7 +13,7 @@ from ledger.events import Notice, Terms
 from ledger.ids import TaskId
 
 
-class Claim(msgspec.Struct, frozen=True, kw_only=True):
+class Claim(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     """An idempotency key: the first request that brings it is carried out, its twins get the first answer again.
 
     The same key with another *fingerprint* is refused. After *window_us* the key is free again; None: never.
@@ -26,7 +26,7 @@ class Claim(msgspec.Struct, frozen=True, kw_only=True):
     window_us: int | None = None
 
 
-class Command(msgspec.Struct, frozen=True, kw_only=True):
+class Command(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     """Something asked of the task *task_id* at *at_us* by *actor*: a key id, or a named part of the system."""
 
     task_id: TaskId
@@ -45,7 +45,8 @@ class Create(Command, frozen=True, kw_only=True):
     capability: str
     model: str
     provider: str
-    terms: Terms
+    terms: Terms | None
+    """None: nobody knows what the model costs."""
     resolved_model: str | None = None
     input: dict[str, Any]
     metadata: dict[str, Any]
@@ -124,7 +125,7 @@ class Effect(StrEnum):
     REFUSE = "refuse"
 
 
-class CancelPolicy(msgspec.Struct, frozen=True, kw_only=True):
+class CancelPolicy(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     """A contract's row of the cancel table."""
 
     queued: Effect

@@ -49,7 +49,7 @@ class Engine(Protocol):
         """The rows of those tasks that exist, as of the last commit."""
 
     async def page(self, wanted: TaskFilter) -> list[Placed]:
-        """Rows of tasks, newest first."""
+        """Rows of the tasks that fit, in the order that *wanted* names."""
 
     async def claims(self, ids: Sequence[ClaimId]) -> dict[ClaimId, ClaimRow]:
         """Those of the claims that have been taken."""

@@ -118,6 +118,13 @@ class UnknownModel(Refusal):
         self.model = model
 
 
+class DeadlinePassed(Refusal):
+    """The task would have expired before it was created."""
+
+    def __init__(self) -> None:
+        super().__init__("expires_at has passed")
+
+
 class UnknownKey(Refusal):
     """No API key has this id, or it has been revoked already."""
 
@@ -139,7 +146,7 @@ class Fault(Exception):
 
 
 class StorageError(Fault):
-    """The store did not take the commit: disk full, failing disk, lock not had in time. Safe to try again."""
+    """The store did not answer or did not take the commit: disk full, failing disk, lock not had. Safe to try again."""
 
 
 class CannotOpenError(Fault):

@@ -26,7 +26,7 @@ class School(StrEnum):
     """Nothing until it completes."""
 
 
-class Terms(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+class Terms(msgspec.Struct, frozen=True, gc=False, kw_only=True, omit_defaults=True):
     """What the task costs and what its cancel costs, pinned when it is created: later price lists change nothing."""
 
     school: School
@@ -41,7 +41,7 @@ class Terms(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """Length of the whole output, which progress is a share of."""
 
 
-class Claimed(msgspec.Struct, frozen=True, kw_only=True):
+class Claimed(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     """An idempotency key taken by the request that caused this event."""
 
     account: str
@@ -50,7 +50,7 @@ class Claimed(msgspec.Struct, frozen=True, kw_only=True):
     fingerprint: str
 
 
-class Notice(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+class Notice(msgspec.Struct, frozen=True, gc=False, kw_only=True, omit_defaults=True):
     """A warning to the customer about a task that went on."""
 
     code: str
@@ -58,7 +58,7 @@ class Notice(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     field: str | None = None
 
 
-class Payload(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+class Payload(msgspec.Struct, frozen=True, gc=False, kw_only=True, omit_defaults=True):
     """What a customer may want erased: content and free text. JSON values only."""
 
     input: dict[str, Any] | None = None
@@ -71,7 +71,7 @@ class Payload(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 NO_PAYLOAD = Payload()
 
 
-class Event(msgspec.Struct, frozen=True, kw_only=True, tag_field="type", omit_defaults=True):
+class Event(msgspec.Struct, frozen=True, gc=False, kw_only=True, tag_field="type", omit_defaults=True):
     """A fact about one task."""
 
     at_us: int

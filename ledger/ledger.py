@@ -1,20 +1,17 @@
 """The ledger, live: one object that answers what is, and carries out what is asked."""
 
 from collections.abc import Callable
-from functools import reduce
 from typing import Self
 
 import msgspec
-from msgspec.structs import replace
 
 from ledger.commands import TaskCommand
 from ledger.engine import Engine
 from ledger.errors import DamagedError, TaskNotFound
-from ledger.events import TaskEvent
 from ledger.ids import TaskId
 from ledger.keyring import Keyring
 from ledger.records import Recorded, TaskFilter
-from ledger.task import NO_TASK, Task, evolve
+from ledger.task import Task, fold
 from ledger.views import Seen, Views, seen_of
 from ledger.writer import Replayed, Writer
 
@@ -23,7 +20,7 @@ BATCH_MAX = 256
 VIEWS_MAX_BYTES = 96 * 2**20
 
 
-class Outcome(msgspec.Struct, frozen=True, kw_only=True):
+class Outcome(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     """What a command came to: the task after it, or, replayed, after the first request with its key."""
 
     task: Task
@@ -51,8 +48,12 @@ class Ledger:
         self.writer = Writer(engine, self.views, queue_max=queue_max, batch_max=batch_max)
 
     async def start(self) -> Self:
-        """Begin to take commands."""
-        await self.writer.start()
+        """Begin to take commands. When that fails, the store is let go: its thread would outlive the program."""
+        try:
+            await self.writer.start()
+        except BaseException:
+            await self.engine.close()
+            raise
         return self
 
     async def close(self) -> None:
@@ -137,5 +138,4 @@ class Ledger:
 
 def fold_rows(task: TaskId, rows: list[Recorded]) -> Task:
     """The task that these rows of its stream, oldest first, leave behind."""
-    events: list[TaskEvent] = [row.event for row in rows]  # type: ignore[misc]
-    return reduce(evolve, events, replace(NO_TASK, task_id=task))
+    return fold([row.event for row in rows], task)  # type: ignore[misc]  # its stream holds no other events

@@ -1,4 +1,8 @@
-"""The rows that an engine keeps: the log, and what is folded from it in the same commit."""
+"""The rows that an engine keeps: the log, and what is folded from it in the same commit.
+
+Structs here and of the vocabulary are ``gc=False``: none is part of a cycle, and the collector's walks through them
+were a seventh of a create.
+"""
 
 from typing import TypeAlias
 
@@ -8,7 +12,7 @@ from ledger.events import AnyEvent, amount_of, decode, encode, tag_of
 from ledger.ids import TaskId
 
 
-class Entry(msgspec.Struct, frozen=True, kw_only=True):
+class Entry(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     """An event ready to be written: all of its row but the place."""
 
     type: str
@@ -36,7 +40,7 @@ def entry(event: AnyEvent, *, actor: str, recorded_at_us: int, request_id: str =
     )
 
 
-class Recorded(msgspec.Struct, frozen=True, kw_only=True):
+class Recorded(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     """A row of the log."""
 
     lane: int
@@ -53,7 +57,7 @@ class Recorded(msgspec.Struct, frozen=True, kw_only=True):
         return decode(self.entry.facts, self.entry.payload)
 
 
-class TaskRow(msgspec.Struct, frozen=True, kw_only=True):
+class TaskRow(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     """A task as it is listed, summed and read; ``view`` is the encoded `Task`."""
 
     task_id: TaskId
@@ -72,14 +76,14 @@ class TaskRow(msgspec.Struct, frozen=True, kw_only=True):
     view: bytes
 
 
-class Placed(msgspec.Struct, frozen=True, kw_only=True):
+class Placed(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     """A task's row and the position of the event that last changed it."""
 
     row: TaskRow
     position: int
 
 
-class KeyRow(msgspec.Struct, frozen=True, kw_only=True):
+class KeyRow(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     """An API key as it is looked up: the digest of its secret, never the secret. Revoked: dead from then on."""
 
     key_id: str
@@ -95,7 +99,7 @@ ClaimId: TypeAlias = tuple[str, str, str]
 """Account, operation, key."""
 
 
-class ClaimRow(msgspec.Struct, frozen=True, kw_only=True):
+class ClaimRow(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     """An idempotency key and where its first answer can be read: the task as of *version*."""
 
     account: str
@@ -113,7 +117,7 @@ class ClaimRow(msgspec.Struct, frozen=True, kw_only=True):
         return self.account, self.operation, self.key
 
 
-class Append(msgspec.Struct, frozen=True, kw_only=True):
+class Append(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     """Events of one stream, decided when it held *expected* events, and the rows that follow from them.
 
     A stream is a task's, named by its id, or an account's, which has no task row. No entries: only claims are written.
@@ -128,7 +132,7 @@ class Append(msgspec.Struct, frozen=True, kw_only=True):
     claims: tuple[ClaimRow, ...] = ()
 
 
-class Stale(msgspec.Struct, frozen=True):
+class Stale(msgspec.Struct, frozen=True, gc=False):
     """Nothing was written: the stream holds *actual* events, not those the append was decided on."""
 
     actual: int
@@ -138,7 +142,7 @@ Outcome: TypeAlias = int | Stale
 """The lane's position after the append, or why it was not written."""
 
 
-class Head(msgspec.Struct, frozen=True, kw_only=True):
+class Head(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     """The end of a lane: the last position, 0 when empty, and the hash there."""
 
     lane: int

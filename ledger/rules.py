@@ -38,11 +38,13 @@ from ledger.errors import (
     AmountExceeds,
     CancelNotRequested,
     CancelUnsupported,
+    DeadlinePassed,
     KeyReused,
     NotCancellable,
     NotDeletable,
     NotUpdatable,
     TaskNotFound,
+    UnknownModel,
     UpdateUnchanged,
     WrongVersion,
 )
@@ -113,6 +115,10 @@ def decide(task: Task, command: TaskCommand) -> Events:
 
 def _create(task: Task, command: Create) -> Events:
     assert task.status is Status.ABSENT, "ids are random: nobody creates a task twice"
+    if command.expires_at_us is not None and command.expires_at_us <= command.at_us:
+        raise DeadlinePassed
+    if command.terms is None:
+        raise UnknownModel(command.model)
     created = Created(
         at_us=command.at_us,
         payload=_unless_empty(Payload(input=command.input or None, metadata=command.metadata or None)),
@@ -138,6 +144,8 @@ def _report(task: Task, report: Start | Progress | Complete | Fail | ConfirmCanc
     at_us = _when(task, report)
     if isinstance(report, Refund):  # money given back is no outcome: it comes before or after one
         return _refund(task, report, at_us)
+    if isinstance(report, Charge) and task.money_keys.get(f"charged:{report.key}") == report.amount_micros:
+        return []  # sent again, perhaps after the outcome: it was in time when it moved the money
     if task.status in TERMINAL:
         late = _late(report)
         return [replace(late, payload=UNSET) if task.deleted else late]  # no content after its deletion
@@ -230,7 +238,7 @@ def _refund(task: Task, report: Refund, at_us: int) -> Events:
     return [
         Refunded(
             at_us=at_us,
-            payload=_text(report.reason),
+            payload=UNSET if task.deleted else _text(report.reason),  # no content after its deletion
             amount_micros=report.amount_micros,
             key=f"refunded:{report.key}",
             cause="refunded",

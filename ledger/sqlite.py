@@ -1,9 +1,9 @@
 """The engine in one SQLite file: WAL, ``synchronous=FULL``, one commit for many appends.
 
-Two connections: one writes, one reads beside it. A commit is a few statements sent through aiosqlite one after
-the other, each over many rows; a statement per row would be a sixth of the rate. The first statement moves the
-lane's head by compare-and-set, which also takes SQLite's write lock: if another process has appended in between
-(the CLI issuing a key), nothing is written and the batch is planned again under that lock, after the new head.
+Two connections: one writes, one reads beside it. A commit is one statement, `APPEND`, with all rows of the batch in
+it: one trip to aiosqlite's thread; a statement per row would be a sixth of the rate. It moves the lane's head by
+compare-and-set: if another process has appended in between (the CLI issuing a key), nothing is written, and the batch
+is planned again under SQLite's write lock, after the new head.
 """
 
 import asyncio
@@ -63,7 +63,7 @@ from ledger.sqlite_sql import (
 
 
 class SqliteEngine:
-    """A log in one file. `create`, `open_beside` and `open_to_read` are the ways to get one."""
+    """A log in one file. `open_to_serve`, `open_beside` and `open_to_read` are the ways to get one."""
 
     def __init__(
         self,

@@ -42,7 +42,7 @@ def take_lock(path: Path) -> int:
 
 async def connect(path: Path, *, mode: str) -> aiosqlite.Connection:
     try:
-        if mode == "rwc":
+        if mode == "rwc" and not path.exists():  # closing one that is open here would drop SQLite's locks on it
             os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))  # it holds the pepper
         # Opened here and not by aiosqlite: when that fails to open a file, its thread outlives the event loop.
         connection = sqlite3.connect(

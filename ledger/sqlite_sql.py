@@ -3,6 +3,9 @@
 The file guards itself: triggers refuse UPDATE and DELETE of the log, and an INSERT (``OR REPLACE`` too) that is not
 the next position and the next version of its stream. So holes and rewrites are impossible through SQL, not only
 through this program.
+
+A batch goes in as one row of ``appends``, a view that is always empty: its trigger moves the head and writes the rows
+of each table.
 """
 
 from collections.abc import Sequence
@@ -13,6 +16,8 @@ import msgspec
 APPLICATION_ID = 0x544C4447  # "TLDG": how `file` and we tell a ledger from any other SQLite file
 SCHEMA_VERSION = 1
 LANE = 0
+
+_encoder = msgspec.json.Encoder()
 
 
 class Rows:
@@ -52,8 +57,6 @@ class Rows:
             packed.append(cells)
         return _encoder.encode(packed).decode(), b"".join(parts)
 
-
-_encoder = msgspec.json.Encoder()
 
 EVENT_COLUMNS = (
     "position",
@@ -215,7 +218,7 @@ APPEND = f"INSERT INTO appends VALUES ({', '.join(['?'] * len(APPEND_COLUMNS))})
 
 EVENTS = f"SELECT {', '.join(EVENT_COLUMNS)} FROM events"
 EVENTS_AFTER = f"{EVENTS} WHERE position > ? ORDER BY position LIMIT ?"
-HEAD = "SELECT lane, position, hash, recorded_at FROM lanes WHERE lane = 0"
+HEAD = f"SELECT lane, position, hash, recorded_at FROM lanes WHERE lane = {LANE}"
 TASKS = f"SELECT {', '.join(TASK_COLUMNS)} FROM tasks"
 KEYS = f"SELECT {', '.join(KEY_COLUMNS)} FROM keys"
 KEY = f"{KEYS} WHERE key_id = ?"

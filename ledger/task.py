@@ -53,7 +53,7 @@ LIVE = frozenset({Status.QUEUED, Status.RUNNING})
 TERMINAL = frozenset({Status.COMPLETED, Status.FAILED, Status.CANCELLED, Status.EXPIRED})
 
 
-class Problem(msgspec.Struct, frozen=True, kw_only=True):
+class Problem(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     """Why a task failed."""
 
     code: str
@@ -61,7 +61,7 @@ class Problem(msgspec.Struct, frozen=True, kw_only=True):
     retryable: bool
 
 
-class Callback(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+class Callback(msgspec.Struct, frozen=True, gc=False, kw_only=True, omit_defaults=True):
     """Where the outcome is to be posted, and how that goes."""
 
     url: str
@@ -70,7 +70,7 @@ class Callback(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     last_error: str | None = None
 
 
-class Run(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+class Run(msgspec.Struct, frozen=True, gc=False, kw_only=True, omit_defaults=True):
     """One way through the queue. An update is a further run, and a reverted update puts the earlier one back."""
 
     number: int = 1
@@ -91,14 +91,14 @@ class Run(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     problem: Problem | None = None
 
 
-class Standing(msgspec.Struct, frozen=True, kw_only=True):
+class Standing(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     """How the task stood before an update that has not ended: what a cancel of the update puts back."""
 
     status: Status
     run: Run
 
 
-class Task(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+class Task(msgspec.Struct, frozen=True, gc=False, kw_only=True, omit_defaults=True):
     """All that is known of one task as of its event number *version*. Money is micro-credits, times are Unix µs."""
 
     task_id: TaskId = TaskId(bytes(16))

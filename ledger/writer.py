@@ -34,7 +34,7 @@ ATTEMPTS_MAX = 3
 """How often a command is decided again because another node appended to its task first."""
 
 
-class Written(msgspec.Struct, frozen=True, kw_only=True):
+class Written(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     """The command's effect is durable, and this is the task after it."""
 
     task: Task
@@ -45,7 +45,7 @@ class Written(msgspec.Struct, frozen=True, kw_only=True):
     """Whether it was a report after the outcome, kept as evidence."""
 
 
-class Replayed(msgspec.Struct, frozen=True, kw_only=True):
+class Replayed(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     """The command's idempotency key came before, with the same request; *claim* tells where the first answer is."""
 
     claim: ClaimRow
@@ -54,7 +54,7 @@ class Replayed(msgspec.Struct, frozen=True, kw_only=True):
 Answer: TypeAlias = Written | Replayed
 
 
-class _Verdict(msgspec.Struct, frozen=True, kw_only=True):
+class _Verdict(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     """What a command comes to once its batch is durable: a task, an earlier answer, or a refusal."""
 
     task: Task | None = None

@@ -61,10 +61,10 @@ def main() -> None:
     sys.exit(run(app, sys.argv[1:]))
 
 
-def run_alone(verb: Callable[..., None] | typer.Typer) -> None:
-    """As `main`, for ``python -m scripts.VERB``."""
+def run_alone(verb: Callable[..., None] | typer.Typer, *, program: str | None = None) -> None:
+    """As `main`, for ``python -m scripts.VERB``; *program* is what it is called by, if not ``task-ledger VERB``."""
     name = verb.info.name if isinstance(verb, typer.Typer) else verb.__name__
-    sys.exit(run(_alone(verb), sys.argv[1:], program=f"{PROGRAM} {name}"))
+    sys.exit(run(_alone(verb), sys.argv[1:], program=program or f"{PROGRAM} {name}"))
 
 
 def run(verbs: typer.Typer, arguments: Sequence[str], *, program: str = PROGRAM) -> int:

@@ -17,9 +17,11 @@ from api.app import make_runner, make_server
 from ledger.catalogue import Catalogue
 from ledger.ledger import Ledger
 from ledger.sqlite import open_to_serve
+from scripts.listening import BACKLOG, bound_url, listen
 from scripts.stores import DEFAULT, StoreOption, path_of, pepper
 
-BACKLOG = 1024
+GC_THRESHOLD = 10_000
+"""Objects between two looks of the garbage collector; requests leave few cycles behind."""
 
 
 def serve(
@@ -39,7 +41,7 @@ def serve(
     path = path_of(store)
     lines = logs.configure(sys.stdout, log)
     try:
-        uvloop.run(_serve(path, found, catalogue, listener=_listen(host, port)))
+        uvloop.run(_serve(path, found, catalogue, listener=listen(host, port)))
     finally:
         lines.flush()
 
@@ -63,30 +65,11 @@ async def _serve(path: Path, found: settings.Settings, catalogue: Catalogue, *, 
             await web.SockSite(runner, listener, backlog=BACKLOG).start()
             gc.collect()
             gc.freeze()  # what is there now stays: it need not be looked through again and again
-            print(f"listening on http://{_address(listener)}", file=sys.stderr, flush=True)
+            gc.set_threshold(GC_THRESHOLD)
+            print(f"listening on {bound_url(listener)}", file=sys.stderr, flush=True)
             await stop.wait()
         finally:
             await runner.cleanup()
-
-
-def _listen(host: str, port: int) -> socket.socket:
-    """A listening socket.
-
-    Raises:
-        typer.BadParameter: the address is not ours, or taken.
-    """
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    try:
-        listener = socket.create_server((host, port), family=family, backlog=BACKLOG)
-    except OSError as error:
-        raise typer.BadParameter(f"cannot listen on {host} port {port}: {error.strerror or error}") from error
-    listener.settimeout(0)
-    return listener
-
-
-def _address(listener: socket.socket) -> str:
-    host, port = listener.getsockname()[:2]
-    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
 if __name__ == "__main__":

@@ -113,8 +113,8 @@ def _line(row: Recorded, log_id: str) -> str:
     entry = row.entry
     amount = "" if entry.amount_micros is None else credits_text(entry.amount_micros)
     what = f"{plain(entry.type):<18} {task_of(row) or 'account':<36} v{row.version:<3} {plain(row.account)}"
-    told = " ".join(filter(None, (amount, facts_text(row))))
-    return f"{instant(entry.recorded_at_us)} {what} {told} {position_cursor(log_id, row.position)}"
+    told = filter(None, (amount, facts_text(row)))
+    return " ".join((instant(entry.recorded_at_us), what, *told, position_cursor(log_id, row.position)))
 
 
 if __name__ == "__main__":

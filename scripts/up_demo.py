@@ -29,12 +29,12 @@ from api.settings import Settings
 from ledger.keys import Role
 from ledger.ledger import Ledger
 from ledger.sqlite import open_to_serve
+from scripts.listening import BACKLOG, listen, local_url
 from scripts.stores import DEFAULT, StoreOption, path_of, pepper
 from scripts.work import PACE_MAX_SECONDS, Habits, KeyRefused, RequestRefused, Worker, open_session
 
 DELAY_PACES = 5
 """How long a task stays queued, in steps of the worker: time enough to paste a cancel."""
-ANYWHERE = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104 - told apart from an address that can be asked
 
 
 class Demo(NamedTuple):
@@ -110,32 +110,16 @@ def up_demo(
     pace: Annotated[
         float,
         typer.Option(
-            min=0.01, max=PACE_MAX_SECONDS, metavar="SECONDS", help="The worker's step; it starts after five."
+            min=0.01, max=PACE_MAX_SECONDS, metavar="SECONDS", help="The worker's step; a task is taken after five."
         ),
     ] = 2.0,
 ) -> None:
     """Start the ledger with demo accounts and a demo worker; print keys and curl lines."""
     path = path_of(store)
     habits = Habits(name="demo-worker", pace_seconds=pace, delay_seconds=DELAY_PACES * pace, concurrency=16)
-    with _listen(host, port) as listener:
+    with listen(host, port) as listener:
         _only_troubles()
         uvloop.run(_up(path, listener, habits if worker else None))
-
-
-def _listen(host: str, port: int) -> socket.socket:
-    """A listening socket.
-
-    Raises:
-        typer.BadParameter: the address is not ours, or taken.
-    """
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    try:
-        listener = socket.create_server((host, port), family=family)
-    except (OSError, UnicodeError) as error:
-        reason = getattr(error, "strerror", None) or error
-        raise typer.BadParameter(f"cannot listen on {host} port {port}: {reason}") from error
-    listener.setblocking(False)  # noqa: FBT003 - the standard library takes it by position
-    return listener
 
 
 def _only_troubles() -> None:
@@ -150,7 +134,7 @@ async def _up(path: Path, listener: socket.socket, habits: Habits | None) -> Non
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
     async with _served(path, listener) as ledger, open_session() as session:
-        access = await _issue(ledger, _url(listener))
+        access = await _issue(ledger, local_url(listener))
         print("\n".join(page(access, path, habits)), flush=True)
         running: list[asyncio.Task[Any]] = [asyncio.create_task(stop.wait())]
         if habits is not None:
@@ -180,17 +164,10 @@ async def _served(path: Path, listener: socket.socket) -> AsyncIterator[Ledger]:
         runner = make_runner(make_server(ledger, catalogue=settings.models()), drain_seconds=settings.drain_seconds)
         await runner.setup()
         try:
-            await web.SockSite(runner, listener).start()
+            await web.SockSite(runner, listener, backlog=BACKLOG).start()
             yield ledger
         finally:
             await runner.cleanup()
-
-
-def _url(listener: socket.socket) -> str:
-    """An address at which this machine reaches *listener*."""
-    host, port = listener.getsockname()[:2]
-    host = ANYWHERE.get(host, host)
-    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
 
 
 async def _issue(ledger: Ledger, url: str) -> Access:
@@ -280,4 +257,4 @@ def _word(text: str, name: str) -> str:
 if __name__ == "__main__":
     from scripts.cli import run_alone
 
-    run_alone(up_demo)
+    run_alone(up_demo, program="scripts/up")

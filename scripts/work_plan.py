@@ -113,8 +113,7 @@ def _completed(task: View, kind: Kind, dice: Random) -> Report:
 def _count(task: View) -> int:
     """How many images were asked for, as ``n``; one of everything else."""
     count = task.input.get("n")
-    fits = kind_of(task) == "image" and isinstance(count, int) and 1 <= count <= COUNT_MAX
-    return count if fits and isinstance(count, int) else 1
+    return count if kind_of(task) == "image" and isinstance(count, int) and 1 <= count <= COUNT_MAX else 1
 
 
 def _beside(task: View, dice: Random) -> dict[str, Any]:

@@ -222,6 +222,13 @@ def spelled(task: str) -> TaskId:
     return found
 
 
+async def queued(service: Service, count: int) -> None:
+    """Returns when so many commands wait for their turn."""
+    async with asyncio.timeout(30):
+        while service.ledger.writer.queued < count:  # noqa: ASYNC110 - the queue tells nobody how long it is
+            await asyncio.sleep(0.001)
+
+
 @asynccontextmanager
 async def serving(
     engine: Engine, *, queue_max: int = QUEUE_MAX, log_format: logs.Format = logs.Format.JSON

@@ -649,6 +649,18 @@ async def test_a_path_that_leads_nowhere_is_refused_in_the_words_of_its_prefix(s
             assert code_of(contract, reply)
 
 
+@pytest.mark.parametrize(
+    ("method", "target"),
+    [("OPTIONS", "*"), ("CONNECT", "example.com:443"), ("GET", "http://example.com"), ("GET", "//ledger/v1/tasks")],
+)
+async def test_a_target_that_is_no_path_of_ours_is_refused_in_the_native_words(
+    service: Service, method: str, target: str
+) -> None:
+    for key in (None, service.operator):
+        reply = await service.ask(method, target, key=key)
+        assert (reply.status, code_of("ledger", reply)) == (404, "not_found")
+
+
 # What is no HTTP: refused before there is a path, and so before there is a contract
 
 

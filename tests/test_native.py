@@ -168,6 +168,14 @@ async def test_the_same_create_with_the_same_key_is_answered_again_and_marked(se
     assert again.json() == first.json()
 
 
+async def test_a_create_is_answered_again_when_its_task_has_passed_its_deadline(service: Service) -> None:
+    asked = order(expires_at="2026-01-02T03:05:05Z")
+    first = await service.native("POST", "/tasks", asked, Idempotency_Key="k1")
+    service.clock.advance(3600)
+    again = await service.native("POST", "/tasks", asked, Idempotency_Key="k1")
+    assert (first.status, again.status, again.json()["id"]) == (201, 200, first.json()["id"])
+
+
 async def test_the_answer_to_a_repeated_create_shows_the_task_as_it_stands(service: Service) -> None:
     task = (await service.native("POST", "/tasks", order(), Idempotency_Key="k1")).json()["id"]
     await service.reported(task, "started")
@@ -659,6 +667,17 @@ async def test_a_report_after_the_outcome_is_kept_and_changes_nothing(
     }
     last = (await service.history(before["id"]))[-1]
     assert (last["type"], last["data"]["reported"], last["amount_credits"]) == ("late-reported", report["type"], None)
+
+
+async def test_a_charge_that_moved_money_before_the_outcome_is_not_late_when_it_is_sent_again(service: Service) -> None:
+    task = (await service.bring(Status.RUNNING))["id"]
+    charge = {"amount_credits": "0.5", "key": "part"}
+    await service.reported(task, "charged", **charge)
+    ended = await service.reported(task, "failed", code="broke")
+    again = await service.reported(task, "charged", **charge)
+    assert "late" not in again
+    assert again["version"] == ended["version"]
+    assert (await service.reported(task, "charged", **charge | {"key": "other"}))["late"]
 
 
 async def test_a_report_in_time_is_not_called_late(service: Service) -> None:

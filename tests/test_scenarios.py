@@ -24,7 +24,7 @@ from tests.builders import CREATED_US, Watched
 from tests.http import MODELS, cancel, query, spell
 from tests.invariants import OUTCOMES, common_invariant
 from tests.processes import Server, keys_in
-from tests.serving import ACCOUNT, VENDORS, Service, serving, spelled
+from tests.serving import ACCOUNT, VENDORS, Service, queued, serving, spelled
 from tests.wire import Cut, Reply, request
 from tests.worded import code_of
 
@@ -314,7 +314,7 @@ async def test_s36_fifty_identical_creates_across_a_power_cut_are_one_task_and_f
     made = [reply for reply in replies if reply.status == 201]
     replayed = [reply for reply in replies if reply.status == 200]
     assert len(made) <= 1  # none, if the one who made it was not told before the cut
-    assert len(made) + len(replayed) == 50
+    assert {reply.status for reply in replies} <= {200, 201}
     assert {reply.headers["idempotent-replayed"] for reply in replayed} == {"true"}
     assert len({reply.body for reply in replies}) == 1
     engine = await open_to_read(path)
@@ -387,8 +387,7 @@ async def batched(service: Service, watched: Watched, asks: Sequence[Coroutine[A
     blocker = asyncio.create_task(service.create("chunkr", account="somebody-else"))
     await watched.commit_gate.someone_waits()
     waiting = [asyncio.create_task(ask) for ask in asks]
-    while service.ledger.writer.queued < len(waiting):  # noqa: ASYNC110 - the queue tells nobody how long it is
-        await asyncio.sleep(0.001)
+    await queued(service, len(waiting))
     watched.commit_gate.open()
     await blocker
     return await asyncio.gather(*waiting)

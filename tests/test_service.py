@@ -1,6 +1,7 @@
 """The shell round every contract: request ids, the log, faults, health, settings."""
 
 import asyncio
+import errno
 import io
 import logging
 import re
@@ -22,10 +23,10 @@ from ledger.memory import MemoryEngine
 from ledger.records import KeyRow
 from ledger.task import Status
 from tests.builders import Watched
-from tests.http import Call, cancel, query
+from tests.http import Call, cancel, query, spell
 from tests.processes import ended, serve
 from tests.samples import SAMPLES
-from tests.serving import ACCOUNT, ROUTES, STRANGER, VENDORS, Route, Service, serving, spelled
+from tests.serving import ACCOUNT, ROUTES, STRANGER, VENDORS, Route, Service, queued, serving, spelled
 from tests.wire import Reply, Wire, request
 from tests.worded import code_of
 
@@ -244,6 +245,20 @@ async def test_lines_are_gathered_until_there_are_many_or_they_are_asked_for() -
     assert out.getvalue().endswith("x\ny\n")
 
 
+class Full(io.StringIO):
+    """A file on a disk that is full."""
+
+    def write(self, _: str) -> int:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+
+async def test_lines_that_cannot_be_written_are_dropped_and_disturb_nobody() -> None:
+    lines = logs.Lines(Full())
+    for _ in range(2 * logs.LINES_MAX):
+        lines.write("x")
+    lines.flush()
+
+
 def test_what_libraries_log_becomes_a_line_like_ours() -> None:
     out = io.StringIO()
     logs.configure(out, logs.Format.JSON)
@@ -363,8 +378,7 @@ async def test_a_full_queue_is_a_503_with_a_time_to_come_back_and_forgets_nobody
         taken = [asyncio.create_task(service.native("POST", "/tasks", body))]
         await watched.commit_gate.someone_waits()
         taken += [asyncio.create_task(service.native("POST", "/tasks", body)) for _ in range(2)]
-        while service.ledger.writer.queued < 2:  # noqa: ASYNC110 - the queue tells nobody how long it is
-            await asyncio.sleep(0.001)
+        await queued(service, 2)
         position = await service.position()
         for vendor, task in tasks.items():
             reply = await hit(service, cancel(vendor, spelled(task)), key=keys[vendor], prefix=f"/{vendor}")
@@ -514,6 +528,17 @@ async def test_a_get_that_is_repeated_is_held_against_its_key_its_host_and_its_b
     assert token is not None
     assert (await service.native("DELETE", f"/keys/{token.key_id}")).status == 200
     assert (await service.ask("GET", path, key=key)).status == 401
+
+
+async def test_what_is_asked_at_length_is_answered_and_not_remembered(service: Service) -> None:
+    task = (await service.create("lemondata"))["id"]
+    path, key = f"/lemondata/v1/tasks/{spell('lemondata', spelled(task))}", await service.key("lemondata")
+    seen = await service.ledger.task(spelled(task), account=None)
+    for query_text, host in (("?" + "x" * 5000, "a.example"), ("", "a" * 5000)):
+        assert (await service.ask("GET", path + query_text, key=key, headers=[("Host", host)])).status == 200
+        assert not seen.answers
+    assert (await service.ask("GET", path, key=key)).status == 200
+    assert len(seen.answers) == 1
 
 
 # Settings and catalogue

@@ -14,6 +14,7 @@ import pytest
 from ledger.errors import CannotOpenError, StorageError
 from ledger.keyring import Keyring
 from ledger.keys import Role
+from ledger.ledger import Ledger
 from ledger.records import Placed, Stale, TaskFilter
 from ledger.sqlite import SqliteEngine, open_beside, open_to_read, open_to_serve
 from ledger.sqlite_sql import APPLICATION_ID, SCHEMA_VERSION
@@ -426,6 +427,14 @@ async def test_a_refused_file_is_not_left_locked(path: Path) -> None:
 
 
 # Appending beside it
+
+
+async def test_a_ledger_that_does_not_start_lets_go_of_its_file(three_events: Path) -> None:
+    with by_hand(three_events) as database:
+        database.execute("DELETE FROM lanes")
+    for _ in range(2):
+        with pytest.raises(StorageError, match="lost its lane"):
+            await Ledger(await open_to_serve(three_events)).start()
 
 
 async def test_one_who_appends_beside_does_not_disturb_the_serving_engine_nor_it_him(path: Path) -> None:

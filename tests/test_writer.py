@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from msgspec.structs import replace
 
-from ledger.commands import RecordCallback, Start, TaskCommand
+from ledger.commands import Start, TaskCommand
 from ledger.errors import (
     AlreadyStarted,
     CancelUnsupported,
@@ -39,8 +39,6 @@ from tests.builders import (
 from tests.rules_dsl import ACCOUNT, CHUNKR, CREATED_US, HOLD, LEMONDATA, STRANGER
 
 on_engines_that_persist = pytest.mark.parametrize("store", PERSISTENT, indirect=True)
-
-NO_SUCH_CALLBACK = RecordCallback(task_id=ident(1), at_us=CREATED_US, actor="caller", attempt=1, delivered=True)
 
 
 def sent(ledger: Ledger, *commands: TaskCommand) -> list[asyncio.Task[Outcome]]:
@@ -207,7 +205,6 @@ async def test_a_read_that_fails_fails_the_batch_and_the_next_one_works(ledger: 
 
 
 BUGS: list[TaskCommand] = [
-    NO_SUCH_CALLBACK,  # breaks an assertion of the fold
     create(ident(2), input={"prompt": object()}),  # no bytes for it when it is put into the batch
     create(ident(2), request_id="\ud800"),  # nor when it is hashed, which is the engine's part
     create(ident(2), claim("\ud800")),  # nor when its key is looked up

@@ -25,6 +25,7 @@ import msgspec
 from api.bodies import read_json
 from api.contracts.shape import (
     CLIENTS,
+    OUT_TASK_ID,
     Answer,
     Asked,
     ByKey,
@@ -71,9 +72,6 @@ STATUSES = {
 }
 
 CANCEL = CancelPolicy(queued=Effect.CANCEL, running=Effect.CANCEL, terminal=Effect.RETURN)
-
-OUT_TASK_ID = "out_task_id"
-"""The operation under which a create's own key is claimed, in every contract that has one."""
 
 RETENTION_US = 30 * 86_400 * US_PER_SECOND  # chosen: the vendor names no number
 BODY_MAX_BYTES = 1024 * 1024
@@ -137,7 +135,7 @@ def _number(micros: int) -> msgspec.Raw:
 def _output(task: Task) -> list[dict[str, Any]]:
     assets = (task.run.output or {}).get("assets", ())
     return [
-        {"type": asset.get("kind"), **{name: value for name, value in asset.items() if name != "kind"}}
+        {**{name: value for name, value in asset.items() if name != "kind"}, "type": asset.get("kind")}
         for asset in assets
         if isinstance(asset, dict)
     ]

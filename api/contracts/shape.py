@@ -68,6 +68,10 @@ class ByTask(NamedTuple):
     task: TaskId | None
 
 
+OUT_TASK_ID = "out_task_id"
+"""The operation under which a create claims the customer's own id."""
+
+
 class ByKey(NamedTuple):
     """The task that the account created under this key of its own."""
 
@@ -78,14 +82,6 @@ class ByKey(NamedTuple):
 Target: TypeAlias = ByTask | ByKey
 
 
-class Wish(NamedTuple):
-    """A cancel, as it was asked for."""
-
-    target: Target
-    reason: str | None = None
-    idempotency: "Idempotency | None" = None
-
-
 class Idempotency(NamedTuple):
     """The key that a request brought, for the shell to make a claim of."""
 
@@ -93,6 +89,14 @@ class Idempotency(NamedTuple):
     key: str
     fingerprint: str
     window_us: int | None
+
+
+class Wish(NamedTuple):
+    """A cancel, as it was asked for."""
+
+    target: Target
+    reason: str | None = None
+    idempotency: Idempotency | None = None
 
 
 class Read(NamedTuple):
@@ -129,6 +133,13 @@ class Act(NamedTuple):
 Operation: TypeAlias = Read | Cancel | Act
 
 
+class Refused(NamedTuple):
+    """The circumstances of a refusal that some vendors word it by."""
+
+    method: str
+    request_id: str
+
+
 class Contract(NamedTuple):
     """One vendor's HTTP shape."""
 
@@ -141,17 +152,10 @@ class Contract(NamedTuple):
     """The key's text in the headers, in the form that this vendor takes; None when there is none."""
     gone: Callable[[Task, int], bool]
     """Whether the task is past what the vendor keeps, at a time in Unix microseconds: it reads as not found."""
-    refuse: Callable[[Refusal, "Refused"], Answer]
+    refuse: Callable[[Refusal, Refused], Answer]
 
 
 CLIENTS = frozenset({Role.CLIENT})
-
-
-class Refused(NamedTuple):
-    """The circumstances of a refusal that some vendors word it by."""
-
-    method: str
-    request_id: str
 
 
 def keep_for(retention_us: int) -> Callable[[Task, int], bool]:
