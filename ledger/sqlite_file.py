@@ -1,9 +1,11 @@
 """The file of the SQLite engine: locking it, opening it, founding a ledger in it, and telling a foreign one."""
 
+import asyncio
 import fcntl
 import os
 import secrets
 import sqlite3
+import time
 from pathlib import Path
 
 import aiosqlite
@@ -13,6 +15,7 @@ from ledger.errors import CannotOpenError
 from ledger.sqlite_sql import APPLICATION_ID, LANE, READ_MAX, SCHEMA, SCHEMA_VERSION
 
 BUSY_TIMEOUT_SECONDS = 5.0
+FOUNDING_PAUSE_SECONDS = 0.05
 
 TROUBLE = (sqlite3.Error, UnicodeDecodeError)
 """What reading a damaged file can end in: SQLite's own message may quote what is no text any more."""
@@ -71,13 +74,20 @@ async def prepare(writer: aiosqlite.Connection, path: Path) -> None:
 
 async def _found(writer: aiosqlite.Connection) -> None:
     """Make an empty file a ledger. Of several processes that do so at once, one succeeds and the others use its."""
-    await writer.execute_fetchall("PRAGMA journal_mode = WAL")
-    try:
-        await writer.executescript(_founding())
-    except sqlite3.OperationalError:
-        await writer.rollback()
-        if await _pragma(writer, "application_id") != APPLICATION_ID:
-            raise
+    deadline = time.monotonic() + BUSY_TIMEOUT_SECONDS
+    while True:
+        try:
+            await writer.execute_fetchall("PRAGMA journal_mode = WAL")
+            await writer.executescript(_founding())
+        except sqlite3.OperationalError as error:
+            await writer.rollback()
+            if await _pragma(writer, "application_id") == APPLICATION_ID:
+                return
+            if error.sqlite_errorcode != sqlite3.SQLITE_BUSY or time.monotonic() > deadline:
+                raise
+            await asyncio.sleep(FOUNDING_PAUSE_SECONDS)  # the switch to WAL does not wait by itself
+        else:
+            return
 
 
 def _founding() -> str:

@@ -135,7 +135,7 @@ def _number(micros: int) -> msgspec.Raw:
 def _output(task: Task) -> list[dict[str, Any]]:
     assets = (task.run.output or {}).get("assets", ())
     return [
-        {**{name: value for name, value in asset.items() if name != "kind"}, "type": asset.get("kind")}
+        {"type": asset.get("kind"), **{name: value for name, value in asset.items() if name not in {"kind", "type"}}}
         for asset in assets
         if isinstance(asset, dict)
     ]
