@@ -13,7 +13,7 @@ import asyncio
 from collections import deque
 from collections.abc import Sequence
 from functools import reduce
-from typing import TypeAlias
+from typing import NamedTuple, TypeAlias
 
 import msgspec
 from msgspec.structs import replace
@@ -159,6 +159,7 @@ class Writer:
         keys = [(claim.account, claim.operation, claim.key) for w in waiters for claim in w.command.claims]
         claims = await self._engine.claims(keys) if keys else {}
         ids = {waiter.command.task_id for waiter in waiters if not isinstance(waiter.command, Create)}
+        ids |= {row.task_id for row in claims.values()}
         seen = [one for one in await self._views.get_all(ids) if one is not None]
         return _Batch(seen, claims, recorded_at_us=self._recorded_at_us)
 
@@ -216,6 +217,7 @@ class _Batch:
         except KeyReused as refusal:
             return _Verdict(refusal=refusal, rests_on=None if refusal.task is None else self._last.get(refusal.task))
         if replay is not None:
+            self._bind(command, replay)
             return _Verdict(replay=replay, rests_on=self._last.get(replay.task_id))
         task = self.states.get(command.task_id) or replace(NO_TASK, task_id=command.task_id)
         try:
@@ -243,19 +245,34 @@ class _Batch:
         return 0 if verdict.task is None else self._positions.get(verdict.task.task_id, 0)
 
     def _first_answer(self, command: TaskCommand) -> ClaimRow | None:
-        """The claim under which this request was answered before, if it was.
+        """The claim under which this request was answered before, if it was: the first, if it brings several keys.
 
         Raises:
             KeyReused: one of its keys belongs to another request.
         """
-        for claim in command.claims:
-            row = self._claims.get((claim.account, claim.operation, claim.key))
-            if row is None or _lapsed(claim, row, command.at_us):
-                continue
+        taken = [(claim, row) for claim in command.claims if (row := self._taken(claim, command.at_us)) is not None]
+        for claim, row in taken:
             if row.fingerprint != claim.fingerprint:
                 raise KeyReused(claim.operation, claim.key, fingerprint=row.fingerprint, task=row.task_id)
-            return row
-        return None
+        return taken[0][1] if taken else None
+
+    def _taken(self, claim: Claim, at_us: int) -> ClaimRow | None:
+        """The row of the claim's key, unless it is free."""
+        row = self._claims.get((claim.account, claim.operation, claim.key))
+        return None if row is None or _lapsed(claim, row, at_us) else row
+
+    def _bind(self, command: TaskCommand, replay: ClaimRow) -> None:
+        """Let further keys of a repeated request stand for its first answer too: they are not for another one."""
+        task = self.states.get(replay.task_id)
+        further = [claim for claim in command.claims if self._taken(claim, command.at_us) is None]
+        if task is None or not further:
+            return
+        rows = tuple(_claim_row(claim, replay, at_us=command.at_us) for claim in further)
+        self._claims |= {row.id: row for row in rows}
+        self._last[task.task_id] = len(self.appends)
+        self.appends.append(
+            Append(stream=task.task_id, account=task.account, expected=task.version, entries=(), claims=rows)
+        )
 
     def _append(
         self, task: Task, command: TaskCommand, events: Sequence[TaskEvent], *, claims: Sequence[Claim]
@@ -264,7 +281,8 @@ class _Batch:
             return task
         after = reduce(evolve, events, task)
         assert not violations(after), violations(after)
-        rows = tuple(_claim_row(claim, command, version=after.version, appended=bool(events)) for claim in claims)
+        answer = _First(task.task_id, after.version, bool(events))
+        rows = tuple(_claim_row(claim, answer, at_us=command.at_us) for claim in claims)
         if events and claims:
             events = [replace(events[0], claims=tuple(map(_claimed, claims))), *events[1:]]
         self.recorded_at_us = max(self.recorded_at_us, command.at_us)
@@ -302,14 +320,22 @@ def _claimed(claim: Claim) -> Claimed:
     return Claimed(account=claim.account, operation=claim.operation, key=claim.key, fingerprint=claim.fingerprint)
 
 
-def _claim_row(claim: Claim, command: TaskCommand, *, version: int, appended: bool) -> ClaimRow:
+class _First(NamedTuple):
+    """Where the first answer to a request is."""
+
+    task_id: TaskId
+    version: int
+    appended: bool
+
+
+def _claim_row(claim: Claim, answer: _First | ClaimRow, *, at_us: int) -> ClaimRow:
     return ClaimRow(
         account=claim.account,
         operation=claim.operation,
         key=claim.key,
         fingerprint=claim.fingerprint,
-        task_id=command.task_id,
-        version=version,
-        appended=appended,
-        at_us=command.at_us,
+        task_id=answer.task_id,
+        version=answer.version,
+        appended=answer.appended,
+        at_us=at_us,
     )

@@ -351,6 +351,25 @@ async def test_a_late_report_is_replayed_as_a_late_report(ledger: Ledger) -> Non
     assert await ledger.handle(complete(task, key)) == replaced(late, replayed=True)
 
 
+async def test_a_further_key_of_a_repeated_request_stands_for_its_first_answer_too(ledger: Ledger) -> None:
+    own = claim("order", operation="out_task_id")
+    first = await ledger.handle(create(ident(1), own))
+    again = await ledger.handle(create(ident(2), claim("header"), own))
+    assert (again.replayed, again.task.task_id) == (True, first.task.task_id)
+    with pytest.raises(KeyReused):
+        await ledger.handle(create(ident(3), claim("header", fingerprint="another")))
+    third = await ledger.handle(create(ident(4), claim("header")))
+    assert (third.replayed, third.task.task_id) == (True, first.task.task_id)
+
+
+async def test_a_request_one_of_whose_keys_is_anothers_is_refused_whichever_comes_first(ledger: Ledger) -> None:
+    await ledger.handle(create(ident(1), claim("a")))
+    await ledger.handle(create(ident(2), claim("b", fingerprint="another")))
+    for keys in ((claim("a"), claim("b")), (claim("b"), claim("a"))):
+        with pytest.raises(KeyReused):
+            await ledger.handle(create(ident(3), *keys))
+
+
 async def test_s37_a_key_that_comes_with_another_request_is_refused_with_the_first_fingerprint(
     ledger: Ledger, watched: Watched
 ) -> None:
