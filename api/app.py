@@ -12,6 +12,7 @@ from functools import partial
 import structlog
 from aiohttp import web
 
+from api import logs
 from api.deps import Deps
 from api.repeats import Repeats
 from api.request_ids import RequestIds
@@ -47,6 +48,7 @@ def make_server(
         entropy=entropy,
         request_ids=RequestIds(entropy),
         repeats=Repeats(ledger.keys, ledger.views),
+        lines=logs.in_force(),
         log=structlog.get_logger().bind(),
     )
     return web.Server(

@@ -5,6 +5,7 @@ from typing import NamedTuple
 
 from structlog.typing import FilteringBoundLogger
 
+from api.logs import Lines
 from api.repeats import Repeats
 from api.request_ids import RequestIds
 from ledger.catalogue import Catalogue
@@ -21,5 +22,7 @@ class Deps(NamedTuple):
     entropy: Callable[[int], bytes]
     request_ids: RequestIds
     repeats: Repeats
+    lines: Lines
+    """Where the line of each request goes."""
     log: FilteringBoundLogger
     """Bound once: binding at every line would cost a cached GET several per cent."""

@@ -7,7 +7,9 @@ A killed process may lose the last of them; what must not be lost is in the ledg
 import asyncio
 import logging
 import re
+import sys
 import time
+from collections.abc import Callable
 from contextlib import suppress
 from enum import StrEnum
 from typing import TextIO
@@ -21,7 +23,7 @@ from structlog.typing import EventDict, Processor, WrappedLogger
 from ledger.times import rfc3339
 
 FLUSH_SECONDS = 0.2
-LINES_MAX = 512
+LINES_MAX = 128
 NAMES_MAX = 512
 """Names of fields that are remembered as harmless."""
 
@@ -34,11 +36,29 @@ class Format(StrEnum):
     CONSOLE = "console"
 
 
+class Answered(msgspec.Struct, frozen=True, kw_only=True, gc=False):
+    """The canonical line of a request: all of its fields, none of them secret."""
+
+    request_id: str
+    contract: str
+    method: str
+    route: str | None
+    status: int
+    refusal: str | None
+    key_id: str | None
+    account: str | None
+    took_us: int
+    event: str = "http.answered"
+    level: str = "info"
+    timestamp: str
+
+
 class Lines:
     """Where lines go: gathered, and written every `FLUSH_SECONDS`, or when there are `LINES_MAX` of them."""
 
-    def __init__(self, out: TextIO) -> None:
+    def __init__(self, out: TextIO, render: Callable[[Answered], str]) -> None:
         self._out = out
+        self._render = render
         self._lines: list[str] = []
         self._timer: asyncio.TimerHandle | None = None
 
@@ -53,6 +73,10 @@ class Lines:
                 self._timer = asyncio.get_running_loop().call_later(FLUSH_SECONDS, self.flush)
             except RuntimeError:
                 self.flush()
+
+    def answered(self, line: Answered) -> None:
+        """Take a request's line. It is rendered here and not by structlog, whose way took a quarter of a cached GET."""
+        self.write(self._render(line))
 
     debug = info = warning = error = critical = write
 
@@ -70,10 +94,11 @@ class Lines:
 
 def configure(out: TextIO, log_format: Format) -> Lines:
     """Send the log to *out*; the returned lines are to be flushed at the end."""
-    lines = Lines(out)
-    renderer: Processor = structlog.dev.ConsoleRenderer(colors=out.isatty())
+    console = structlog.dev.ConsoleRenderer(colors=out.isatty())
+    renderer: Processor = _render if log_format is Format.JSON else console
+    lines = Lines(out, lambda line: str(console(None, line.level, msgspec.structs.asdict(line))))
     if log_format is Format.JSON:
-        renderer = _render
+        lines = Lines(out, _json)
     structlog.configure(
         processors=[
             structlog.processors.add_log_level,
@@ -91,6 +116,12 @@ def configure(out: TextIO, log_format: Format) -> Lines:
         root.removeHandler(handler)
     root.addHandler(_Libraries())
     return lines
+
+
+def in_force() -> Lines:
+    """Where the log goes: as configured, or to stdout."""
+    made = structlog.get_config()["logger_factory"]()
+    return made if isinstance(made, Lines) else Lines(sys.stdout, _json)
 
 
 class _Libraries(logging.Handler):
@@ -135,3 +166,10 @@ def _is_secret(name: str) -> bool:
 
 def _render(_: WrappedLogger, __: str, event: EventDict) -> str:
     return msgspec.json.encode(event, enc_hook=str).decode()
+
+
+_encoder = msgspec.json.Encoder()
+
+
+def _json(line: Answered) -> str:
+    return _encoder.encode(line).decode()

@@ -31,6 +31,7 @@ from api.contracts.shape import (
     json_answer,
 )
 from api.deps import Deps
+from api.logs import Answered
 from api.refusals import (
     Broken,
     Forbidden,
@@ -50,6 +51,7 @@ from ledger.errors import Overloaded, Refusal, StorageError, TaskNotFound
 from ledger.ids import TaskId
 from ledger.keys import Role, parse
 from ledger.records import KeyRow
+from ledger.times import rfc3339
 from ledger.views import Seen
 
 ANSWERS_MAX = 8
@@ -99,8 +101,7 @@ async def handle(deps: Deps, request: web.BaseRequest) -> web.Response:
     except Exception:
         deps.log.exception("http.broke", request_id=exchange.request_id, route=exchange.route)
         answer = _refuse(request, exchange, Broken())
-    deps.log.info(
-        "http.answered",
+    line = Answered(
         request_id=exchange.request_id,
         contract=exchange.contract.name,
         method=request.method,
@@ -110,7 +111,9 @@ async def handle(deps: Deps, request: web.BaseRequest) -> web.Response:
         key_id=None if exchange.key is None else exchange.key.key_id,
         account=None if exchange.key is None else exchange.key.account,
         took_us=(time.perf_counter_ns() - started_ns) // 1000,
+        timestamp=rfc3339(deps.clock()),
     )
+    deps.lines.answered(line)
     return _respond(exchange, answer)
 
 

@@ -234,7 +234,7 @@ def test_lines_are_written_at_once_where_no_loop_runs() -> None:
 
 async def test_lines_are_gathered_until_there_are_many_or_they_are_asked_for() -> None:
     out = io.StringIO()
-    lines = logs.Lines(out)
+    lines = logs.Lines(out, str)
     for _ in range(logs.LINES_MAX - 1):
         lines.write("x")
     assert not out.getvalue()
@@ -253,7 +253,7 @@ class Full(io.StringIO):
 
 
 async def test_lines_that_cannot_be_written_are_dropped_and_disturb_nobody() -> None:
-    lines = logs.Lines(Full())
+    lines = logs.Lines(Full(), str)
     for _ in range(2 * logs.LINES_MAX):
         lines.write("x")
     lines.flush()
