@@ -56,7 +56,7 @@ class Answered(msgspec.Struct, frozen=True, kw_only=True, gc=False):
 class Lines:
     """Where lines go: gathered, and written every `FLUSH_SECONDS`, or when there are `LINES_MAX` of them."""
 
-    def __init__(self, out: TextIO, render: Callable[[Answered], str]) -> None:
+    def __init__(self, out: TextIO, render: Callable[[Answered], str] | None) -> None:
         self._out = out
         self._render = render
         self._lines: list[str] = []
@@ -76,7 +76,8 @@ class Lines:
 
     def answered(self, line: Answered) -> None:
         """Take a request's line. It is rendered here and not by structlog, whose way took a quarter of a cached GET."""
-        self.write(self._render(line))
+        if self._render is not None:
+            self.write(self._render(line))
 
     debug = info = warning = error = critical = write
 
@@ -92,13 +93,12 @@ class Lines:
                 self._out.flush()
 
 
-def configure(out: TextIO, log_format: Format) -> Lines:
-    """Send the log to *out*; the returned lines are to be flushed at the end."""
+def configure(out: TextIO, log_format: Format, *, only_warnings: bool = False) -> Lines:
+    """Send the log to *out*; the returned lines are to be flushed at the end. *only_warnings*: no requests."""
     console = structlog.dev.ConsoleRenderer(colors=out.isatty())
     renderer: Processor = _render if log_format is Format.JSON else console
-    lines = Lines(out, lambda line: str(console(None, line.level, msgspec.structs.asdict(line))))
-    if log_format is Format.JSON:
-        lines = Lines(out, _json)
+    render = _json if log_format is Format.JSON else _columns(console)
+    lines = Lines(out, None if only_warnings else render)
     structlog.configure(
         processors=[
             structlog.processors.add_log_level,
@@ -107,7 +107,7 @@ def configure(out: TextIO, log_format: Format) -> Lines:
             hide,
             renderer,
         ],
-        wrapper_class=structlog.make_filtering_bound_logger("info"),
+        wrapper_class=structlog.make_filtering_bound_logger("warning" if only_warnings else "info"),
         logger_factory=lambda *_: lines,
         cache_logger_on_first_use=False,
     )
@@ -169,6 +169,10 @@ def _render(_: WrappedLogger, __: str, event: EventDict) -> str:
 
 
 _encoder = msgspec.json.Encoder()
+
+
+def _columns(console: structlog.dev.ConsoleRenderer) -> Callable[[Answered], str]:
+    return lambda line: str(console(None, line.level, msgspec.structs.asdict(line)))
 
 
 def _json(line: Answered) -> str:

@@ -7,7 +7,6 @@ keeps the task's id in a variable of the contract's name, and the lines below it
 """
 
 import asyncio
-import logging
 import signal
 import socket
 import sys
@@ -18,7 +17,6 @@ from shlex import quote
 from typing import Annotated, Any, NamedTuple
 
 import msgspec
-import structlog
 import typer
 import uvloop
 from aiohttp import web
@@ -124,8 +122,7 @@ def up_demo(
 
 def _only_troubles() -> None:
     """Log warnings and worse to stderr: a line for each request would bury the lines of curl."""
-    logs.configure(sys.stderr, logs.Format.CONSOLE)
-    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.WARNING))
+    logs.configure(sys.stderr, logs.Format.CONSOLE, only_warnings=True)
 
 
 async def _up(path: Path, listener: socket.socket, habits: Habits | None) -> None:
