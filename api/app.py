@@ -1,7 +1,7 @@
 """The composition root: one ledger behind one handler, on aiohttp's low-level server.
 
-Measured: `web.Application` with its router takes a third of what a bare cached GET costs. The contracts bring their own
-tables (`api.routing`), so all that it would do here is done already.
+`web.Application` with its router takes about a fifth of a bare GET's time in the interpreter (in process, no sockets:
+21 us against 17). The contracts bring their own tables (`api.routing`), so all that it would do here is done already.
 """
 
 import os

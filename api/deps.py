@@ -25,4 +25,4 @@ class Deps(NamedTuple):
     lines: Lines
     """Where the line of each request goes."""
     log: FilteringBoundLogger
-    """Bound once: binding at every line would cost a cached GET several per cent."""
+    """Bound once, not at every line."""

@@ -1,7 +1,7 @@
 """The rows that an engine keeps: the log, and what is folded from it in the same commit.
 
-Structs here and of the vocabulary are ``gc=False``: none is part of a cycle, and the collector's walks through them
-were a seventh of a create.
+Structs here and of the vocabulary are ``gc=False``: none is part of a cycle, and the collector
+need not walk through them (it was estimated at a seventh of a create, before).
 """
 
 from typing import TypeAlias
