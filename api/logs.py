@@ -75,7 +75,7 @@ class Lines:
                 self.flush()
 
     def answered(self, line: Answered) -> None:
-        """Take a request's line. Rendered here and not by structlog: without its lines a GET took a fifth to a third less."""
+        """Take a request's line. Rendered here, not by structlog, whose lines took up to a third of a cached GET."""
         if self._render is not None:
             self.write(self._render(line))
 
