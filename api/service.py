@@ -26,6 +26,7 @@ from api.contracts.shape import (
     Operation,
     Read,
     Refused,
+    Target,
     Told,
     Wish,
     json_answer,
@@ -69,8 +70,6 @@ class Mount(NamedTuple):
 
 
 MOUNTS = {c.name: Mount(c, Table(c.operations)) for c in (*CONTRACTS.values(), native.CONTRACT)}
-
-
 NATIVE = MOUNTS["ledger"]
 
 
@@ -353,7 +352,7 @@ def _claims(wish: Wish, account: str) -> tuple[Claim, ...]:
     return (Claim(account=account, **wish.idempotency._asdict()),)
 
 
-async def _visible(deps: Deps, contract: Contract, target: ByTask | ByKey, asked: Asked) -> Seen:
+async def _visible(deps: Deps, contract: Contract, target: Target, asked: Asked) -> Seen:
     """The task that is meant, if this account may see it and the vendor still keeps it.
 
     Raises:
@@ -365,7 +364,7 @@ async def _visible(deps: Deps, contract: Contract, target: ByTask | ByKey, asked
     return await deps.ledger.task(task, account=asked.account, gone=lambda found: contract.gone(found, asked.now_us))
 
 
-async def _resolve(deps: Deps, target: ByTask | ByKey, account: str) -> TaskId | None:
+async def _resolve(deps: Deps, target: Target, account: str) -> TaskId | None:
     match target:
         case ByTask(task=task):
             return task

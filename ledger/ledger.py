@@ -107,7 +107,7 @@ class Ledger:
         return None if row is None else row.task_id
 
     async def page(self, wanted: TaskFilter) -> list[Seen]:
-        """Tasks as *wanted*, newest first."""
+        """Tasks as *wanted*, in the order that it asks for."""
         return [seen_of(placed) for placed in await self.engine.page(wanted)]
 
     async def history(self, task: TaskId) -> list[Recorded]:
