@@ -14,6 +14,7 @@ from typing import NamedTuple
 from aiohttp import HttpVersion11, web
 
 from api import native
+from api.answers import Sent
 from api.contracts import CONTRACTS
 from api.contracts.shape import (
     Act,
@@ -86,7 +87,7 @@ class Exchange:
         self.refusal: Refusal | None = None
 
 
-async def handle(deps: Deps, request: web.BaseRequest) -> web.Response:
+async def handle(deps: Deps, request: web.BaseRequest) -> Sent:
     """Answer any request: the one handler of the server."""
     now_us, started_ns = deps.clock(), time.perf_counter_ns()
     exchange = Exchange(_request_id(deps, request.headers, now_us))
@@ -100,6 +101,7 @@ async def handle(deps: Deps, request: web.BaseRequest) -> web.Response:
     except Exception:
         deps.log.exception("http.broke", request_id=exchange.request_id, route=exchange.route)
         answer = _refuse(request, exchange, Broken())
+    took_us = (time.perf_counter_ns() - started_ns) // 1000
     line = Answered(
         request_id=exchange.request_id,
         contract=exchange.contract.name,
@@ -109,11 +111,11 @@ async def handle(deps: Deps, request: web.BaseRequest) -> web.Response:
         refusal=None if exchange.refusal is None else type(exchange.refusal).__name__,
         key_id=None if exchange.key is None else exchange.key.key_id,
         account=None if exchange.key is None else exchange.key.account,
-        took_us=(time.perf_counter_ns() - started_ns) // 1000,
-        timestamp=rfc3339(deps.clock()),
+        took_us=took_us,
+        timestamp=rfc3339(now_us + took_us),
     )
     deps.lines.answered(line)
-    return _respond(exchange, answer)
+    return Sent(request, answer, request_id=exchange.request_id, at_us=now_us)
 
 
 def _again(deps: Deps, request: web.BaseRequest, exchange: Exchange, now_us: int) -> Answer | None:
@@ -390,17 +392,6 @@ def _refuse(request: web.BaseRequest, exchange: Exchange, refusal: Refusal) -> A
         case _:
             pass
     return answer._replace(headers=headers)
-
-
-def _respond(exchange: Exchange, answer: Answer) -> web.Response:
-    headers = {
-        "Content-Type": answer.content_type,
-        "X-Request-Id": exchange.request_id,
-        "Cache-Control": "no-store",  # a state of money is never to be had from somewhere in between
-        "Server": "task-ledger",
-        **answer.headers,
-    }
-    return web.Response(status=answer.status, body=answer.body, headers=headers)
 
 
 def _request_id(deps: Deps, headers: Mapping[str, str], now_us: int) -> str:

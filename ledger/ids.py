@@ -41,14 +41,15 @@ def lane_of(task: TaskId) -> int:
     return task[15]
 
 
-_PAIRS = [high + low for high in _CROCKFORD for low in _CROCKFORD]
+PAIRS = [high + low for high in _CROCKFORD for low in _CROCKFORD]
+"""Ten bits as two characters."""
 _PAIR_SHIFTS = tuple(range(120, -1, -10))
 
 
 def ulid(number: bytes) -> str:
     """16 bytes as 26 characters of Crockford's base 32, as the ULID specification prints them."""
     value = int.from_bytes(number, "big")
-    return "".join([_PAIRS[value >> shift & 1023] for shift in _PAIR_SHIFTS])
+    return "".join([PAIRS[value >> shift & 1023] for shift in _PAIR_SHIFTS])
 
 
 def _from_ulid(text: str) -> TaskId | None:

@@ -5,8 +5,11 @@ Integers because nothing formatted may enter a hash, and because two engines mus
 
 import re
 from datetime import datetime, timedelta
+from functools import lru_cache
 
 US_PER_SECOND = 1_000_000
+SECONDS_MAX = 1024
+"""Seconds whose text is kept: what is printed together is mostly of the same few."""
 _EPOCH = datetime(1970, 1, 1)  # noqa: DTZ001 - naive, because UTC prints as +00:00
 _END_US = 253_402_300_800 * US_PER_SECOND  # the year 10000, where RFC 3339 ends
 _RFC3339 = re.compile(
@@ -18,7 +21,13 @@ _RFC3339 = re.compile(
 
 def rfc3339(at_us: int) -> str:
     """``2026-01-02T03:04:05.250000Z``; whole seconds are printed without a fraction."""
-    return (_EPOCH + timedelta(microseconds=at_us)).isoformat() + "Z"
+    seconds, fraction = divmod(at_us, US_PER_SECOND)
+    return f"{_to_the_second(seconds)}.{fraction:06d}Z" if fraction else f"{_to_the_second(seconds)}Z"
+
+
+@lru_cache(maxsize=SECONDS_MAX)
+def _to_the_second(at_seconds: int) -> str:
+    return (_EPOCH + timedelta(seconds=at_seconds)).isoformat()
 
 
 def parse_rfc3339(text: str) -> int | None:

@@ -232,9 +232,13 @@ def test_lines_are_written_at_once_where_no_loop_runs() -> None:
     assert (line["event"], line["count"], line["level"]) == ("it.happened", 3, "info")
 
 
+def one_per_line(lines: Sequence[logs.Line]) -> str:
+    return "".join(f"{line}\n" for line in lines)
+
+
 async def test_lines_are_gathered_until_there_are_many_or_they_are_asked_for() -> None:
     out = io.StringIO()
-    lines = logs.Lines(out, str)
+    lines = logs.Lines(out, one_per_line)
     for _ in range(logs.LINES_MAX - 1):
         lines.write("x")
     assert not out.getvalue()
@@ -253,7 +257,7 @@ class Full(io.StringIO):
 
 
 async def test_lines_that_cannot_be_written_are_dropped_and_disturb_nobody() -> None:
-    lines = logs.Lines(Full(), str)
+    lines = logs.Lines(Full(), one_per_line)
     for _ in range(2 * logs.LINES_MAX):
         lines.write("x")
     lines.flush()

@@ -1,0 +1,88 @@
+"""An answer on the wire: a head made once for all answers that share it, sent with the body in one write.
+
+aiohttp's own response collects, completes and serialises its headers for every request anew. Nothing here streams, is
+compressed or sets cookies, and between two answers of a kind only the date and the request id differ, so the rest is
+kept as bytes. What this rests on of aiohttp is public: `prepare`, `write_eof` and `keep_alive` of a response, which
+the server calls, and `writer` of a request.
+"""
+
+from collections.abc import Mapping
+from email.utils import formatdate
+from functools import lru_cache
+from http import HTTPStatus
+
+from aiohttp import HttpVersion10, web
+from aiohttp.abc import AbstractStreamWriter
+
+from api.contracts.shape import Answer
+from ledger.times import US_PER_SECOND
+
+HEADS_MAX = 1024
+"""Kinds of head that are kept: statuses times body lengths times the headers of contracts."""
+_BODILESS = frozenset({204, 304})
+COMMON: Mapping[str, str] = {
+    "Cache-Control": "no-store",  # a state of money is never to be had from somewhere in between
+    "Server": "task-ledger",
+}
+
+
+class Sent(web.StreamResponse):
+    """*answer*, as it goes out to *request*."""
+
+    def __init__(self, request: web.BaseRequest, answer: Answer, *, request_id: str, at_us: int) -> None:
+        super().__init__(status=answer.status)
+        self._keeps_alive = request.keep_alive
+        is_old = request.version == HttpVersion10
+        has_body = request.method != "HEAD" and answer.status not in _BODILESS
+        self._bytes = b"".join(
+            (
+                b"HTTP/1.0 " if is_old else b"HTTP/1.1 ",
+                _head(answer.status, answer.content_type, len(answer.body), tuple(answer.headers.items())),
+                _CONNECTION[is_old, self._keeps_alive],
+                _date(at_us // US_PER_SECOND),
+                b"X-Request-Id: %b\r\n\r\n" % request_id.encode("ascii"),
+                answer.body if has_body else b"",
+            )
+        )
+
+    @property
+    def keep_alive(self) -> bool:
+        """Whether the connection stays open."""
+        return self._keeps_alive
+
+    async def prepare(self, request: web.BaseRequest) -> AbstractStreamWriter:
+        """Send it, all at once."""
+        await request.writer.write(self._bytes)
+        return request.writer
+
+    async def write_eof(self, data: bytes = b"") -> None:
+        """Nothing is left to be sent."""
+
+
+_CONNECTION = {
+    (False, True): b"",
+    (False, False): b"Connection: close\r\n",
+    (True, True): b"Connection: keep-alive\r\n",  # before HTTP/1.1 both sides must say so
+    (True, False): b"",
+}
+
+
+@lru_cache(maxsize=HEADS_MAX)
+def _head(status: int, content_type: str, length_bytes: int, headers: tuple[tuple[str, str], ...]) -> bytes:
+    """What answers of a kind have in common, after the version.
+
+    Raises:
+        ValueError: a header would end the line that it stands in.
+    """
+    named = {"Content-Type": content_type, **COMMON, **dict(headers)}
+    if status not in _BODILESS:
+        named["Content-Length"] = str(length_bytes)
+    lines = [f"{status} {HTTPStatus(status).phrase}", *(f"{name}: {value}" for name, value in named.items())]
+    if any(char in line for line in lines for char in "\r\n\0"):
+        raise ValueError(f"a header ends its line: {lines}")
+    return "".join(f"{line}\r\n" for line in lines).encode("utf-8", "surrogateescape")
+
+
+@lru_cache(maxsize=2)
+def _date(at_seconds: int) -> bytes:
+    return f"Date: {formatdate(at_seconds, usegmt=True)}\r\n".encode("ascii")
