@@ -17,8 +17,8 @@ from aiohttp.abc import AbstractStreamWriter
 from api.contracts.shape import Answer
 from ledger.times import US_PER_SECOND
 
-HEADS_MAX = 1024
-"""Kinds of head that are kept: statuses times body lengths times the headers of contracts."""
+HEADS_MAX = 256
+"""Kinds of head that are kept: statuses times types of content."""
 _BODILESS = frozenset({204, 304})
 COMMON: Mapping[str, str] = {
     "Cache-Control": "no-store",  # a state of money is never to be had from somewhere in between
@@ -37,7 +37,9 @@ class Sent(web.StreamResponse):
         self._bytes = b"".join(
             (
                 b"HTTP/1.0 " if is_old else b"HTTP/1.1 ",
-                _head(answer.status, answer.content_type, len(answer.body), tuple(answer.headers.items())),
+                _head(answer.status, answer.content_type),
+                b"" if answer.status in _BODILESS else b"Content-Length: %d\r\n" % len(answer.body),
+                _lines(answer.headers) if answer.headers else b"",
                 _CONNECTION[is_old, self._keeps_alive],
                 _date(at_us // US_PER_SECOND),
                 b"X-Request-Id: %b\r\n\r\n" % request_id.encode("ascii"),
@@ -68,19 +70,22 @@ _CONNECTION = {
 
 
 @lru_cache(maxsize=HEADS_MAX)
-def _head(status: int, content_type: str, length_bytes: int, headers: tuple[tuple[str, str], ...]) -> bytes:
-    """What answers of a kind have in common, after the version.
+def _head(status: int, content_type: str) -> bytes:
+    """What answers of a kind have in common, after the version."""
+    common = _lines({"Content-Type": content_type, **COMMON})
+    return f"{status} {HTTPStatus(status).phrase}\r\n".encode("ascii") + common
+
+
+def _lines(headers: Mapping[str, str]) -> bytes:
+    """*headers* as they are sent.
 
     Raises:
-        ValueError: a header would end the line that it stands in.
+        ValueError: one would end the line that it stands in.
     """
-    named = {"Content-Type": content_type, **COMMON, **dict(headers)}
-    if status not in _BODILESS:
-        named["Content-Length"] = str(length_bytes)
-    lines = [f"{status} {HTTPStatus(status).phrase}", *(f"{name}: {value}" for name, value in named.items())]
-    if any(char in line for line in lines for char in "\r\n\0"):
-        raise ValueError(f"a header ends its line: {lines}")
-    return "".join(f"{line}\r\n" for line in lines).encode("utf-8", "surrogateescape")
+    text = "".join([f"{name}: {value}\r\n" for name, value in headers.items()])
+    if text.count("\n") != len(headers) or text.count("\r") != len(headers) or "\0" in text:
+        raise ValueError(f"a header ends its line: {text!r}")
+    return text.encode("utf-8", "surrogateescape")
 
 
 @lru_cache(maxsize=2)

@@ -13,6 +13,7 @@ import structlog
 from aiohttp import web
 
 from api import logs
+from api.callers import Callers
 from api.deps import Deps
 from api.repeats import Repeats
 from api.request_ids import RequestIds
@@ -47,6 +48,7 @@ def make_server(
         clock=clock,
         entropy=entropy,
         request_ids=RequestIds(entropy),
+        callers=Callers(ledger.keys),
         repeats=Repeats(ledger.keys, ledger.views),
         lines=logs.in_force(),
         log=structlog.get_logger().bind(),

@@ -5,6 +5,7 @@ from typing import NamedTuple
 
 from structlog.typing import FilteringBoundLogger
 
+from api.callers import Callers
 from api.logs import Lines
 from api.repeats import Repeats
 from api.request_ids import RequestIds
@@ -21,6 +22,7 @@ class Deps(NamedTuple):
     """Unix microseconds."""
     entropy: Callable[[int], bytes]
     request_ids: RequestIds
+    callers: Callers
     repeats: Repeats
     lines: Lines
     """Where the line of each request goes."""

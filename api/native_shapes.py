@@ -31,7 +31,7 @@ def task_view(task: Task, *, position: int, log_id: str) -> dict[str, Any]:
         "public_id": spell_public(task),
         "contract": task.contract,
         "account": task.account,
-        "status": task.status.value,
+        "status": task.status,
         "capability": task.capability,
         "model": task.model,
         "provider": task.provider,
@@ -58,7 +58,7 @@ def task_view(task: Task, *, position: int, log_id: str) -> dict[str, Any]:
         "late_reports": task.late_reports,
         "deleted": task.deleted,
         "billing": {
-            "school": task.terms.school.value,
+            "school": task.terms.school,
             "rate_version": task.terms.rate_version,
             "estimated_credits": credits_text(task.terms.estimated_micros),
             "held_credits": credits_text(task.held_micros),

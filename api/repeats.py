@@ -25,6 +25,7 @@ class Repeat(NamedTuple):
     variant: Hashable
     contract: Contract
     route: str
+    key_id: str
 
 
 class Again(NamedTuple):
@@ -43,23 +44,23 @@ class Repeats:
         self._keys, self._views = keys, views
         self._repeats: dict[tuple[str, str, bytes], Repeat] = {}
 
-    def again(self, path: str, host: str, shown: str, now_us: int) -> Again | None:
-        """The answer to the same request, if it stands; None says nothing."""
-        mark = self._keys.mark(shown)
+    def again(self, path: str, host: str, mark: bytes, now_us: int) -> Again | None:
+        """The answer to the same request, with credentials of this mark, if it stands; None says nothing."""
         repeat = self._repeats.get((path, host, mark))
-        seen = None if repeat is None else repeat.seen()
-        if repeat is None or seen is None or self._views.cached(seen.task.task_id) is not seen:
+        if repeat is None:
             return None
-        key = self._keys.known(mark, at_us=now_us)
-        if key is None or repeat.contract.gone(seen.task, now_us):
+        seen_ref, variant, contract, route, key_id = repeat
+        seen = seen_ref()
+        if seen is None or self._views.cached(seen.task.task_id) is not seen:
             return None
-        answer = seen.answers.get(repeat.variant)
-        return None if answer is None else Again(repeat.contract, repeat.route, key, answer)
+        key = self._keys.known(key_id, at_us=now_us)
+        if key is None or contract.gone(seen.task, now_us):
+            return None
+        answer = seen.answers.get(variant)
+        return None if answer is None else Again(contract, route, key, answer)
 
-    def remember(self, path: str, host: str, shown: str, key: KeyRow, repeat: Repeat) -> None:
+    def remember(self, path: str, host: str, mark: bytes, repeat: Repeat) -> None:
         """Answer the same request in the same way."""
         if len(self._repeats) >= REPEATS_MAX:
             self._repeats.clear()
-        mark = self._keys.mark(shown)
-        self._keys.note(mark, key)
         self._repeats[path, host, mark] = repeat

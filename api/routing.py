@@ -43,7 +43,8 @@ class _Pattern(Generic[R]):
         found = self._match(raw_path)
         if found is None:
             return None
-        return {name: unquote(text) for name, text in zip(self._names, found.groups(), strict=True)}
+        texts = map(unquote, found.groups()) if "%" in raw_path else found.groups()
+        return dict(zip(self._names, texts, strict=True))
 
 
 class Table(Generic[R]):

@@ -1,21 +1,18 @@
 """The shell: from a request to an answer, for every contract alike.
 
-A path under a contract's prefix is that contract's, and any client key of the account is taken there. At the bare root
-the contract is a property of the key. What varies by vendor is in its table; what is here is the same for all:
-find the row, authenticate, read the body, carry out what the row asks for, word the refusal, log one line.
+What varies by vendor is in its table; what is here is the same for all: find the row, authenticate, read the body,
+carry out what the row asks for, word the refusal, log one line.
 """
 
 import re
 import time
 import weakref
 from collections.abc import Awaitable, Callable, Hashable, Mapping
-from typing import NamedTuple
 
 from aiohttp import HttpVersion11, web
 
-from api import native
 from api.answers import Sent
-from api.contracts import CONTRACTS
+from api.callers import permit
 from api.contracts.shape import (
     Act,
     Answer,
@@ -24,7 +21,6 @@ from api.contracts.shape import (
     ByTask,
     Cancel,
     Contract,
-    Operation,
     Read,
     Refused,
     Target,
@@ -34,25 +30,21 @@ from api.contracts.shape import (
 )
 from api.deps import Deps
 from api.logs import Answered
+from api.mounts import Exchange, at_root, mounted
 from api.refusals import (
     Broken,
-    Forbidden,
     Invalid,
     MethodNotAllowed,
     RevokedKey,
     TooLarge,
     Unauthenticated,
     Unavailable,
-    UnknownRoute,
     WrongKey,
 )
 from api.repeats import Repeat
-from api.routing import Table
 from ledger.commands import Claim, RequestCancel
 from ledger.errors import Overloaded, Refusal, StorageError, TaskNotFound
 from ledger.ids import TaskId
-from ledger.keys import Role, parse
-from ledger.records import KeyRow
 from ledger.times import rfc3339
 from ledger.views import Seen
 
@@ -63,34 +55,11 @@ KEPT_MAX_CHARS = 1024
 _REQUEST_ID = re.compile(r"[!-~]{1,128}")
 
 
-class Mount(NamedTuple):
-    """A contract and where its routes are."""
-
-    contract: Contract
-    table: Table[Operation]
-
-
-MOUNTS = {c.name: Mount(c, Table(c.operations)) for c in (*CONTRACTS.values(), native.CONTRACT)}
-NATIVE = MOUNTS["ledger"]
-
-
-class Exchange:
-    """One request while it is worked on: what its answer is worded by, and what its log line tells."""
-
-    __slots__ = ("contract", "key", "refusal", "request_id", "route")
-
-    def __init__(self, request_id: str) -> None:
-        self.request_id = request_id
-        self.contract = NATIVE.contract
-        self.route: str | None = None
-        self.key: KeyRow | None = None
-        self.refusal: Refusal | None = None
-
-
 async def handle(deps: Deps, request: web.BaseRequest) -> Sent:
     """Answer any request: the one handler of the server."""
     now_us, started_ns = deps.clock(), time.perf_counter_ns()
-    exchange = Exchange(_request_id(deps, request.headers, now_us))
+    headers = request.headers
+    exchange = Exchange(_request_id(deps, headers, now_us), deps.callers.mark(headers))
     try:
         answer = _again(deps, request, exchange, now_us) or await _answer(deps, request, exchange, now_us)
     except Refusal as refusal:
@@ -122,17 +91,11 @@ def _again(deps: Deps, request: web.BaseRequest, exchange: Exchange, now_us: int
     """The answer that the same GET had a moment ago, if it still stands."""
     if request.method != "GET" or request.body_exists:
         return None
-    again = deps.repeats.again(request.raw_path, request.host, _shown(request), now_us)
+    again = deps.repeats.again(request.raw_path, request.host, exchange.mark, now_us)
     if again is None:
         return None
-    exchange.contract, exchange.route, exchange.key = again.contract, again.route, again.key
-    return again.answer
-
-
-def _shown(request: web.BaseRequest) -> str:
-    """The credentials as they were sent: all that any contract's `token` reads."""
-    headers = request.headers
-    return f"{headers.get('Authorization', '')}\n{headers.get('x-api-key', '')}"
+    exchange.contract, exchange.route, exchange.key, answer = again
+    return answer
 
 
 async def _answer(deps: Deps, request: web.BaseRequest, exchange: Exchange, now_us: int) -> Answer:
@@ -141,16 +104,15 @@ async def _answer(deps: Deps, request: web.BaseRequest, exchange: Exchange, now_
     if path in HEALTH and request.method in {"GET", "HEAD"}:
         exchange.route = path
         return await HEALTH[path](deps)
-    mount, prefix = _mounted(path)
-    if mount is None:
-        mount = await _at_root(deps, request, exchange, now_us)
-    exchange.contract = mount.contract
-    operation, params = mount.table.match(request.method, path[len(prefix) :])
+    mount = mounted(path) or await at_root(deps.callers, request, exchange, now_us)
+    contract, table, prefix = mount
+    exchange.contract = contract
+    operation, params = table.match(request.method, path[len(prefix) :])
     exchange.route = prefix + operation.path
     key = exchange.key
     if key is None:
-        key = exchange.key = await _holder(deps, mount.contract.token(headers), headers, now_us)
-    _permit(mount.contract, operation, key)
+        key = exchange.key = await deps.callers.identify(contract, headers, exchange.mark, now_us)
+    permit(contract, operation, key)
     asked = Asked(
         params=params,
         query=request.rel_url.query if request.rel_url.raw_query_string else _NOTHING,
@@ -165,13 +127,13 @@ async def _answer(deps: Deps, request: web.BaseRequest, exchange: Exchange, now_
     match operation:
         case Read():
             keep = len(request.raw_path) + len(request.host) <= KEPT_MAX_CHARS
-            seen, variant, answer = await _read(deps, mount.contract, operation, asked, keep=keep)
+            seen, variant, answer = await _read(deps, contract, operation, asked, keep=keep)
             if keep and request.method == "GET":
-                repeat = Repeat(weakref.ref(seen), variant, mount.contract, exchange.route)
-                deps.repeats.remember(request.raw_path, request.host, _shown(request), key, repeat)
+                repeat = Repeat(weakref.ref(seen), variant, contract, exchange.route, key.key_id)
+                deps.repeats.remember(request.raw_path, request.host, exchange.mark, repeat)
             return answer
         case Cancel():
-            return await _cancel(deps, mount.contract, operation, asked)
+            return await _cancel(deps, contract, operation, asked)
         case Act():
             return await operation.run(deps, asked)
 
@@ -179,80 +141,7 @@ async def _answer(deps: Deps, request: web.BaseRequest, exchange: Exchange, now_
 _NOTHING: Mapping[str, str] = {}
 
 
-# Whose request it is
-
-
-def _mounted(path: str) -> tuple[Mount | None, str]:
-    """The contract whose prefix *path* has, and the prefix; None at the bare root."""
-    name = path[1:].partition("/")[0]
-    mount = MOUNTS.get(name)
-    return (mount, f"/{name}") if mount is not None else (None, "")
-
-
-async def _at_root(deps: Deps, request: web.BaseRequest, exchange: Exchange, now_us: int) -> Mount:
-    """The contract of the key that the request shows.
-
-    Raises:
-        UnknownRoute: no key, and no contract has this route.
-        Unauthenticated, WrongKey, RevokedKey: in the words of the contract that has it, the first of several.
-    """
-    headers = request.headers
-    shown = (mount.contract.token(headers) for mount in MOUNTS.values())
-    text = next((token for token in shown if token is not None), None)
-    try:
-        exchange.key = await _holder(deps, text, headers, now_us)
-    except Exception as error:
-        owner = _owner(request.method, request.rel_url.raw_path)
-        if owner is not None:
-            exchange.contract = owner.contract
-        elif isinstance(error, Unauthenticated | WrongKey | RevokedKey):
-            raise UnknownRoute from None
-        raise
-    mount = MOUNTS[exchange.key.contract]
-    if mount.contract.token(headers) is None:
-        exchange.contract = mount.contract
-        raise WrongKey  # right, but in a form that its contract does not take
-    return mount
-
-
-def _owner(method: str, path: str) -> Mount | None:
-    """The first vendor that serves *path*, with *method* if any does."""
-    other_method = None
-    for name in CONTRACTS:
-        try:
-            MOUNTS[name].table.match(method, path)
-        except MethodNotAllowed:
-            other_method = other_method or MOUNTS[name]
-        except UnknownRoute:
-            continue
-        else:
-            return MOUNTS[name]
-    return other_method
-
-
-async def _holder(deps: Deps, text: str | None, headers: Mapping[str, str], now_us: int) -> KeyRow:
-    """The live key that *text* is.
-
-    Raises:
-        Unauthenticated: no key was shown at all.
-        WrongKey, RevokedKey: one was, and it opens nothing.
-    """
-    if text is None:
-        raise WrongKey if headers.get("Authorization", "").strip() else Unauthenticated
-    token = parse(text)
-    if token is None:
-        raise WrongKey
-    row = await deps.ledger.keys.holder(token, at_us=now_us)
-    if row is None:
-        raise RevokedKey if await deps.ledger.keys.was_revoked(token) else WrongKey
-    return row
-
-
-def _permit(contract: Contract, operation: Operation, key: KeyRow) -> None:
-    if key.role not in contract.roles:
-        raise Forbidden
-    if isinstance(operation, Act) and operation.operator_only and key.role != Role.OPERATOR:
-        raise Forbidden
+# What a request brings
 
 
 def _base_url(request: web.BaseRequest, prefix: str) -> str:

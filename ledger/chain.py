@@ -7,12 +7,16 @@ this does not.
 
 import hashlib
 import struct
+from functools import lru_cache
 from typing import NamedTuple
 
 from ledger.records import Entry
 
 GENESIS = hashlib.sha256(b"task-ledger log, first version").digest()
 """What stands before the first row of a lane."""
+
+FIELDS_MAX = 4096
+"""Encoded texts that are kept."""
 
 _PLACE = struct.Struct(">HQ16sIqq")
 _AMOUNT = struct.Struct(">?q")
@@ -29,6 +33,12 @@ class Place(NamedTuple):
     account: str
 
 
+@lru_cache(maxsize=FIELDS_MAX)
+def _field(text: str) -> bytes:
+    field = text.encode()
+    return _LENGTH.pack(len(field)) + field
+
+
 def link(previous: bytes, place: Place, entry: Entry) -> bytes:
     """The hash of the row that puts *entry* at *place*, after the row whose hash is *previous*."""
     amount = entry.amount_micros
@@ -37,9 +47,9 @@ def link(previous: bytes, place: Place, entry: Entry) -> bytes:
         _PLACE.pack(*place[:4], entry.recorded_at_us, entry.effective_at_us),
         _AMOUNT.pack(amount is not None, amount or 0),
     ]
-    for text in (entry.type, place.account, entry.actor, entry.request_id):
-        field = text.encode()
-        parts += (_LENGTH.pack(len(field)), field)
+    parts += (_field(entry.type), _field(place.account), _field(entry.actor))  # few, and the same again and again
+    request_id = entry.request_id.encode()
+    parts += (_LENGTH.pack(len(request_id)), request_id)
     parts += (_LENGTH.pack(len(entry.facts)), entry.facts)
     if entry.payload is not None:
         parts += (_LENGTH.pack(len(entry.payload)), entry.payload)

@@ -18,8 +18,9 @@ TaskId = NewType("TaskId", bytes)
 
 ENTROPY_BYTES = 10
 _CROCKFORD = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"
-_ULID_CHARS = 26
-_DIGIT = {char: value for value, char in enumerate(_CROCKFORD)}
+_ULID = re.compile("[0-7][0-9A-HJKMNP-TV-Z]{25}")  # 26 characters hold 130 bits: the first two are zero
+_TO_BASE_32 = str.maketrans(_CROCKFORD, "0123456789ABCDEFGHIJKLMNOPQRSTUV")
+"""To the digits that `int` knows."""
 _TIME_MAX_MS = (1 << 48) - 1
 
 
@@ -53,15 +54,7 @@ def ulid(number: bytes) -> str:
 
 
 def _from_ulid(text: str) -> TaskId | None:
-    if len(text) != _ULID_CHARS or text[0] > "7":  # 26 characters hold 130 bits: the first two are zero
-        return None
-    value = 0
-    for char in text:
-        digit = _DIGIT.get(char)
-        if digit is None:
-            return None
-        value = value << 5 | digit
-    return TaskId(value.to_bytes(16, "big"))
+    return TaskId(int(text.translate(_TO_BASE_32), 32).to_bytes(16, "big")) if _ULID.fullmatch(text) else None
 
 
 _HEX32 = re.compile(r"[0-9a-f]{32}")
@@ -86,15 +79,28 @@ class Spelling(StrEnum):
 
     def parse(self, text: str) -> TaskId | None:
         """The id that *text* spells in this way, or None: then no task can have it."""
-        match self:
-            case Spelling.UUID:
-                return TaskId(bytes.fromhex(text.replace("-", ""))) if _UUID.fullmatch(text) else None
-            case Spelling.LDTASK:
-                digits = text.removeprefix(self.value)
-                return TaskId(bytes.fromhex(digits)) if text != digits and _HEX32.fullmatch(digits) else None
-            case Spelling.TASK_ULID | Spelling.TSK_ULID:
-                digits = text.removeprefix(self.value)
-                return _from_ulid(digits) if text != digits else None
+        return _PARSE[self](text)
+
+
+def _from_uuid(text: str) -> TaskId | None:
+    return TaskId(bytes.fromhex(text.replace("-", ""))) if _UUID.fullmatch(text) else None
+
+
+def _from_hex(digits: str) -> TaskId | None:
+    return TaskId(bytes.fromhex(digits)) if _HEX32.fullmatch(digits) else None
+
+
+def _after(prefix: str, parse: Callable[[str], TaskId | None]) -> Callable[[str], TaskId | None]:
+    """*parse* of what follows *prefix*."""
+    return lambda text: parse(text[len(prefix) :]) if text.startswith(prefix) else None
+
+
+_PARSE: dict[Spelling, Callable[[str], TaskId | None]] = {
+    Spelling.LDTASK: _after("ldtask_", _from_hex),
+    Spelling.TASK_ULID: _after("task_", _from_ulid),
+    Spelling.UUID: _from_uuid,
+    Spelling.TSK_ULID: _after("tsk_", _from_ulid),
+}
 
 
 def _uuid(task: TaskId) -> str:

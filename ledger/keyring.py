@@ -54,23 +54,15 @@ class Keyring:
         self._engine = engine
         self._pepper = engine.pepper if pepper is None else pepper
         self._remembered: OrderedDict[str, tuple[float, KeyRow | None]] = OrderedDict()
-        self._marked: dict[bytes, str] = {}
-        """Key ids by the mark of the credentials that opened them."""
         self._appending = asyncio.Lock()
 
     def mark(self, shown: str) -> bytes:
         """A digest by which credentials can be recognised without being kept."""
         return hashlib.blake2b(shown.encode("utf-8", "surrogateescape"), key=self._pepper[:64], digest_size=16).digest()
 
-    def note(self, mark: bytes, row: KeyRow) -> None:
-        """The credentials with this mark have just opened *row*."""
-        if len(self._marked) >= REMEMBERED_MAX:
-            self._marked.clear()
-        self._marked[mark] = row.key_id
-
-    def known(self, mark: bytes, *, at_us: int) -> KeyRow | None:
-        """The row that the credentials with this mark opened a moment ago; None says nothing: ask `holder`."""
-        remembered = self._remembered.get(self._marked.get(mark, ""))
+    def known(self, key_id: str, *, at_us: int) -> KeyRow | None:
+        """The key, if it has been read a moment ago and is alive; None says nothing: ask `holder`."""
+        remembered = self._remembered.get(key_id)
         if remembered is None or time.monotonic() >= remembered[0]:
             return None
         row = remembered[1]

@@ -30,6 +30,8 @@ def parse_credits(text: str) -> int | None:
 
 def credits_text(micros: int) -> str:
     """The amount as the shortest exact decimal: ``1500000`` is ``"1.5"``, ``2000000`` is ``"2"``."""
+    if not micros:
+        return "0"
     sign = "-" if micros < 0 else ""
     whole, fraction = divmod(abs(micros), MICROS_PER_CREDIT)
     if not fraction:

@@ -11,7 +11,7 @@ not cached from that read: the commit has put the newer one there.
 import asyncio
 from collections import OrderedDict
 from collections.abc import Collection, Hashable
-from typing import Any
+from typing import Any, TypeAlias
 
 import msgspec
 
@@ -26,6 +26,9 @@ _decoder: msgspec.json.Decoder[Task] = msgspec.json.Decoder(Task)
 
 OVERHEAD_BYTES = 4096
 """What an entry weighs beyond its encoded view: the decoded task and a rendered answer or two, generously."""
+
+
+_Waiters: TypeAlias = "list[asyncio.Future[Seen | None]]"
 
 
 class Seen:
@@ -48,7 +51,7 @@ def row_of(task: Task) -> TaskRow:
         contract=task.contract,
         capability=task.capability,
         model=task.model,
-        status=task.status.value,
+        status=task.status,
         version=task.version,
         created_at_us=task.created_at_us,
         authorised_micros=task.authorised_micros,
@@ -81,7 +84,7 @@ class Views:
         self._weight_max_bytes = weight_max_bytes
         self._weight_bytes = 0
         self._cache: OrderedDict[TaskId, Seen] = OrderedDict()
-        self._wanted: dict[TaskId, asyncio.Future[Seen | None]] = {}
+        self._wanted: dict[TaskId, _Waiters] = {}
         self._committed_meanwhile: set[TaskId] = set()
         self._reading: asyncio.Task[None] | None = None
 
@@ -104,12 +107,11 @@ class Views:
 
     async def read(self, task: TaskId) -> Seen | None:
         """The task as the store has it, past the cache. This is what an absent task costs, and a foreign one."""
-        waiter = self._wanted.get(task)
-        if waiter is None:
-            waiter = self._wanted[task] = asyncio.get_running_loop().create_future()
-            if self._reading is None:
-                self._reading = asyncio.create_task(self._read_wanted())
-        return await asyncio.shield(waiter)
+        waiter: asyncio.Future[Seen | None] = asyncio.get_running_loop().create_future()
+        self._wanted.setdefault(task, []).append(waiter)
+        if self._reading is None:
+            self._reading = asyncio.create_task(self._read_wanted())
+        return await waiter
 
     async def get_all(self, tasks: Collection[TaskId]) -> list[Seen | None]:
         """As `get`, for many: those at hand, and the others in one read."""
@@ -145,24 +147,27 @@ class Views:
             try:
                 found = await self._engine.tasks(list(wanted))
             except Exception as error:  # noqa: BLE001 - every waiter is told, whatever it is
-                for waiter in wanted.values():
-                    _fail(waiter, error)
+                for waiters in wanted.values():
+                    _fail(waiters, error)
                 continue
-            for task, waiter in wanted.items():
-                self._answer(task, waiter, found.get(task))
+            for task, waiters in wanted.items():
+                self._answer(task, waiters, found.get(task))
         self._reading = None
 
-    def _answer(self, task: TaskId, waiter: asyncio.Future[Seen | None], placed: Placed | None) -> None:
+    def _answer(self, task: TaskId, waiters: _Waiters, placed: Placed | None) -> None:
         try:
             seen = None if placed is None else seen_of(placed)
         except DamagedError as error:
-            _fail(waiter, error)
+            _fail(waiters, error)
             return
         if seen is not None and task not in self._committed_meanwhile:
             self._keep(seen)
-        waiter.set_result(seen)
+        for waiter in waiters:
+            if not waiter.done():  # done: its caller has left
+                waiter.set_result(seen)
 
 
-def _fail(waiter: asyncio.Future[Seen | None], error: Exception) -> None:
-    waiter.set_exception(error)
-    waiter.exception()  # its caller may have left: nobody else is to be warned
+def _fail(waiters: _Waiters, error: Exception) -> None:
+    for waiter in waiters:
+        if not waiter.done():
+            waiter.set_exception(error)

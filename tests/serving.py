@@ -14,7 +14,7 @@ from api import logs
 from api.app import make_runner, make_server
 from api.contracts import CONTRACTS
 from api.contracts.shape import Act, Operation
-from api.service import MOUNTS
+from api.mounts import MOUNTS
 from ledger.catalogue import read
 from ledger.commands import Expire
 from ledger.engine import Engine
