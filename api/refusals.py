@@ -47,6 +47,14 @@ class Invalid(Refusal):
         self.reason, self.param = reason, param
 
 
+class RateLimited(Refusal):
+    """The account, or the address, has asked too often; it may again in *retry_after_seconds*."""
+
+    def __init__(self, *, retry_after_seconds: int) -> None:
+        super().__init__("too many requests")
+        self.retry_after_seconds = retry_after_seconds
+
+
 class Unavailable(Refusal):
     """The store is not to be had just now. Nothing was written; the same request may be sent again."""
 

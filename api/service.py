@@ -7,25 +7,29 @@ carry out what the row asks for, word the refusal, log one line.
 import re
 import time
 import weakref
-from collections.abc import Awaitable, Callable, Hashable, Mapping
+from collections.abc import Awaitable, Callable, Hashable, Mapping, Sequence
 
 from aiohttp import HttpVersion11, web
+from msgspec.structs import replace
 
 from api.answers import Sent
 from api.callers import permit
 from api.contracts.shape import (
     Act,
+    Alter,
     Answer,
     Asked,
+    Browse,
     ByKey,
     ByTask,
     Cancel,
     Contract,
+    Idempotency,
     Read,
     Refused,
+    Submit,
     Target,
     Told,
-    Wish,
     json_answer,
 )
 from api.deps import Deps
@@ -35,6 +39,7 @@ from api.refusals import (
     Broken,
     Invalid,
     MethodNotAllowed,
+    RateLimited,
     RevokedKey,
     TooLarge,
     Unauthenticated,
@@ -42,14 +47,16 @@ from api.refusals import (
     WrongKey,
 )
 from api.repeats import Repeat
-from ledger.commands import Claim, RequestCancel
-from ledger.errors import Overloaded, Refusal, StorageError, TaskNotFound
-from ledger.ids import TaskId
+from ledger.commands import Claim, Create, RequestCancel
+from ledger.errors import Overloaded, Refusal, StorageError, TaskNotFound, UnknownModel, WrongVersion
+from ledger.ids import ENTROPY_BYTES, TaskId, task_id
 from ledger.times import rfc3339
 from ledger.views import Seen
 
 ANSWERS_MAX = 8
 """Renderings kept with a task: contracts times what varies their answer."""
+ATTEMPTS_MAX = 5
+"""How often a change is made anew because the task has moved on since it was read."""
 KEPT_MAX_CHARS = 1024
 """Of path, query and host: what is asked at greater length is answered and not remembered, for memory is bounded."""
 _REQUEST_ID = re.compile(r"[!-~]{1,128}")
@@ -123,6 +130,7 @@ async def _answer(deps: Deps, request: web.BaseRequest, exchange: Exchange, now_
         account=key.account,
         key_id=key.key_id,
         now_us=now_us,
+        log_id=deps.ledger.engine.log_id,
     )
     match operation:
         case Read():
@@ -134,6 +142,13 @@ async def _answer(deps: Deps, request: web.BaseRequest, exchange: Exchange, now_
             return answer
         case Cancel():
             return await _cancel(deps, contract, operation, asked)
+        case Submit():
+            return await _submit(deps, contract, operation, asked)
+        case Alter():
+            return await _alter(deps, contract, operation, asked)
+        case Browse():
+            page = await deps.ledger.browse(operation.wanted(asked), gone=lambda task: contract.gone(task, now_us))
+            return operation.answer(asked, page)
         case Act():
             return await operation.run(deps, asked)
 
@@ -224,7 +239,7 @@ async def _cancel(deps: Deps, contract: Contract, operation: Cancel, asked: Aske
         at_us=asked.now_us,
         actor=asked.key_id,
         request_id=asked.request_id,
-        claims=_claims(wish, asked.account),
+        claims=_claims(() if wish.idempotency is None else (wish.idempotency,), asked.account),
         account=asked.account,
         policy=operation.policy,
         reason=wish.reason,
@@ -233,14 +248,55 @@ async def _cancel(deps: Deps, contract: Contract, operation: Cancel, asked: Aske
     return operation.answer(asked, Told(outcome.task, outcome.appended, outcome.replayed))
 
 
-def _claims(wish: Wish, account: str) -> tuple[Claim, ...]:
-    if wish.idempotency is None:
-        return ()
-    try:
-        wish.idempotency.key.encode()
-    except UnicodeEncodeError:  # bytes that are no text, as aiohttp hands them on
-        raise Invalid("Idempotency-Key is not UTF-8", param="Idempotency-Key") from None
-    return (Claim(account=account, **wish.idempotency._asdict()),)
+async def _submit(deps: Deps, contract: Contract, operation: Submit, asked: Asked) -> Answer:
+    order = operation.order(deps.catalogue, asked)
+    model = deps.catalogue.find(contract.name, order.model)
+    if model is None:
+        raise UnknownModel(order.model)
+    terms = deps.catalogue.terms[contract.name, order.model]
+    command = Create(
+        task_id=task_id(at_us=asked.now_us, lane=0, entropy=deps.entropy(ENTROPY_BYTES)),
+        at_us=asked.now_us,
+        actor=asked.key_id,
+        request_id=asked.request_id,
+        claims=_claims(order.keys, asked.account),
+        account=asked.account,
+        contract=contract.name,
+        capability=order.capability or model.capability,
+        model=order.model,
+        resolved_model=order.resolved_model or model.resolves_to,
+        provider=model.provider,
+        terms=terms if order.estimated_micros is None else replace(terms, estimated_micros=order.estimated_micros),
+        input=order.input,
+        metadata=order.metadata,
+        estimated_seconds=model.estimated_seconds,
+        out_task_id=order.out_task_id,
+        callback_url=order.callback_url,
+    )
+    outcome = await deps.ledger.handle(command)
+    return operation.answer(asked, Told(outcome.task, outcome.appended, outcome.replayed))
+
+
+async def _alter(deps: Deps, contract: Contract, operation: Alter, asked: Asked) -> Answer:
+    for attempt in range(1, ATTEMPTS_MAX + 1):
+        seen = await _visible(deps, contract, operation.target(asked), asked)
+        try:
+            outcome = await deps.ledger.handle(operation.command(asked, seen.task))
+        except WrongVersion:
+            if attempt == ATTEMPTS_MAX:
+                raise Unavailable from None
+        else:
+            return operation.answer(asked, Told(outcome.task, outcome.appended, outcome.replayed))
+    raise AssertionError("the last attempt returns or raises")
+
+
+def _claims(keys: Sequence[Idempotency], account: str) -> tuple[Claim, ...]:
+    for one in keys:
+        try:
+            one.key.encode()
+        except UnicodeEncodeError:  # bytes that are no text, as aiohttp hands them on
+            raise Invalid("Idempotency-Key is not UTF-8", param="Idempotency-Key") from None
+    return tuple(Claim(account=account, **one._asdict()) for one in keys)
 
 
 async def _visible(deps: Deps, contract: Contract, target: Target, asked: Asked) -> Seen:
@@ -276,7 +332,11 @@ def _refuse(request: web.BaseRequest, exchange: Exchange, refusal: Refusal) -> A
             headers["WWW-Authenticate"] = "Bearer"
         case MethodNotAllowed(allowed=allowed):
             headers["Allow"] = ", ".join(allowed)
-        case Overloaded(retry_after_seconds=seconds) | Unavailable(retry_after_seconds=seconds):
+        case (
+            Overloaded(retry_after_seconds=seconds)
+            | Unavailable(retry_after_seconds=seconds)
+            | RateLimited(retry_after_seconds=seconds)
+        ):
             headers["Retry-After"] = str(seconds)
         case _:
             pass

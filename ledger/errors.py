@@ -110,6 +110,14 @@ class WrongVersion(Refusal):
         self.expected, self.actual = expected, actual
 
 
+class InsufficientCredits(Refusal):
+    """The account cannot bear the task: its price is more than what is *left* as of *position* in the log."""
+
+    def __init__(self, *, asked_micros: int, left_micros: int, position: int) -> None:
+        super().__init__(f"{asked_micros} micro-credits asked, {left_micros} left as of position {position}")
+        self.asked_micros, self.left_micros, self.position = asked_micros, left_micros, position
+
+
 class UnknownModel(Refusal):
     """The catalogue has no such model in this contract."""
 

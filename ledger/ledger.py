@@ -4,6 +4,7 @@ from collections.abc import Callable
 from typing import Self
 
 import msgspec
+from msgspec.structs import replace
 
 from ledger.commands import TaskCommand
 from ledger.engine import Engine
@@ -18,6 +19,10 @@ from ledger.writer import Replayed, Writer
 QUEUE_MAX = 4096
 BATCH_MAX = 256
 VIEWS_MAX_BYTES = 96 * 2**20
+CHUNK = 100
+"""Tasks read at once for a list."""
+LOOKED_AT_MAX = 2000
+"""Tasks looked at for one page of a list."""
 
 
 class Outcome(msgspec.Struct, frozen=True, gc=False, kw_only=True):
@@ -28,6 +33,29 @@ class Outcome(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     appended: bool
     late: bool
     replayed: bool
+
+
+class Wanted(msgspec.Struct, frozen=True, kw_only=True):
+    """Which tasks of an account to list: newest first unless *oldest_first*, between *after* and *before*."""
+
+    account: str
+    limit: int
+    fits: Callable[[Task], bool] = lambda _: True
+    skip: int = 0
+    """How many of those that fit come before the page, for lists that are counted in pages."""
+    before: TaskId | None = None
+    after: TaskId | None = None
+    oldest_first: bool = False
+
+
+class Page(msgspec.Struct, frozen=True, kw_only=True):
+    """Tasks as `Wanted`; *beyond*: from where the list goes on, None at its end.
+
+    A page is short, with more to come, when few of many tasks fit: no page looks at more than `LOOKED_AT_MAX`.
+    """
+
+    tasks: list[Task]
+    beyond: TaskId | None
 
 
 class Ledger:
@@ -109,6 +137,28 @@ class Ledger:
     async def page(self, wanted: TaskFilter) -> list[Seen]:
         """Tasks as *wanted*, in the order that it asks for."""
         return [seen_of(placed) for placed in await self.engine.page(wanted)]
+
+    async def browse(self, wanted: Wanted, *, gone: Callable[[Task], bool] = lambda _: False) -> Page:
+        """The account's tasks as *wanted*, without those that are deleted or *gone* by the asker's contract."""
+        tasks: list[Task] = []
+        skipped, where = 0, TaskFilter(account=wanted.account, before=wanted.before, after=wanted.after)
+        where = replace(where, oldest_first=wanted.oldest_first, limit=CHUNK)
+        for _ in range(LOOKED_AT_MAX // CHUNK):
+            chunk = [one.task for one in await self.page(where)]
+            for task in chunk:
+                if task.deleted or gone(task) or not wanted.fits(task):
+                    continue
+                if skipped < wanted.skip:
+                    skipped += 1
+                elif len(tasks) == wanted.limit:
+                    return Page(tasks=tasks, beyond=tasks[-1].task_id)
+                else:
+                    tasks.append(task)
+            if len(chunk) < CHUNK:
+                return Page(tasks=tasks, beyond=None)
+            last = chunk[-1].task_id
+            where = replace(where, after=last) if wanted.oldest_first else replace(where, before=last)
+        return Page(tasks=tasks, beyond=last)
 
     async def history(self, task: TaskId) -> list[Recorded]:
         """The task's events, oldest first.

@@ -10,9 +10,9 @@ from msgspec.structs import replace
 from api import refusals
 from api.contracts import CONTRACTS, beatra, bytespike, chunkr, lemondata
 from api.contracts.shape import Cancel, Refused
-from api.refusals import Invalid, MethodNotAllowed, TooLarge
+from api.refusals import Invalid, MethodNotAllowed, RateLimited, TooLarge
 from ledger.commands import RequestCancel
-from ledger.errors import KeyReused, Overloaded, Refusal, StorageError
+from ledger.errors import InsufficientCredits, KeyReused, Overloaded, Refusal, StorageError, UnknownModel
 from ledger.ids import TaskId
 from ledger.keys import Role
 from ledger.rules import decide
@@ -112,8 +112,11 @@ SAMPLES: dict[type[Refusal], Refusal] = {
     TooLarge: TooLarge(1),
     KeyReused: KeyReused("cancel", "k", fingerprint="f", task=None),
     Overloaded: Overloaded(retry_after_seconds=1),
+    RateLimited: RateLimited(retry_after_seconds=1),
+    UnknownModel: UnknownModel("m"),
+    InsufficientCredits: InsufficientCredits(asked_micros=2, left_micros=1, position=1),
 }
-"""Those that carry facts; and the two that the ledger adds to those of the rules."""
+"""Those that carry facts; and those that the ledger adds to the rules' own."""
 
 
 def reaching(contract: str) -> dict[type[Refusal], Refusal]:

@@ -44,6 +44,7 @@ from api.refusals import (
     Forbidden,
     Invalid,
     MethodNotAllowed,
+    RateLimited,
     RevokedKey,
     TooLarge,
     Unauthenticated,
@@ -52,7 +53,16 @@ from api.refusals import (
     WrongKey,
 )
 from ledger.commands import CancelPolicy, Effect
-from ledger.errors import CancelUnsupported, KeyReused, NotCancellable, Overloaded, Refusal, TaskNotFound
+from ledger.errors import (
+    CancelUnsupported,
+    InsufficientCredits,
+    KeyReused,
+    NotCancellable,
+    Overloaded,
+    Refusal,
+    TaskNotFound,
+    UnknownModel,
+)
 from ledger.ids import Spelling
 from ledger.money import fixed_text, parse_credits, rounded
 from ledger.task import TERMINAL, Callback, Status, Task
@@ -110,6 +120,9 @@ REFUSALS: dict[type[Refusal], tuple[int, str, str, bool]] = {  # HTTP, code, mes
     # This contract's cancel refuses nothing that exists; a word for it all the same, should its policy change.
     CancelUnsupported: (422, "unsupported_option", "This task cannot be canceled.", False),
     NotCancellable: (409, "not_cancellable", "This task cannot be canceled.", False),
+    UnknownModel: (400, "unsupported_model", "The model is not supported.", False),
+    InsufficientCredits: (402, "insufficient_balance", "The balance does not cover this task.", False),
+    RateLimited: (429, "rate_limited", "Too many requests.", True),
     KeyReused: (409, "idempotency_key_conflict", "The Idempotency-Key was used with another body.", False),
     Overloaded: (503, "internal_error", "The service is busy.", True),
     Unavailable: (503, "internal_error", "The service is temporarily unavailable.", True),

@@ -46,6 +46,7 @@ from api.refusals import (
     Forbidden,
     Invalid,
     MethodNotAllowed,
+    RateLimited,
     RevokedKey,
     TooLarge,
     Unauthenticated,
@@ -54,7 +55,16 @@ from api.refusals import (
     WrongKey,
 )
 from ledger.commands import CancelPolicy, Effect
-from ledger.errors import CancelUnsupported, KeyReused, NotCancellable, Overloaded, Refusal, TaskNotFound
+from ledger.errors import (
+    CancelUnsupported,
+    InsufficientCredits,
+    KeyReused,
+    NotCancellable,
+    Overloaded,
+    Refusal,
+    TaskNotFound,
+    UnknownModel,
+)
 from ledger.ids import Spelling
 from ledger.money import credits_text
 from ledger.task import LIVE, Status, Task
@@ -90,6 +100,9 @@ REFUSALS: dict[type[Refusal], tuple[int, str, str, str]] = {  # HTTP, type, code
     # This contract's cancel refuses nothing that exists; a word for it all the same, should its policy change.
     CancelUnsupported: (400, REQUEST, "invalid_param", "This task cannot be cancelled."),
     NotCancellable: (400, REQUEST, "invalid_param", "This task cannot be cancelled."),
+    UnknownModel: (400, REQUEST, "model_not_found", "Unknown model."),
+    InsufficientCredits: (402, "insufficient_quota", "insufficient_balance", "Insufficient balance."),
+    RateLimited: (429, "rate_limit_error", "rate_limit_exceeded", "Rate limit exceeded."),
     KeyReused: (409, REQUEST, "duplicate_out_task_id", "This out_task_id was used for another request."),
     Overloaded: (503, SERVER, "internal_error", "The service is busy; retry with backoff."),
     Unavailable: (503, SERVER, "internal_error", "The service is temporarily unavailable; retry with backoff."),

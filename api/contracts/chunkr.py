@@ -42,6 +42,7 @@ from api.refusals import (
     Forbidden,
     Invalid,
     MethodNotAllowed,
+    RateLimited,
     RevokedKey,
     TooLarge,
     Unauthenticated,
@@ -50,7 +51,19 @@ from api.refusals import (
     WrongKey,
 )
 from ledger.commands import CancelPolicy, Effect
-from ledger.errors import CancelUnsupported, KeyReused, NotCancellable, Overloaded, Refusal, TaskNotFound
+from ledger.errors import (
+    CancelUnsupported,
+    InsufficientCredits,
+    KeyReused,
+    NotCancellable,
+    NotDeletable,
+    NotUpdatable,
+    Overloaded,
+    Refusal,
+    TaskNotFound,
+    UnknownModel,
+    UpdateUnchanged,
+)
 from ledger.ids import Spelling
 from ledger.task import TERMINAL, Status, Task
 from ledger.times import US_PER_SECOND, rfc3339
@@ -99,6 +112,12 @@ REFUSALS: dict[type[Refusal], tuple[int, str]] = {  # HTTP, text; in order of pr
     TaskNotFound: (404, "Task not found"),
     CancelUnsupported: (400, "Task cannot be cancelled"),
     NotCancellable: (400, "Task cannot be cancelled: status is {status}"),
+    NotUpdatable: (400, "Task cannot be updated: status is {status}"),
+    UpdateUnchanged: (400, "Task cannot be updated: configuration is unchanged"),
+    NotDeletable: (400, "Task cannot be deleted: status is {status}"),
+    UnknownModel: (400, "Unknown model"),
+    InsufficientCredits: (429, "Usage limit exceeded"),
+    RateLimited: (429, "Usage limit exceeded"),
     KeyReused: (409, "Idempotency key was used for another request"),
     Overloaded: (503, "Service is busy"),
     Unavailable: (503, "Service is temporarily unavailable"),
@@ -213,7 +232,7 @@ def cancelled(_: Asked, __: Told) -> Answer:
 def refuse(refusal: Refusal, _: Refused) -> Answer:
     status, text = REFUSALS[type(refusal)]
     match refusal:
-        case NotCancellable(status=found):
+        case NotCancellable(status=found) | NotUpdatable(status=found) | NotDeletable(status=found):
             text = text.format(status=STATUSES[found])
         case Invalid(reason=reason):
             text = text.format(reason=reason)

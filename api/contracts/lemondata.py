@@ -40,6 +40,7 @@ from api.refusals import (
     Forbidden,
     Invalid,
     MethodNotAllowed,
+    RateLimited,
     RevokedKey,
     TooLarge,
     Unauthenticated,
@@ -48,7 +49,16 @@ from api.refusals import (
     WrongKey,
 )
 from ledger.commands import CancelPolicy, Effect
-from ledger.errors import CancelUnsupported, KeyReused, NotCancellable, Overloaded, Refusal, TaskNotFound
+from ledger.errors import (
+    CancelUnsupported,
+    InsufficientCredits,
+    KeyReused,
+    NotCancellable,
+    Overloaded,
+    Refusal,
+    TaskNotFound,
+    UnknownModel,
+)
 from ledger.ids import Spelling
 from ledger.task import Status, Task
 from ledger.times import US_PER_SECOND
@@ -84,6 +94,9 @@ REFUSALS: dict[type[Refusal], tuple[int, str, str, str]] = {  # HTTP, type, code
     TaskNotFound: (404, INVALID_REQUEST, "async_task_not_found", "Task not found or no longer available."),
     CancelUnsupported: (400, INVALID_REQUEST, "unsupported_task_cancel", "This task does not support cancellation."),
     NotCancellable: (409, INVALID_REQUEST, "task_not_cancellable", "Task can no longer be cancelled."),
+    UnknownModel: (400, INVALID_REQUEST, "model_not_found", "The model does not exist."),
+    InsufficientCredits: (402, "insufficient_balance", "insufficient_balance", "Insufficient balance for this task."),
+    RateLimited: (429, "rate_limit_exceeded", "rate_limit_exceeded", "Rate limit exceeded. Please retry later."),
     KeyReused: (409, INVALID_REQUEST, "idempotency_key_reused", "Idempotency key was used for another request."),
     Overloaded: (503, SERVER, "internal_error", "The service is busy. Please retry later."),
     Unavailable: (503, SERVER, "internal_error", "The service is temporarily unavailable. Please retry later."),

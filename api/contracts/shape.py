@@ -5,15 +5,17 @@ answer makes of it. Nothing here knows aiohttp, and nothing in the shell knows a
 """
 
 from collections.abc import Awaitable, Callable, Mapping
-from typing import TYPE_CHECKING, NamedTuple, TypeAlias
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
 import msgspec
 
 from api.routing import Params
-from ledger.commands import CancelPolicy
+from ledger.catalogue import Catalogue
+from ledger.commands import CancelPolicy, Delete, RequestUpdate
 from ledger.errors import Refusal
 from ledger.ids import Spelling, TaskId
 from ledger.keys import Role
+from ledger.ledger import Page, Wanted
 from ledger.task import Task
 
 if TYPE_CHECKING:
@@ -38,6 +40,8 @@ class Asked(NamedTuple):
     account: str
     key_id: str
     now_us: int
+    log_id: str
+    """Which log this is: cursors are bound to it."""
 
 
 class Told(NamedTuple):
@@ -120,6 +124,59 @@ class Cancel(NamedTuple):
     body_max_bytes: int = 64 * 1024
 
 
+class Order(NamedTuple):
+    """A task, as it was ordered in a vendor's words."""
+
+    model: str
+    """As the catalogue names it; the shell refuses one that it does not have."""
+    input: dict[str, Any]
+    metadata: dict[str, Any]
+    capability: str | None = None
+    """None: the model's own."""
+    estimated_micros: int | None = None
+    """None: the model's price."""
+    resolved_model: str | None = None
+    """None: what the model resolves to, if to anything."""
+    out_task_id: str | None = None
+    callback_url: str | None = None
+    keys: tuple[Idempotency, ...] = ()
+
+
+class Submit(NamedTuple):
+    """A create: what is ordered, and how the new task is shown, or, replayed, the one that was created first."""
+
+    method: str
+    path: str
+    order: Callable[[Catalogue, Asked], Order]
+    answer: Callable[[Asked, Told], Answer]
+    body_max_bytes: int = 1024 * 1024
+
+
+class Alter(NamedTuple):
+    """A change of a task other than a cancel: of which, by which command, and how its outcome is shown.
+
+    The command is made from the task as it was read; with its ``expected_version`` set, it is made again from a fresh
+    read when the task has moved on in between.
+    """
+
+    method: str
+    path: str
+    target: Callable[[Asked], Target]
+    command: Callable[[Asked, Task], RequestUpdate | Delete]
+    answer: Callable[[Asked, Told], Answer]
+    body_max_bytes: int = 1024 * 1024
+
+
+class Browse(NamedTuple):
+    """A list: which of the account's tasks, and how the page is shown."""
+
+    method: str
+    path: str
+    wanted: Callable[[Asked], Wanted]
+    answer: Callable[[Asked, Page], Answer]
+    body_max_bytes: int = 64 * 1024
+
+
 class Act(NamedTuple):
     """Anything else, carried out by a function of its own: the native API."""
 
@@ -130,7 +187,7 @@ class Act(NamedTuple):
     body_max_bytes: int = 64 * 1024
 
 
-Operation: TypeAlias = Read | Cancel | Act
+Operation: TypeAlias = Read | Cancel | Submit | Alter | Browse | Act
 
 
 class Refused(NamedTuple):
