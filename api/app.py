@@ -15,6 +15,7 @@ from aiohttp import web
 from api import logs
 from api.callers import Callers
 from api.deps import Deps
+from api.limits import Limits, Tier
 from api.repeats import Repeats
 from api.request_ids import RequestIds
 from api.service import handle
@@ -38,10 +39,14 @@ def make_server(
     ledger: Ledger,
     *,
     catalogue: Catalogue,
+    limits: Limits | None = None,
     clock: Callable[[], int] = clock,
     entropy: Callable[[int], bytes] = os.urandom,
 ) -> web.Server:
-    """The service over *ledger*, which its owner starts before and closes after it."""
+    """The service over *ledger*, which its owner starts before and closes after it.
+
+    Without *limits* every account has the budget of `Tier`'s defaults.
+    """
     deps = Deps(
         ledger=ledger,
         catalogue=catalogue,
@@ -49,6 +54,7 @@ def make_server(
         entropy=entropy,
         request_ids=RequestIds(entropy),
         callers=Callers(ledger.keys),
+        limits=limits or Limits(Tier(), {}),
         repeats=Repeats(ledger.keys, ledger.views),
         lines=logs.in_force(),
         log=structlog.get_logger().bind(),

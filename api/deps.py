@@ -6,6 +6,7 @@ from typing import NamedTuple
 from structlog.typing import FilteringBoundLogger
 
 from api.callers import Callers
+from api.limits import Limits
 from api.logs import Lines
 from api.repeats import Repeats
 from api.request_ids import RequestIds
@@ -23,6 +24,7 @@ class Deps(NamedTuple):
     entropy: Callable[[int], bytes]
     request_ids: RequestIds
     callers: Callers
+    limits: Limits
     repeats: Repeats
     lines: Lines
     """Where the line of each request goes."""

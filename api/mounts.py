@@ -12,7 +12,7 @@ from api import native
 from api.callers import Callers
 from api.contracts import CONTRACTS
 from api.contracts.shape import Contract, Operation
-from api.refusals import MethodNotAllowed, RevokedKey, Unauthenticated, UnknownRoute, WrongKey
+from api.refusals import MethodNotAllowed, RevokedKey, Standing, Unauthenticated, UnknownRoute, WrongKey
 from api.routing import Table
 from ledger.errors import Refusal
 from ledger.records import KeyRow
@@ -33,7 +33,7 @@ NATIVE = MOUNTS["ledger"]
 class Exchange:
     """One request while it is worked on: what its answer is worded by, and what its log line tells."""
 
-    __slots__ = ("contract", "key", "mark", "refusal", "request_id", "route")
+    __slots__ = ("contract", "key", "mark", "refusal", "request_id", "route", "standing")
 
     def __init__(self, request_id: str, mark: bytes) -> None:
         self.request_id = request_id
@@ -42,6 +42,7 @@ class Exchange:
         self.route: str | None = None
         self.key: KeyRow | None = None
         self.refusal: Refusal | None = None
+        self.standing: Standing | None = None
 
 
 def mounted(path: str) -> Mount | None:

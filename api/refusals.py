@@ -1,6 +1,16 @@
 """The refusals that only exist over HTTP. With those of ``ledger.errors`` they are all that a contract must word."""
 
+from typing import NamedTuple
+
 from ledger.errors import Refusal
+
+
+class Standing(NamedTuple):
+    """What is left of a budget of requests: *remaining* of *limit* a minute, all of it again at *reset_at_us*."""
+
+    limit: int
+    remaining: int
+    reset_at_us: int
 
 
 class Unauthenticated(Refusal):
@@ -50,9 +60,9 @@ class Invalid(Refusal):
 class RateLimited(Refusal):
     """The account, or the address, has asked too often; it may again in *retry_after_seconds*."""
 
-    def __init__(self, *, retry_after_seconds: int) -> None:
+    def __init__(self, standing: Standing, *, retry_after_seconds: int) -> None:
         super().__init__("too many requests")
-        self.retry_after_seconds = retry_after_seconds
+        self.standing, self.retry_after_seconds = standing, retry_after_seconds
 
 
 class Unavailable(Refusal):

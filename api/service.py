@@ -70,7 +70,7 @@ async def handle(deps: Deps, request: web.BaseRequest) -> Sent:
     try:
         answer = _again(deps, request, exchange, now_us) or await _answer(deps, request, exchange, now_us)
     except Refusal as refusal:
-        answer = _refuse(request, exchange, refusal)
+        answer = _refuse(request, exchange, _counted(deps, request, refusal, now_us))
     except StorageError as fault:
         deps.log.warning("store.failed", request_id=exchange.request_id, fault=str(fault))
         answer = _refuse(request, exchange, Unavailable())
@@ -91,7 +91,8 @@ async def handle(deps: Deps, request: web.BaseRequest) -> Sent:
         timestamp=rfc3339(now_us + took_us),
     )
     deps.lines.answered(line)
-    return Sent(request, answer, request_id=exchange.request_id, at_us=now_us)
+    told = {} if exchange.standing is None else exchange.contract.limits(exchange.standing)
+    return Sent(request, answer, also=told, request_id=exchange.request_id, at_us=now_us)
 
 
 def _again(deps: Deps, request: web.BaseRequest, exchange: Exchange, now_us: int) -> Answer | None:
@@ -102,6 +103,7 @@ def _again(deps: Deps, request: web.BaseRequest, exchange: Exchange, now_us: int
     if again is None:
         return None
     exchange.contract, exchange.route, exchange.key, answer = again
+    exchange.standing = deps.limits.spend(again.key.account, Read, now_us)
     return answer
 
 
@@ -120,6 +122,8 @@ async def _answer(deps: Deps, request: web.BaseRequest, exchange: Exchange, now_
     if key is None:
         key = exchange.key = await deps.callers.identify(contract, headers, exchange.mark, now_us)
     permit(contract, operation, key)
+    if not isinstance(operation, Act):  # those are the native API's, for workers and operators
+        exchange.standing = deps.limits.spend(key.account, type(operation), now_us)
     asked = Asked(
         params=params,
         query=request.rel_url.query if request.rel_url.raw_query_string else _NOTHING,
@@ -322,9 +326,21 @@ async def _resolve(deps: Deps, target: Target, account: str) -> TaskId | None:
 # Answers
 
 
+def _counted(deps: Deps, request: web.BaseRequest, refusal: Refusal, now_us: int) -> Refusal:
+    """What to refuse with: *refusal*, or that too many keys from this address have opened nothing."""
+    if isinstance(refusal, Unauthenticated | WrongKey | RevokedKey):
+        try:
+            deps.limits.fail(request.remote or "", now_us)
+        except RateLimited as limited:
+            return limited
+    return refusal
+
+
 def _refuse(request: web.BaseRequest, exchange: Exchange, refusal: Refusal) -> Answer:
     """The refusal in the contract's words, with the headers that HTTP wants beside them."""
     exchange.refusal = refusal
+    if isinstance(refusal, RateLimited):
+        exchange.standing = refusal.standing
     answer = exchange.contract.refuse(refusal, Refused(request.method, exchange.request_id))
     headers = dict(answer.headers)
     match refusal:

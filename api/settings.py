@@ -6,6 +6,7 @@ from typing import Annotated
 
 import msgspec
 
+from api.limits import Limits, Tier
 from ledger.catalogue import Catalogue
 from ledger.catalogue import read as read_catalogue
 from ledger.ledger import BATCH_MAX, QUEUE_MAX, VIEWS_MAX_BYTES
@@ -26,6 +27,21 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     """Memory for tasks kept at hand."""
     drain_seconds: Count = 30
     """How long a stopping service waits for the requests that it has taken."""
+
+    limits: Tier = Tier()
+    """How often an account may ask, a minute, unless it has a tier."""
+    tiers: dict[str, Tier] = {}
+    accounts: dict[str, str] = {}
+    """The tier of an account, by its name."""
+
+    def __post_init__(self) -> None:
+        for account, tier in self.accounts.items():
+            if tier not in self.tiers:
+                raise ValueError(f"account {account} is in tier {tier!r}, and there is no [tiers.{tier}]")
+
+    def budgets(self) -> Limits:
+        """Each account's budget, still whole."""
+        return Limits(self.limits, {account: self.tiers[tier] for account, tier in self.accounts.items()})
 
     def models(self) -> Catalogue:
         """The catalogue in force.

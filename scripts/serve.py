@@ -59,7 +59,8 @@ async def _serve(path: Path, found: settings.Settings, catalogue: Catalogue, *, 
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
     async with ledger:
-        runner = make_runner(make_server(ledger, catalogue=catalogue), drain_seconds=found.drain_seconds)
+        server = make_server(ledger, catalogue=catalogue, limits=found.budgets())
+        runner = make_runner(server, drain_seconds=found.drain_seconds)
         await runner.setup()
         try:
             await web.SockSite(runner, listener, backlog=BACKLOG).start()

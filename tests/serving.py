@@ -14,6 +14,7 @@ from api import logs
 from api.app import make_runner, make_server
 from api.contracts import CONTRACTS
 from api.contracts.shape import Act, Operation
+from api.limits import Limits
 from api.mounts import MOUNTS
 from ledger.catalogue import read
 from ledger.commands import Expire
@@ -231,14 +232,18 @@ async def queued(service: Service, count: int) -> None:
 
 @asynccontextmanager
 async def serving(
-    engine: Engine, *, queue_max: int = QUEUE_MAX, log_format: logs.Format = logs.Format.JSON
+    engine: Engine,
+    *,
+    queue_max: int = QUEUE_MAX,
+    limits: Limits | None = None,
+    log_format: logs.Format = logs.Format.JSON,
 ) -> AsyncIterator[Service]:
     """The service over *engine*, which it closes."""
     out = io.StringIO()
     lines = logs.configure(out, log_format)
     ledger, clock = Ledger(engine, queue_max=queue_max), Clock()
     await ledger.start()
-    runner = make_runner(make_server(ledger, catalogue=CATALOGUE, clock=clock), drain_seconds=5)
+    runner = make_runner(make_server(ledger, catalogue=CATALOGUE, limits=limits, clock=clock), drain_seconds=5)
     await runner.setup()
     site = web.TCPSite(runner, "127.0.0.1", 0)
     await site.start()

@@ -10,7 +10,7 @@ from msgspec.structs import replace
 from api import refusals
 from api.contracts import CONTRACTS, beatra, bytespike, chunkr, lemondata
 from api.contracts.shape import Cancel, Refused
-from api.refusals import Invalid, MethodNotAllowed, RateLimited, TooLarge
+from api.refusals import Invalid, MethodNotAllowed, RateLimited, Standing, TooLarge
 from ledger.commands import RequestCancel
 from ledger.errors import InsufficientCredits, KeyReused, Overloaded, Refusal, StorageError, UnknownModel
 from ledger.ids import TaskId
@@ -112,7 +112,7 @@ SAMPLES: dict[type[Refusal], Refusal] = {
     TooLarge: TooLarge(1),
     KeyReused: KeyReused("cancel", "k", fingerprint="f", task=None),
     Overloaded: Overloaded(retry_after_seconds=1),
-    RateLimited: RateLimited(retry_after_seconds=1),
+    RateLimited: RateLimited(Standing(1, 0, 1), retry_after_seconds=1),
     UnknownModel: UnknownModel("m"),
     InsufficientCredits: InsufficientCredits(asked_micros=2, left_micros=1, position=1),
 }

@@ -40,6 +40,7 @@ from api.contracts.shape import (
     bearer,
     json_answer,
     keep_for,
+    x_rate_limit,
 )
 from api.refusals import (
     Broken,
@@ -205,4 +206,5 @@ CONTRACT = Contract(
     token=token,
     gone=keep_for(RETENTION_US),
     refuse=refuse,
+    limits=x_rate_limit,  # chosen: of requests; the vendor counts dollars of a spend bucket
 )

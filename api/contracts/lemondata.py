@@ -34,6 +34,7 @@ from api.contracts.shape import (
     by_path,
     json_answer,
     keep_for,
+    x_rate_limit,
 )
 from api.refusals import (
     Broken,
@@ -228,4 +229,5 @@ CONTRACT = Contract(
     token=bearer,
     gone=keep_for(RETENTION_US),
     refuse=refuse,
+    limits=x_rate_limit,
 )

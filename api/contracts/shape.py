@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
 import msgspec
 
+from api.refusals import Standing
 from api.routing import Params
 from ledger.catalogue import Catalogue
 from ledger.commands import CancelPolicy, Delete, RequestUpdate
@@ -17,6 +18,7 @@ from ledger.ids import Spelling, TaskId
 from ledger.keys import Role
 from ledger.ledger import Page, Wanted
 from ledger.task import Task
+from ledger.times import US_PER_SECOND
 
 if TYPE_CHECKING:
     from api.deps import Deps
@@ -210,9 +212,20 @@ class Contract(NamedTuple):
     gone: Callable[[Task, int], bool]
     """Whether the task is past what the vendor keeps, at a time in Unix microseconds: it reads as not found."""
     refuse: Callable[[Refusal, Refused], Answer]
+    limits: Callable[[Standing], Mapping[str, str]] = lambda _: {}
+    """The headers that tell how many requests are left, for vendors that have such."""
 
 
 CLIENTS = frozenset({Role.CLIENT})
+
+
+def x_rate_limit(standing: Standing) -> dict[str, str]:
+    """The three ``X-RateLimit-*`` headers, the reset in Unix seconds."""
+    return {
+        "X-RateLimit-Limit": str(standing.limit),
+        "X-RateLimit-Remaining": str(standing.remaining),
+        "X-RateLimit-Reset": str(-(-standing.reset_at_us // US_PER_SECOND)),
+    }
 
 
 def keep_for(retention_us: int) -> Callable[[Task, int], bool]:

@@ -25,6 +25,7 @@ from scripts.benches.load import Address, LoadError, Traffic, drive, request
 
 ACCOUNT = "bench"
 STOP_SECONDS = 60
+UNLIMITED = "[limits]\nread = 60_000_000\ncreate = 60_000_000\ncancel = 60_000_000\n"
 SETUP_SECONDS_MAX = 600.0
 MODELS = {"lemondata": "seedance-2.0", "bytespike": "wan-2.6"}
 _LISTENING = re.compile(r"listening on http://([^:]+):(\d+)")
@@ -76,7 +77,8 @@ def ours(**settings: int) -> Iterator[Ours]:
     """The real service with these settings; a worker's key, and a client's that each contract takes."""
     with tempfile.TemporaryDirectory(prefix="task-ledger-bench-") as folder:
         config = Path(folder, "config.toml")
-        config.write_text("".join(f"{name} = {value}\n" for name, value in settings.items()), encoding="utf-8")
+        told = "".join(f"{name} = {value}\n" for name, value in settings.items())
+        config.write_text(f"{told}{UNLIMITED}", encoding="utf-8")
         store = f"sqlite:{folder}/ledger.db"
         arguments = ["-m", "scripts.serve", "--store", store, "--port", "0", "--config", str(config)]
         with _process(arguments) as address:
