@@ -436,6 +436,9 @@ async def test_no_answer_is_kept_on_its_way_and_none_tells_what_serves_it(servic
             "date",
             "etag",
             "server",
+            "x-ratelimit-limit",
+            "x-ratelimit-remaining",
+            "x-ratelimit-reset",
             "x-request-id",
         }
 
