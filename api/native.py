@@ -10,6 +10,7 @@ import msgspec
 from msgspec.structs import replace
 
 from api.bodies import read_json
+from api.contracts import CONTRACTS
 from api.contracts.shape import Act, Answer, Asked, Contract, Refused, bearer, json_answer
 from api.deps import Deps
 from api.native_bodies import (
@@ -17,6 +18,7 @@ from api.native_bodies import (
     CreateBody,
     KeyBody,
     RotateBody,
+    contract_in,
     create_claims,
     credits_in,
     if_match,
@@ -38,7 +40,6 @@ from api.refusals import (
     UnknownRoute,
     WrongKey,
 )
-from ledger.catalogue import SCHOOLS
 from ledger.commands import CancelPolicy, Create, Effect, RequestCancel
 from ledger.cursors import cursor, place
 from ledger.errors import (
@@ -60,7 +61,7 @@ from ledger.errors import (
     UpdateUnchanged,
     WrongVersion,
 )
-from ledger.events import Terms
+from ledger.events import School, Terms
 from ledger.ids import ENTROPY_BYTES, Spelling, TaskId, parse_any, task_id
 from ledger.keys import Role
 from ledger.money import credits_text
@@ -71,6 +72,8 @@ from ledger.times import US_PER_SECOND
 CANCEL = CancelPolicy(queued=Effect.CANCEL, running=Effect.ASK, terminal=Effect.RETURN)
 """The operator's row of the cancel table."""
 
+SPOKEN = (*CONTRACTS, "ledger")
+"""What a key may speak."""
 CREATE_MAX_BYTES = 1024 * 1024
 PAGE_MAX = 200
 PAGE_DEFAULT = 50
@@ -108,6 +111,7 @@ REFUSALS: dict[type[Refusal], Problem] = {  # in order of precedence
 
 async def create(deps: Deps, asked: Asked) -> Answer:
     body = read_json(asked.body, CreateBody)
+    contract_in(body.contract, CONTRACTS)
     expires_at_us = time_in(body.expires_at, "expires_at")
     model = deps.catalogue.find(body.contract, body.model)
     command = Create(
@@ -147,7 +151,7 @@ def _terms(deps: Deps, body: CreateBody) -> Terms | None:
     if estimated_micros is None:
         return None
     return Terms(
-        school=SCHOOLS[body.contract],
+        school=CONTRACTS[body.contract].school,
         rate_version=deps.catalogue.version,
         estimated_micros=estimated_micros,
         cancellable=False,
@@ -251,6 +255,7 @@ async def cancel(deps: Deps, asked: Asked) -> Answer:
 
 async def issue_key(deps: Deps, asked: Asked) -> Answer:
     body = read_json(asked.body, KeyBody)
+    contract_in(body.contract, SPOKEN)
     role = body.role or (Role.WORKER if body.contract == "ledger" else Role.CLIENT)
     if role is Role.CLIENT and body.contract == "ledger":
         raise Invalid("a client's key speaks one of the vendor contracts", param="role")
@@ -335,6 +340,7 @@ def _facts(refusal: Refusal) -> dict[str, Any]:
 CONTRACT = Contract(
     name="ledger",
     spelling=Spelling.UUID,
+    school=School.HOLD,  # never asked for: a task is a vendor contract's
     roles=frozenset({Role.WORKER, Role.OPERATOR}),
     operations=(
         Act("POST", "/v1/tasks", create, body_max_bytes=CREATE_MAX_BYTES),

@@ -1,5 +1,6 @@
 """What the native API reads: bodies as typed structs, unknown fields refused, and the commands they become."""
 
+from collections.abc import Collection
 from typing import Annotated, Any, Literal, TypeAlias
 from urllib.parse import urlsplit
 
@@ -23,12 +24,11 @@ Seconds = Annotated[int, msgspec.Meta(ge=0, le=10_000_000)]
 Percent = Annotated[int, msgspec.Meta(ge=0, le=100)]
 Url = Annotated[str, msgspec.Meta(max_length=2048)]
 Amount = Annotated[str, msgspec.Meta(max_length=32)]
-Vendor = Literal["lemondata", "bytespike", "chunkr", "beatra"]
 
 
 class CreateBody(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     account: Name
-    contract: Vendor
+    contract: Name
     model: Name
     capability: Name | None = None
     input: dict[str, Any] = {}
@@ -103,7 +103,7 @@ class CancelBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 class KeyBody(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     account: Name
-    contract: Literal["lemondata", "bytespike", "chunkr", "beatra", "ledger"]
+    contract: Name
     role: Role | None = None
 
 
@@ -175,6 +175,16 @@ def url_in(text: str | None, field: str) -> str | None:
     if not fine or not text.isascii() or not text.isprintable() or " " in text:
         raise Invalid(f"{field} must be an http or https address", param=field)
     return text
+
+
+def contract_in(name: str, known: Collection[str]) -> None:
+    """Refuse a contract that is none of *known*.
+
+    Raises:
+        Invalid: so it is.
+    """
+    if name not in known:
+        raise Invalid(f"contract must be one of {', '.join(known)}", param="contract")
 
 
 def output_in(output: dict[str, Any] | None) -> dict[str, Any] | None:

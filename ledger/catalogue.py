@@ -19,14 +19,6 @@ Seconds = Annotated[int, msgspec.Meta(ge=0, le=10_000_000)]
 
 DEFAULT = Path(__file__).with_name("catalogue.toml")
 
-SCHOOLS = {
-    "lemondata": School.HOLD,
-    "bytespike": School.HOLD,
-    "chunkr": School.ON_SUCCESS,
-    "beatra": School.PREPAID,
-}
-"""How a contract bills a model that the catalogue does not have, if its create names a price."""
-
 
 class Model(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """One entry of the catalogue; amounts are decimal text, as in the file."""

@@ -2,11 +2,11 @@
 
 import asyncio
 import time
-from enum import StrEnum
 from typing import Annotated
 
 import typer
 
+from api.contracts import CONTRACTS
 from ledger.keyring import Keyring, NewKey
 from ledger.keys import Role, is_dead
 from ledger.records import KeyRow
@@ -23,15 +23,13 @@ _BY = "cli"
 app = typer.Typer(name="keys", help="Issue, list, revoke and rotate API keys.", add_completion=False)
 
 
-class Contract(StrEnum):
-    """Whose HTTP contract a key speaks at the bare root."""
+SPOKEN = (*CONTRACTS, "ledger")
 
-    LEMONDATA = "lemondata"
-    BYTESPIKE = "bytespike"
-    CHUNKR = "chunkr"
-    BEATRA = "beatra"
-    LEDGER = "ledger"
-    """The native API."""
+
+def _contract(name: str) -> str:
+    if name not in SPOKEN:
+        raise typer.BadParameter(f"{name!r} is not one of {', '.join(map(repr, SPOKEN))}")
+    return name
 
 
 KeyId = Annotated[str, typer.Argument(metavar="KEY_ID", help="The part of the key between tl_ and the next _.")]
@@ -41,7 +39,9 @@ KeyId = Annotated[str, typer.Argument(metavar="KEY_ID", help="The part of the ke
 def issue(
     *,
     account: Annotated[str, typer.Option(help="Whose tasks the key sees: 1 to 128 visible characters.")],
-    contract: Annotated[Contract, typer.Option(help="What the key speaks; `ledger` is the native API.")],
+    contract: Annotated[
+        str, typer.Option(help=f"What the key speaks: {', '.join(SPOKEN)} (the native API).", callback=_contract)
+    ],
     role: Annotated[
         Role | None, typer.Option(help="Without it: client, or worker for the contract ledger.", show_default=False)
     ] = None,
@@ -51,11 +51,11 @@ def issue(
     """Issue a key and print it, this once; makes the store if it is missing."""
     if not 1 <= len(account) <= ACCOUNT_MAX_CHARS or not account.isprintable() or " " in account:
         raise typer.BadParameter("must be 1 to 128 visible characters", param_hint="'--account'")
-    native = contract is Contract.LEDGER
+    native = contract == "ledger"
     role = role or (Role.WORKER if native else Role.CLIENT)
     if native and role is Role.CLIENT:
         raise typer.BadParameter("the contract ledger has no clients: worker or operator", param_hint="'--role'")
-    key = asyncio.run(_issue(store, account=account, contract=contract.value, role=role))
+    key = asyncio.run(_issue(store, account=account, contract=contract, role=role))
     _show(key, as_json=as_json)
 
 

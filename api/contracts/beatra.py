@@ -63,6 +63,7 @@ from ledger.errors import (
     TaskNotFound,
     UnknownModel,
 )
+from ledger.events import School
 from ledger.ids import Spelling
 from ledger.money import fixed_text, parse_credits, rounded
 from ledger.task import TERMINAL, Callback, Status, Task
@@ -296,6 +297,7 @@ _read = by_path(SPELLING)
 CONTRACT = Contract(
     name="beatra",
     spelling=SPELLING,
+    school=School.PREPAID,
     roles=CLIENTS,
     operations=(
         Read("GET", "/v1/tasks/{id}", _read, shown),

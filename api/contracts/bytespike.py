@@ -66,6 +66,7 @@ from ledger.errors import (
     TaskNotFound,
     UnknownModel,
 )
+from ledger.events import School
 from ledger.ids import Spelling
 from ledger.money import credits_text
 from ledger.task import LIVE, Status, Task
@@ -197,6 +198,7 @@ def _wish(asked: Asked) -> Wish:
 CONTRACT = Contract(
     name="bytespike",
     spelling=SPELLING,
+    school=School.HOLD,
     roles=CLIENTS,
     operations=(
         Read("POST", "/v1/tasks/query", target, shown, BODY_MAX_BYTES),

@@ -64,6 +64,7 @@ from ledger.errors import (
     UnknownModel,
     UpdateUnchanged,
 )
+from ledger.events import School
 from ledger.ids import Spelling
 from ledger.task import TERMINAL, Status, Task
 from ledger.times import US_PER_SECOND, rfc3339
@@ -262,6 +263,7 @@ _read = by_path(SPELLING)
 CONTRACT = Contract(
     name="chunkr",
     spelling=SPELLING,
+    school=School.ON_SUCCESS,
     roles=CLIENTS,
     operations=(
         *_spellings(lambda base: Read("GET", base + "/{id}", _read, shown)),

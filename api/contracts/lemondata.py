@@ -60,6 +60,7 @@ from ledger.errors import (
     TaskNotFound,
     UnknownModel,
 )
+from ledger.events import School
 from ledger.ids import Spelling
 from ledger.task import Status, Task
 from ledger.times import US_PER_SECOND
@@ -215,6 +216,7 @@ _read = by_path(SPELLING)
 CONTRACT = Contract(
     name="lemondata",
     spelling=SPELLING,
+    school=School.HOLD,
     roles=CLIENTS,
     operations=(
         Read("GET", "/v1/tasks/{id}", _read, shown),

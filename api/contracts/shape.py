@@ -14,6 +14,7 @@ from api.routing import Params
 from ledger.catalogue import Catalogue
 from ledger.commands import CancelPolicy, Delete, RequestUpdate
 from ledger.errors import Refusal
+from ledger.events import School
 from ledger.ids import Spelling, TaskId
 from ledger.keys import Role
 from ledger.ledger import Page, Wanted
@@ -204,6 +205,8 @@ class Contract(NamedTuple):
 
     name: str
     spelling: Spelling
+    school: School
+    """How a model is billed that the catalogue does not have, if its create names a price."""
     roles: frozenset[Role]
     """Whose keys are taken."""
     operations: tuple[Operation, ...]
