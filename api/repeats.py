@@ -3,7 +3,7 @@
 Customers poll; nearly all requests repeat an earlier one. What a GET came to is remembered by all that its answer rests
 on: path, host and credentials as they were sent. It stands as long as its key opens, the vendor keeps the task, and
 the task in memory is the very one that was shown: a commit or an eviction puts another there, and the answer is gone.
-Finding the row, the key and the task anew takes some 16 us in a hot loop: about half of what was ours in such a GET.
+Finding the row, the key and the task anew took 16 us in a hot loop: about half of what was ours in such a GET then.
 """
 
 import weakref
