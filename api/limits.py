@@ -11,7 +11,7 @@ behind the same address.
 
 from collections.abc import Mapping
 from enum import StrEnum
-from typing import Annotated, NamedTuple
+from typing import Annotated
 
 import msgspec
 
@@ -57,9 +57,31 @@ class Tier(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     failed: PerMinute = FAILURES_PER_MINUTE
 
 
-class _Budget(NamedTuple):
-    owner: str
-    kind: Kind
+class _Budget:
+    """Requests of one class and one owner."""
+
+    __slots__ = ("each_us", "empty_at_us", "limit")
+
+    def __init__(self, limit: int) -> None:
+        self.limit = limit
+        self.each_us = WINDOW_US // limit
+        """How long it takes for one to come back."""
+        self.empty_at_us = 0
+        """When all of them will have."""
+
+    def spend(self, now_us: int) -> Standing:
+        """Take one.
+
+        Raises:
+            RateLimited: there is none.
+        """
+        limit, each_us = self.limit, self.each_us
+        before_us = max(now_us, self.empty_at_us)
+        wait_us = before_us + each_us - now_us - each_us * limit
+        if wait_us > 0:
+            raise RateLimited(Standing(limit, 0, before_us), retry_after_seconds=-(-wait_us // US_PER_SECOND))
+        self.empty_at_us = before_us + each_us
+        return Standing(limit, limit - -(-(self.empty_at_us - now_us) // each_us), self.empty_at_us)
 
 
 class Limits:
@@ -67,7 +89,7 @@ class Limits:
 
     def __init__(self, default: Tier, accounts: Mapping[str, Tier]) -> None:
         self._default, self._accounts = default, accounts
-        self._empty_at_us: dict[_Budget, int] = {}
+        self._budgets: dict[tuple[str, Kind], _Budget] = {}
 
     def spend(self, account: str, operation: type[Operation], now_us: int) -> Standing:
         """Take one request of *account* out of its budget.
@@ -75,7 +97,9 @@ class Limits:
         Raises:
             RateLimited: there is nothing left in it.
         """
-        return self._spend(_Budget(account, _KINDS[operation]), self._accounts.get(account, self._default), now_us)
+        owner = (account, _KINDS[operation])
+        budget = self._budgets.get(owner) or self._open(owner, self._accounts.get(account, self._default), now_us)
+        return budget.spend(now_us)
 
     def fail(self, address: str, now_us: int) -> Standing:
         """Count a failed authentication.
@@ -83,25 +107,19 @@ class Limits:
         Raises:
             RateLimited: there were too many from this address.
         """
-        return self._spend(_Budget(address, Kind.FAILED), self._default, now_us)
+        owner = (address, Kind.FAILED)
+        return (self._budgets.get(owner) or self._open(owner, self._default, now_us)).spend(now_us)
 
-    def _spend(self, budget: _Budget, tier: Tier, now_us: int) -> Standing:
-        limit: int = getattr(tier, budget.kind)
-        each_us = WINDOW_US // limit
-        before_us = max(self._empty_at_us.get(budget, 0), now_us)
-        after_us = before_us + each_us
-        if after_us - now_us > each_us * limit:
-            left_us = before_us - now_us
-            standing = Standing(limit, 0, before_us)
-            raise RateLimited(standing, retry_after_seconds=-(-(left_us + each_us - each_us * limit) // US_PER_SECOND))
-        if len(self._empty_at_us) >= BUDGETS_MAX and budget not in self._empty_at_us:
+    def _open(self, owner: tuple[str, Kind], tier: Tier, now_us: int) -> _Budget:
+        if len(self._budgets) >= BUDGETS_MAX:
             self._tidy(now_us)
-        self._empty_at_us[budget] = after_us
-        return Standing(limit, limit - (-(-(after_us - now_us) // each_us)), after_us)
+        limit: int = getattr(tier, owner[1])
+        budget = self._budgets[owner] = _Budget(limit)
+        return budget
 
     def _tidy(self, now_us: int) -> None:
-        """Forget the budgets that are whole; should all be in use, the oldest half."""
-        kept = {budget: at_us for budget, at_us in self._empty_at_us.items() if at_us > now_us}
-        while len(kept) >= BUDGETS_MAX:
-            kept = dict([*kept.items()][BUDGETS_MAX // 2 :])
-        self._empty_at_us = kept
+        """Forget the budgets that are whole; should nearly all be in use, the older half too."""
+        kept = {owner: budget for owner, budget in self._budgets.items() if budget.empty_at_us > now_us}
+        if len(kept) > BUDGETS_MAX // 2:
+            kept = dict([*kept.items()][len(kept) // 2 :])
+        self._budgets = kept

@@ -68,7 +68,7 @@ def test_budgets_take_a_bounded_memory() -> None:
     limits = Limits(THREE, {})
     for number in range(BUDGETS_MAX + 10):
         limits.spend(str(number), Read, NOW_US)
-    assert len(limits._empty_at_us) <= BUDGETS_MAX
+    assert len(limits._budgets) <= BUDGETS_MAX
     limits.spend("late", Read, NOW_US + 2 * WINDOW_US)
 
 
