@@ -12,7 +12,19 @@ from api.contracts import lemondata, lemondata_create
 from api.contracts.shape import Refused
 from ledger.errors import InsufficientCredits, StorageError
 from ledger.ids import TaskId, parse_any
-from tests.http import ACCOUNT, COMPLETED, DAY_SECONDS, FAILED, STARTED, STRANGER, Call, Reply, Service, compact
+from tests.http import (
+    ACCOUNT,
+    COMPLETED,
+    DAY_SECONDS,
+    FAILED,
+    STARTED,
+    STRANGER,
+    Call,
+    Reply,
+    Service,
+    UpdateAsked,
+    compact,
+)
 
 VIDEO, IMAGE = "/v1/videos/generations", "/v1/images/generations"
 MUSIC, MODEL3D = "/v1/music/generations", "/v1/3d/generations"
@@ -113,6 +125,17 @@ async def test_two_tasks_have_two_transactions(service: Service) -> None:
     assert len(names) == 2
 
 
+async def test_another_run_has_another_transaction(service: Service) -> None:
+    task = await service.make("chunkr")  # whose tasks run again when they are updated
+    names = []
+    for number in (1, 2):
+        await service.go_on(task, STARTED, COMPLETED)
+        names.append((await service.query("lemondata", task)).json()["billing_transaction_id"])
+        await service.go_on(task, UpdateAsked({"expires_in": number}))
+        assert "billing_transaction_id" not in (await service.query("lemondata", task)).json()
+    assert len(set(names)) == 2
+
+
 # What is read out of it
 
 OPERATIONS = {
@@ -184,6 +207,27 @@ async def test_what_nobody_knows_and_what_is_null_is_as_good_as_absent(service: 
         service, path, PROMPT | {"nobody_knows": {"a": [1]}, "model": None, "user": None, "seed": None}
     )
     assert (seen["model"], seen["input"], seen["metadata"]) == (model, PROMPT, {})
+
+
+@pytest.mark.parametrize(
+    "value", [b"1e400", b"9" * 5000, b'"\\u0000"', b'"\\ud800"', b'"\xff"', b"NaN", b"[" * 10_000 + b"]" * 10_000]
+)
+@pytest.mark.parametrize("path", ROUTES)
+async def test_what_nobody_can_carry_is_never_stored(service: Service, path: str, value: bytes) -> None:
+    end = await log_end(service)
+    call = Call("POST", path, b'{"prompt":"a cat","nobody_knows":' + value + b"}")
+    reply = await service.ask("lemondata", call)
+    if reply.status == 200:
+        assert (await service.seen(task_of(reply)))["input"] == PROMPT
+    else:
+        assert (reply.status, reply.json()["error"]["code"]) == (400, "invalid_request")
+        assert await log_end(service) == end
+
+
+@pytest.mark.parametrize("path", ROUTES)
+async def test_a_create_beyond_all_measure_is_a_413(service: Service, path: str) -> None:
+    reply = await create(service, path, {"prompt": "x" * 2**20})
+    assert (reply.status, reply.json()["error"]["code"]) == (413, "payload_too_large")
 
 
 BOUNDS: list[tuple[str, str, list[Any], list[Any]]] = [
