@@ -140,9 +140,7 @@ def image(catalogue: Catalogue, asked: Asked) -> Order:
     body = read_json(asked.body, ImageBody)
     _required(body.prompt, "prompt")
     order = _order(catalogue, asked, body, "image")
-    model = catalogue.terms.get(("lemondata", order.model))
-    assert model is not None, "an order is of a model that is there"
-    estimated_micros = model.estimated_micros * (body.n or 1)
+    estimated_micros = catalogue.terms["lemondata", order.model].estimated_micros * (body.n or 1)
     if estimated_micros > AMOUNT_MAX_MICROS:
         raise Invalid("n is too many at this price", param="n")
     return order._replace(estimated_micros=estimated_micros)
@@ -173,11 +171,7 @@ def model3d(catalogue: Catalogue, asked: Asked) -> Order:
 
 def _operation(body: VideoBody) -> Operation:
     """The operation that the inputs speak of: the first that fits (the order is chosen)."""
-    pictured = body.image_url or body.image or body.start_image
-    for given, operation in _INFERRED:
-        if given(body):
-            return operation
-    return "image-to-video" if pictured else "text-to-video"
+    return next((operation for given, operation in _INFERRED if given(body)), "text-to-video")
 
 
 _INFERRED: tuple[tuple[Callable[[VideoBody], Any], Operation], ...] = (
@@ -186,6 +180,7 @@ _INFERRED: tuple[tuple[Callable[[VideoBody], Any], Operation], ...] = (
     (lambda body: body.end_image, "start-end-to-video"),
     (lambda body: body.reference_images, "reference-to-video"),
     (lambda body: body.audio_url, "audio-to-video"),
+    (lambda body: body.image_url or body.image or body.start_image, "image-to-video"),
 )
 
 
