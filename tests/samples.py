@@ -6,6 +6,68 @@ from tests.builders import ACCOUNT
 from tests.http import MODELS
 
 SAMPLES: dict[str, list[dict[str, Any]]] = {
+    "POST /lemondata/v1/videos/generations": [
+        {
+            "model": MODELS["lemondata"],
+            "prompt": "a cat",
+            "operation": "reference-to-video",
+            "image_url": "https://example.com/1.png",
+            "image": "data:image/png;base64,aGk=",
+            "start_image": "https://example.com/2.png",
+            "end_image": "https://example.com/3.png",
+            "reference_images": ["https://example.com/4.png"],
+            "video_url": "https://example.com/1.mp4",
+            "audio_url": "https://example.com/1.mp3",
+            "duration": 4,
+            "aspect_ratio": "16:9",
+            "resolution": "1080p",
+            "fps": 24,
+            "negative_prompt": "a dog",
+            "seed": 7,
+            "cfg_scale": 7.5,
+            "motion_strength": 0.5,
+            "output_audio": True,
+            "user": "u1",
+        },
+        {"prompt": "a cat", "outputAudio": False},
+    ],
+    "POST /lemondata/v1/images/generations": [
+        {
+            "model": "gpt-image-1",
+            "prompt": "a cat",
+            "n": 2,
+            "size": "1024x1024",
+            "aspect_ratio": "1:1",
+            "quality": "high",
+            "style": "vivid",
+            "background": "opaque",
+            "negative_prompt": "a dog",
+            "seed": 7,
+            "response_format": "url",
+            "user": "u1",
+        }
+    ],
+    "POST /lemondata/v1/music/generations": [
+        {
+            "model": "suno-5.5",
+            "prompt": "a song of rain",
+            "lyrics": "It rains",
+            "title": "Rain",
+            "style": "jazz",
+            "instrumental": False,
+            "user": "u1",
+        }
+    ],
+    "POST /lemondata/v1/3d/generations": [
+        {
+            "model": "tripo3d-v2.5",
+            "prompt": "a cat",
+            "image_url": "https://example.com/1.png",
+            "negative_prompt": "a dog",
+            "seed": 7,
+            "user": "u1",
+        }
+    ],
     "POST /bytespike/v1/tasks/query": [{"task_id": "-"}, {"out_task_id": "-"}],
     "POST /bytespike/v1/tasks/cancel": [{"task_id": "-"}, {"out_task_id": "-"}],
     "POST /bytespike/v1/tasks/cancel/{id}": [{}],

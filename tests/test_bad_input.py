@@ -20,6 +20,8 @@ from tests.wire import Reply, Wire, chunked, request
 from tests.worded import code_of
 
 READS_BODY = [route for route in ROUTES if route.method == "POST"]
+TOLERANT = {"lemondata"}
+"""Contracts whose vendor passes over fields that it does not know."""
 TAKES_NO_BODY = [route for route in ROUTES if route.method != "POST"]
 HAS_ID = [route for route in ROUTES if route.has_id]
 
@@ -116,6 +118,7 @@ UNCARRIABLE = [
 
 WRONG_TYPES: dict[type, list[bytes]] = {
     str: [b"1", b"1.5", b"true", b"[]", b"{}"],
+    float: [b'"1"', b"true", b"[]", b"{}", b"-1"],
     int: [b'"1"', b"1.5", b"true", b"[]", b"{}", b"-1"],
     bool: [b'"true"', b"1", b"0", b"[]", b"{}"],
     list: [b'"x"', b"1", b"true", b"{}", b"[1]", b"[[]]"],
@@ -286,7 +289,7 @@ async def test_a_body_that_is_no_json_object_is_refused(service: Service, route:
         assert await refused(aim, await aim.hit(body), position=position, told=body[:40])
 
 
-@pytest.mark.parametrize("route", READS_BODY, ids=str)
+@pytest.mark.parametrize("route", [route for route in READS_BODY if route.contract not in TOLERANT], ids=str)
 async def test_a_field_that_nobody_knows_is_refused(service: Service, route: Route) -> None:
     aim = await target(service, route)
     position = await service.position()
@@ -533,7 +536,11 @@ async def test_a_key_anywhere_but_in_its_header_opens_nothing(service: Service, 
     assert reply.status == 401
 
 
-KEYED = [("POST /beatra/v1/tasks/{id}/cancel", 422), ("POST /ledger/v1/tasks", 422)]
+KEYED = [
+    ("POST /lemondata/v1/videos/generations", 400),
+    ("POST /beatra/v1/tasks/{id}/cancel", 422),
+    ("POST /ledger/v1/tasks", 422),
+]
 
 
 @pytest.mark.parametrize(("name", "status"), KEYED)

@@ -15,11 +15,17 @@ expired     failed         ``error``: "Task expired"        the same
 
 Checks come in the order 401, 404, 403, 400 (support), 409 (state). GET of another account's task is the same 404 as
 an unknown one; its DELETE is a 403, which confesses that it exists.
+
+A create is answered with 200 (chosen) and the task as it was born; an optional ``Idempotency-Key`` (chosen) makes it
+safe to send again. What the create routes read is in ``lemondata_create``.
 """
 
 import hashlib
 from typing import Any
 
+import msgspec
+
+from api.contracts import lemondata_create as create
 from api.contracts.shape import (
     CLIENTS,
     Answer,
@@ -28,6 +34,7 @@ from api.contracts.shape import (
     Contract,
     Read,
     Refused,
+    Submit,
     Told,
     Wish,
     bearer,
@@ -62,6 +69,7 @@ from ledger.errors import (
 )
 from ledger.events import School
 from ledger.ids import Spelling
+from ledger.money import credits_text
 from ledger.task import Status, Task
 from ledger.times import US_PER_SECOND
 
@@ -123,8 +131,9 @@ def view(task: Task) -> dict[str, Any]:
 
 
 def transaction_id(task: Task) -> str:
-    """A name for the task's settlement, apart from the task's own id; the same at every look."""
-    return "txn_" + hashlib.blake2b(task.task_id, digest_size=12, person=b"settlement").hexdigest()
+    """A name for the settlement of the task's run, apart from the task's own id; the same at every look."""
+    settled = task.task_id + task.run.number.to_bytes(4)
+    return "txn_" + hashlib.blake2b(settled, digest_size=12, person=b"settlement").hexdigest()
 
 
 def _identity(task: Task) -> dict[str, Any]:
@@ -192,6 +201,13 @@ def shown(_: Asked, told: Told) -> Answer:
     return json_answer(200, view(told.task))
 
 
+def created(_: Asked, told: Told) -> Answer:
+    """Exactly six keys; a replay is the first answer again, and its header says so."""
+    task = told.task
+    born = {"status": STATUSES[Status.QUEUED], "model": task.model, "created": task.created_at_us // US_PER_SECOND}
+    return json_answer(200, _identity(task) | born, {"Idempotent-Replayed": "true"} if told.replayed else None)
+
+
 def cancelled(_: Asked, told: Told) -> Answer:
     """Exactly the seven keys of the vendor's example (chosen: none is added)."""
     return json_answer(200, _identity(told.task) | _state(told.task))
@@ -202,13 +218,25 @@ def refuse(refusal: Refusal, refused: Refused) -> Answer:
     if isinstance(refusal, TaskNotFound) and refusal.foreign and refused.method == "DELETE":
         status, kind, code, message = NOT_YOURS
     error: dict[str, Any] = {"message": message, "type": kind, "code": code}
-    if isinstance(refusal, Invalid):
-        error["message"] = f"{message} {refusal.reason}"
-        if refusal.param is not None:
-            error["param"] = refusal.param
+    match refusal:
+        case Invalid(reason=reason, param=param):
+            error["message"] = f"{message} {reason}"
+            if param is not None:
+                error["param"] = param
+        case UnknownModel():
+            error["param"] = "model"
+        case InsufficientCredits(left_micros=left, asked_micros=asked):  # a credit is a dollar (chosen)
+            error |= {"balance_usd": _number(left), "estimated_cost_usd": _number(asked)}
+        case _:
+            pass
     if kind == SERVER:
         error["retryable"] = True
     return json_answer(status, {"error": error})
+
+
+def _number(micros: int) -> msgspec.Raw:
+    """The amount as a JSON number, written digit by digit: no float comes near it."""
+    return msgspec.Raw(credits_text(micros).encode())
 
 
 _read = by_path(SPELLING)
@@ -221,6 +249,10 @@ CONTRACT = Contract(
     operations=(
         Read("GET", "/v1/tasks/{id}", _read, shown),
         Cancel("DELETE", "/v1/tasks/{id}", lambda asked: Wish(_read(asked)), CANCEL, cancelled),
+        Submit("POST", "/v1/videos/generations", create.video, created),
+        Submit("POST", "/v1/images/generations", create.image, created),
+        Submit("POST", "/v1/music/generations", create.music, created),  # chosen, as the next
+        Submit("POST", "/v1/3d/generations", create.model3d, created),
         # Older routes of the single types, and the images' alias: the same shape.
         Read("GET", "/v1/videos/generations/{id}", _read, shown),
         Read("GET", "/v1/images/generations/{id}", _read, shown),
