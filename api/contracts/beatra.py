@@ -24,6 +24,7 @@ import msgspec
 
 from api.bodies import read_json
 from api.contracts.beatra_envelope import SPELLING, STATUSES, view
+from api.contracts.beatra_list import LIST
 from api.contracts.beatra_orders import CREATES, UnsupportedCapability, UnsupportedOption, keyed, replayed
 from api.contracts.shape import (
     CLIENTS,
@@ -158,6 +159,7 @@ CONTRACT = Contract(
     roles=CLIENTS,
     operations=(
         *CREATES,
+        LIST,
         Read("GET", "/v1/tasks/{id}", _read, shown),
         Cancel("POST", "/v1/tasks/{id}/cancel", wish, CANCEL, cancelled),
     ),
