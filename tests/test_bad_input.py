@@ -533,7 +533,12 @@ async def test_a_key_anywhere_but_in_its_header_opens_nothing(service: Service, 
     assert reply.status == 401
 
 
-KEYED = [("POST /beatra/v1/tasks/{id}/cancel", 422), ("POST /ledger/v1/tasks", 422)]
+KEYED = [
+    ("POST /beatra/v1/tasks/{id}/cancel", 422),
+    ("POST /beatra/v1/images/generations", 422),
+    ("POST /beatra/v1/music/text-to-music", 422),
+    ("POST /ledger/v1/tasks", 422),
+]
 
 
 @pytest.mark.parametrize(("name", "status"), KEYED)
