@@ -57,12 +57,12 @@ class Model(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
 
     @property
     def capabilities(self) -> frozenset[str]:
-        """What it makes."""
-        return frozenset({self.capability, *(variant.partition("/")[0] for variant in self.variants)})
+        """What it makes: what it has prices for, or, with one price for all, what it is for."""
+        return frozenset(variant.partition("/")[0] for variant in self.variants or {self.capability})
 
     def price_of(self, variant: str) -> int | None:
         """Micro-credits of one *variant*; None: the model does not come in it."""
-        text = self.variants.get(variant)
+        text = self.variants.get(variant) if self.variants else self.price_credits
         return None if text is None else parse_credits(text)
 
     def terms(self, rate_version: str) -> Terms:

@@ -9,13 +9,16 @@ import re
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 
 from api.contracts import beatra
-from api.contracts.shape import Refused
-from ledger.errors import InsufficientCredits, StorageError
+from api.contracts.shape import Asked, Order, Refused, Submit
+from ledger.catalogue import Catalogue, Model
+from ledger.errors import InsufficientCredits, Refusal, StorageError
+from ledger.events import School
 from ledger.ids import Spelling, TaskId
 from tests.builders import ENGINES
-from tests.http import DAY_SECONDS, STRANGER, Call, Reply, Service, compact, reported
+from tests.http import ACCOUNT, CREATED_US, DAY_SECONDS, STRANGER, Call, Reply, Service, compact, reported
 
 on_every_engine = pytest.mark.parametrize("service", ENGINES, indirect=True)
 at_both_mounts = pytest.mark.parametrize("prefix", ["/beatra", ""], ids=["prefix", "root"])
@@ -243,6 +246,65 @@ async def test_the_price_is_charged_at_once(
         "currency": "USD",
     }
     assert await service.types(task_of(reply)) == ["created", "charged"]
+
+
+BARE = Model(
+    contract="beatra",
+    name="own",
+    capability="text_to_image",
+    provider="own",
+    school=School.PREPAID,
+    price_credits="7",
+)
+VARIANTS: dict[str, tuple[dict[str, str], set[str], int | None]] = {  # its variants; what it makes; an image in hd
+    "one price for all": ({}, {"text_to_image"}, 7_000_000),
+    "no hd": ({"text_to_image/standard": "1"}, {"text_to_image"}, None),
+    "hd": ({"text_to_image/hd": "1.5", "image_to_image/hd": "2"}, {"text_to_image", "image_to_image"}, 1_500_000),
+}
+
+
+@pytest.mark.parametrize(("variants", "capabilities", "micros"), VARIANTS.values(), ids=VARIANTS)
+def test_a_model_makes_what_it_has_prices_for(
+    variants: dict[str, str], capabilities: set[str], micros: int | None
+) -> None:
+    model = replace(BARE, variants=variants)
+    assert model.capabilities == capabilities
+    assert model.price_of("text_to_image/hd") == micros
+
+
+def ordered(body: dict[str, Any], model: Model) -> Order:
+    """What the image route orders out of a catalogue with this one model."""
+    asked = Asked(
+        params={},
+        query={},
+        headers={},
+        body=compact(body).encode(),
+        base_url="",
+        request_id="req_1",
+        account=ACCOUNT,
+        key_id="k",
+        now_us=CREATED_US,
+        log_id="log",
+    )
+    names = ("beatra", model.name)
+    (submit,) = [row for row in beatra.CONTRACT.operations if isinstance(row, Submit) and row.path == IMAGE]
+    return submit.order(Catalogue("1", {names: model}, {names: model.terms("1")}), asked)
+
+
+def test_an_operators_model_with_one_price_costs_that_in_any_quality() -> None:
+    order = ordered({"prompt": "a", "model": "own", "quality": "hd", "n": 2}, BARE)
+    assert (order.model, order.resolved_model, order.estimated_micros) == ("own", None, 14_000_000)
+
+
+def test_a_model_that_does_not_come_in_hd_is_refused_in_hd() -> None:
+    model = replace(BARE, variants={"text_to_image/standard": "1"})
+    assert ordered({"prompt": "a", "model": "own"}, model).estimated_micros == 1_000_000
+    with pytest.raises(Refusal) as refused:
+        ordered({"prompt": "a", "model": "own", "quality": "hd"}, model)
+    answer = beatra.CONTRACT.refuse(refused.value, Refused("POST", "req_1"))
+    told = json.loads(answer.body)["error"]
+    assert (answer.status, told["code"], told["param"]) == (422, "unsupported_option", "/quality")
+    assert told["details"] == {"unsupported_fields": ["quality"]}
 
 
 # What is refused

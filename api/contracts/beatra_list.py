@@ -34,7 +34,8 @@ def wanted(asked: Asked) -> Wanted:
     """
     query = asked.query
     for name in sorted(set(query) - PARAMS):
-        raise Invalid(f"unknown query parameter {name}", param=f"/{name}")
+        pointer = "/" + name.replace("~", "~0").replace("/", "~1")
+        raise Invalid(f"unknown query parameter {name}", param=pointer)
     _expanded(asked)
     status, capability = _word(asked, "status", frozenset(STATUSES.values())), query.get("capability")
     after_us, before_us = _time(asked, "created_after"), _time(asked, "created_before")
