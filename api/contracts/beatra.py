@@ -14,6 +14,9 @@ cancelled                canceled     200, final state
 expired                  failed       200, final state; error code ``task_expired``
 ======================== ============ ======================================================
 
+Creates are in ``beatra_orders``, the list in ``beatra_list``, and the envelope that all of them show in
+``beatra_envelope``.
+
 A replay under an ``Idempotency-Key`` gives the first answer's status and body again, folded from the log as of that
 answer; it is never stored, so it cannot disagree with the log.
 """
