@@ -258,6 +258,8 @@ async def _submit(deps: Deps, contract: Contract, operation: Submit, asked: Aske
     if model is None:
         raise UnknownModel(order.model)
     terms = deps.catalogue.terms[contract.name, order.model]
+    resolved_model = order.resolved_model or model.resolves_to
+    made_by = deps.catalogue.find(contract.name, resolved_model or order.model) or model
     command = Create(
         task_id=task_id(at_us=asked.now_us, lane=0, entropy=deps.entropy(ENTROPY_BYTES)),
         at_us=asked.now_us,
@@ -268,12 +270,12 @@ async def _submit(deps: Deps, contract: Contract, operation: Submit, asked: Aske
         contract=contract.name,
         capability=order.capability or model.capability,
         model=order.model,
-        resolved_model=order.resolved_model or model.resolves_to,
-        provider=model.provider,
+        resolved_model=resolved_model,
+        provider=made_by.provider,
         terms=terms if order.estimated_micros is None else replace(terms, estimated_micros=order.estimated_micros),
         input=order.input,
         metadata=order.metadata,
-        estimated_seconds=model.estimated_seconds,
+        estimated_seconds=made_by.estimated_seconds,
         out_task_id=order.out_task_id,
         callback_url=order.callback_url,
     )

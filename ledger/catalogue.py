@@ -31,17 +31,31 @@ class Model(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     price_credits: str
     estimated_seconds: Seconds | None = None
     resolves_to: Text | None = None
+    resolves_by: dict[Text, Text] = {}
+    """What it resolves to by capability, for contracts whose route says which is meant."""
+    variants: dict[Text, str] = {}
+    """Prices by ``capability`` or ``capability/quality``, for contracts that price so."""
     cancellable: bool = True
     point_of_no_return_percent: Percent | None = None
     cancel_credits_per_second: str = "0"
     output_seconds: Seconds = 0
 
     def __post_init__(self) -> None:
-        for amount in (self.price_credits, self.cancel_credits_per_second):
+        for amount in (self.price_credits, self.cancel_credits_per_second, *self.variants.values()):
             if parse_credits(amount) is None:
                 raise ValueError(f"model {self.name}: {amount!r} is not an amount of credits")
         if self.point_of_no_return_percent is not None and not self.output_seconds:
             raise ValueError(f"model {self.name}: a point of no return needs output_seconds to charge by")
+
+    @property
+    def capabilities(self) -> frozenset[str]:
+        """What it makes: what it has prices for, or, with one price for all, what it is for."""
+        return frozenset(variant.partition("/")[0] for variant in self.variants or {self.capability})
+
+    def price_of(self, variant: str) -> int | None:
+        """Micro-credits of one *variant*; None: the model does not come in it."""
+        text = self.variants.get(variant) if self.variants else self.price_credits
+        return None if text is None else parse_credits(text)
 
     def terms(self, rate_version: str) -> Terms:
         """The terms that a task of this model pins, at the model's own price."""
@@ -94,4 +108,8 @@ def read(path: Path = DEFAULT) -> Catalogue:
     for model in file.model:
         if models.setdefault((model.contract, model.name), model) is not model:
             raise ValueError(f"{path}: {model.contract} has model {model.name} twice")
+    for model in file.model:
+        for name in model.resolves_by.values():
+            if (model.contract, name) not in models:
+                raise ValueError(f"{path}: {model.contract} has no model {name} for {model.name} to resolve to")
     return Catalogue(file.version, models, {name: model.terms(file.version) for name, model in models.items()})

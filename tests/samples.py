@@ -71,6 +71,52 @@ SAMPLES: dict[str, list[dict[str, Any]]] = {
     "POST /bytespike/v1/tasks/query": [{"task_id": "-"}, {"out_task_id": "-"}],
     "POST /bytespike/v1/tasks/cancel": [{"task_id": "-"}, {"out_task_id": "-"}],
     "POST /bytespike/v1/tasks/cancel/{id}": [{}],
+    "POST /beatra/v1/images/generations": [
+        {
+            "model": "auto",
+            "prompt": "a lighthouse at dusk",
+            "quality": "hd",
+            "aspect_ratio": "16:9",
+            "n": 2,
+            "metadata": {"order": "4711"},
+            "callback_url": "https://example.com/hook?x=1",
+        }
+    ],
+    "POST /beatra/v1/images/image-to-image": [
+        {
+            "model": "beatra-image-1",
+            "prompt": "the same, in watercolour",
+            "references": ["https://example.com/1.png"],
+            "quality": "standard",
+            "aspect_ratio": "auto",
+            "n": 4,
+            "metadata": {"order": "4711"},
+            "callback_url": "https://example.com/hook?x=1",
+        }
+    ],
+    "POST /beatra/v1/music/text-to-music": [
+        {
+            "model": "suno-5.5",
+            "prompt": "dream pop",
+            "title": "Open It Up",
+            "lyrics": "la la la",
+            "instrumental": False,
+            "model_options": {"suno": {}},
+            "metadata": {"order": "4711"},
+            "callback_url": "https://example.com/hook?x=1",
+        }
+    ],
+    "POST /beatra/v1/music/reference-audio-to-music": [
+        {
+            "model": "minimax-music-2.6",
+            "prompt": "dream pop",
+            "reference_audio": "https://example.com/1.mp3",
+            "instrumental": True,
+            "model_options": {"minimax": {}},
+            "metadata": {"order": "4711"},
+            "callback_url": "https://example.com/hook?x=1",
+        }
+    ],
     "POST /beatra/v1/tasks/{id}/cancel": [{"reason": "changed my mind"}],
     "POST /ledger/v1/tasks": [
         {

@@ -539,6 +539,8 @@ async def test_a_key_anywhere_but_in_its_header_opens_nothing(service: Service, 
 KEYED = [
     ("POST /lemondata/v1/videos/generations", 400),
     ("POST /beatra/v1/tasks/{id}/cancel", 422),
+    ("POST /beatra/v1/images/generations", 422),
+    ("POST /beatra/v1/music/text-to-music", 422),
     ("POST /ledger/v1/tasks", 422),
 ]
 

@@ -477,7 +477,7 @@ AT_ROOT: list[tuple[str, str, str | None, int, str]] = [  # what is asked, with 
     ("GET", "/task/x", None, 401, "chunkr"),
     ("POST", "/v1/tasks/x/cancel", None, 401, "beatra"),
     ("GET", "/nothing", None, 404, "ledger"),
-    ("GET", "/v1/tasks", None, 404, "ledger"),
+    ("GET", "/v1/tasks", None, 401, "beatra"),
     ("GET", "/v1/tasks/x", "lemondata", 404, "lemondata"),
     ("GET", "/v1/tasks/x", "beatra", 404, "beatra"),
     ("GET", "/v1/tasks/x", "chunkr", 404, "chunkr"),
@@ -583,6 +583,9 @@ CATALOGUES = [
     ('version = "1"' + MODEL + "point_of_no_return_percent = 101\noutput_seconds = 8", "point_of_no_return_percent"),
     ('version = "1"' + MODEL + "point_of_no_return_percent = 10", "output_seconds"),
     ('version = "1"' + MODEL + "nobody_knows = 1", "nobody_knows"),
+    ('version = "1"' + MODEL + 'variants = { "c/hd" = "-1" }', "m: '-1'"),
+    ('version = "1"' + MODEL + 'variants = { "c/hd" = 1.5 }', "variants"),
+    ('version = "1"' + MODEL + 'resolves_by = { c = "x" }', "no model x for m to resolve to"),
     ('version = "1"' + MODEL.replace('name = "m"', ""), "name"),
     ("version = ", "Invalid value"),
 ]

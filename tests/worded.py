@@ -31,7 +31,7 @@ class _Beatra(msgspec.Struct, forbid_unknown_fields=True):
     retryable: bool
     request_id: Text
     param: Annotated[str, msgspec.Meta(pattern="^/")] | None = None
-    details: dict[str, list[dict[str, str]]] = {}
+    details: dict[str, list[dict[str, str] | str]] = {}
 
 
 class _Problem(msgspec.Struct):

@@ -14,6 +14,9 @@ cancelled                canceled     200, final state
 expired                  failed       200, final state; error code ``task_expired``
 ======================== ============ ======================================================
 
+Creates are in ``beatra_orders``, the list in ``beatra_list``, and the envelope that all of them show in
+``beatra_envelope``.
+
 A replay under an ``Idempotency-Key`` gives the first answer's status and body again, folded from the log as of that
 answer; it is never stored, so it cannot disagree with the log.
 """
@@ -22,14 +25,16 @@ from typing import Annotated, Any
 
 import msgspec
 
-from api.bodies import fingerprint, read_json
+from api.bodies import read_json
+from api.contracts.beatra_envelope import SPELLING, STATUSES, view
+from api.contracts.beatra_list import LIST
+from api.contracts.beatra_orders import CREATES, UnsupportedCapability, UnsupportedOption, keyed, replayed
 from api.contracts.shape import (
     CLIENTS,
     Answer,
     Asked,
     Cancel,
     Contract,
-    Idempotency,
     Read,
     Refused,
     Told,
@@ -64,49 +69,14 @@ from ledger.errors import (
     UnknownModel,
 )
 from ledger.events import School
-from ledger.ids import Spelling
-from ledger.money import fixed_text, parse_credits, rounded
-from ledger.task import TERMINAL, Callback, Status, Task
-from ledger.times import US_PER_SECOND, rfc3339
+from ledger.task import TERMINAL
+from ledger.times import US_PER_SECOND
 
-SPELLING = Spelling.TSK_ULID
-
-STATUSES = {
-    Status.QUEUED: "queued",
-    Status.RUNNING: "running",
-    Status.COMPLETED: "succeeded",
-    Status.FAILED: "failed",
-    Status.CANCELLED: "canceled",
-    Status.EXPIRED: "failed",
-}
-MESSAGES = {  # chosen, like `stage`: what progress says until a worker says something
-    Status.QUEUED: "Waiting to start",
-    Status.RUNNING: "Running",
-    Status.COMPLETED: "Done",
-    Status.FAILED: "Failed",
-    Status.CANCELLED: "Canceled",
-    Status.EXPIRED: "Expired before it finished",
-}
+__all__ = ["CONTRACT", "REFUSALS", "STATUSES"]
 
 CANCEL = CancelPolicy(queued=Effect.CANCEL, running=Effect.ASK, terminal=Effect.RETURN)
 
 RETENTION_US = 30 * 86_400 * US_PER_SECOND  # chosen: the vendor names no number
-KEY_WINDOW_US = 86_400 * US_PER_SECOND
-KEY_MAX_CHARS = 255
-DECIMALS = 4
-CREDITS_PER_USD = 1000
-METERS = (
-    "input_tokens",
-    "output_tokens",
-    "cache_read_tokens",
-    "cache_creation_tokens",
-    "reasoning_tokens",
-    "image_count",
-    "image_pixels",
-    "video_seconds",
-    "audio_seconds",
-    "characters",
-)
 
 REFUSALS: dict[type[Refusal], tuple[int, str, str, bool]] = {  # HTTP, code, message, retryable; in precedence
     Unauthenticated: (401, "unauthorized", "Authorization header is missing.", False),
@@ -122,6 +92,8 @@ REFUSALS: dict[type[Refusal], tuple[int, str, str, bool]] = {  # HTTP, code, mes
     CancelUnsupported: (422, "unsupported_option", "This task cannot be canceled.", False),
     NotCancellable: (409, "not_cancellable", "This task cannot be canceled.", False),
     UnknownModel: (400, "unsupported_model", "The model is not supported.", False),
+    UnsupportedCapability: (400, "unsupported_capability", "The model does not have this capability.", False),
+    UnsupportedOption: (422, "unsupported_option", "The model does not take this option.", False),
     InsufficientCredits: (402, "insufficient_balance", "The balance does not cover this task.", False),
     RateLimited: (429, "rate_limited", "Too many requests.", True),
     KeyReused: (409, "idempotency_key_conflict", "The Idempotency-Key was used with another body.", False),
@@ -135,119 +107,6 @@ class CancelBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     reason: Annotated[str, msgspec.Meta(max_length=500)] | None = None
 
 
-def view(task: Task) -> dict[str, Any]:
-    """The task envelope."""
-    spelled = SPELLING.spell(task.task_id)
-    run = task.run
-    return {
-        "object": "task",
-        "task_id": spelled,
-        "status": STATUSES[task.status],
-        "capability": task.capability,
-        "model": task.model,
-        "resolved_model": task.resolved_model or task.model,
-        "metadata": {name: _text(value) for name, value in task.metadata.items()},
-        "input": run.input,
-        "progress": _progress(task),
-        "output": run.output if task.status is Status.COMPLETED else None,
-        "warnings": [{"code": w.code, "message": w.message, "field": w.field} for w in run.warnings],
-        "error": _error(task),
-        "usage": _usage(task),
-        "billing": _billing(task),
-        "callback": None if task.callback is None else _callback(task.callback),
-        "created_at": rfc3339(task.created_at_us),
-        "started_at": _time(run.started_at_us),
-        "completed_at": _time(run.finished_at_us),
-        "cancel_requested_at": _time(run.cancel_requested_at_us),
-        "links": {"self": f"/v1/tasks/{spelled}", "cancel": f"/v1/tasks/{spelled}/cancel"},
-    }
-
-
-def credits_fixed(micros: int) -> str:
-    """Credits with exactly four decimals (chosen: the vendor shows prices so)."""
-    return fixed_text(micros, decimals=DECIMALS)
-
-
-def usd_fixed(micros: int) -> str:
-    """The amount in US dollars at the pinned rate, with four decimals: for display only."""
-    return fixed_text(rounded(micros, CREDITS_PER_USD * 100) // CREDITS_PER_USD, decimals=DECIMALS)
-
-
-def _text(value: object) -> str:
-    return value if isinstance(value, str) else msgspec.json.encode(value).decode()
-
-
-def _time(at_us: int | None) -> str | None:
-    return None if at_us is None else rfc3339(at_us)
-
-
-def _progress(task: Task) -> dict[str, Any]:
-    run, status = task.run, STATUSES[task.status]
-    over = task.status in TERMINAL
-    if task.status is Status.CANCELLED and run.started_at_us is None:
-        return {"percent": 0, "stage": status, "message": "Canceled before start"}
-    return {
-        "percent": run.percent or 0,
-        "stage": status if over else run.stage or status,
-        "message": MESSAGES[task.status] if over else run.message or MESSAGES[task.status],
-    }
-
-
-def _error(task: Task) -> dict[str, Any] | None:
-    if task.status is Status.EXPIRED:
-        return {"code": "task_expired", "message": "The task expired before it finished.", "retryable": True}
-    problem = task.run.problem
-    if problem is None:
-        return None
-    return {"code": problem.code, "message": problem.message, "retryable": problem.retryable}
-
-
-def _usage(task: Task) -> dict[str, Any] | None:
-    """Meters as the worker reported them, and what the customer paid in the end (chosen: the net)."""
-    usage = task.run.usage
-    if usage is None:
-        return None
-    return {
-        **{meter: usage.get(meter, 0) for meter in METERS},
-        "lines": [_line(line) for line in usage.get("lines", ())],
-        "credits": credits_fixed(task.net_micros),
-        "credits_usd_reference": usd_fixed(task.net_micros),
-    }
-
-
-def _line(line: dict[str, Any]) -> dict[str, Any]:
-    billed_micros = parse_credits(line["billed_amount_credits"])
-    assert billed_micros is not None, "checked when it was reported"
-    return {
-        "meter": line["meter"],
-        "quantity": line["quantity"],
-        "unit": line["unit"],
-        "billed_amount_credits": credits_fixed(billed_micros),
-        "billed_amount_credits_usd_reference": usd_fixed(billed_micros),
-    }
-
-
-def _billing(task: Task) -> dict[str, Any]:
-    return {
-        "charged_credits": credits_fixed(task.charged_micros),
-        "refunded_credits": credits_fixed(task.refunded_micros),
-        "charged_credits_usd_reference": usd_fixed(task.charged_micros),
-        "refunded_credits_usd_reference": usd_fixed(task.refunded_micros),
-        "currency": "USD",
-    }
-
-
-def _callback(callback: Callback) -> dict[str, Any]:
-    failed = callback.attempts > 0 and callback.delivered_at_us is None
-    return {
-        "url": callback.url,
-        "status": "delivered" if callback.delivered_at_us is not None else "failed" if failed else "pending",
-        "attempt_count": callback.attempts,
-        "delivered_at": _time(callback.delivered_at_us),
-        "last_error": callback.last_error,
-    }
-
-
 def shown(_: Asked, told: Told) -> Answer:
     return json_answer(200, view(told.task))
 
@@ -259,37 +118,41 @@ def wish(asked: Asked) -> Wish:
         Invalid: the body is not of this shape, or the key is not 1 to 255 characters.
     """
     body = read_json(asked.body, CancelBody) if asked.body.strip() else CancelBody()
-    key = asked.headers.get("Idempotency-Key")
-    if key is None:
-        return Wish(_read(asked), body.reason)
-    if not 1 <= len(key) <= KEY_MAX_CHARS:
-        raise Invalid(f"Idempotency-Key must be 1 to {KEY_MAX_CHARS} characters.", param="/Idempotency-Key")
-    # The key's scope is tenant, method and path; the fingerprint is the body's (chosen).
-    idempotency = Idempotency(
-        operation=f"beatra POST /v1/tasks/{asked.params['id']}/cancel",
-        key=key,
-        fingerprint=fingerprint(body.reason),
-        window_us=KEY_WINDOW_US,
-    )
-    return Wish(_read(asked), body.reason, idempotency)
+    # The fingerprint is the body's (chosen).
+    return Wish(_read(asked), body.reason, keyed(asked, f"/v1/tasks/{asked.params['id']}/cancel", body.reason))
 
 
 def cancelled(_: Asked, told: Told) -> Answer:
     """200 when the task was over before; else 202: taken, and perhaps not done yet."""
     was_over = told.task.status in TERMINAL and not told.appended
-    replayed = {"Idempotent-Replayed": "true"} if told.replayed else None
-    return json_answer(200 if was_over else 202, view(told.task), replayed)
+    return json_answer(200 if was_over else 202, view(told.task), replayed(told))
 
 
 def refuse(refusal: Refusal, refused: Refused) -> Answer:
     status, code, text, retryable = REFUSALS[type(refusal)]
     error: dict[str, Any] = {"code": code, "message": text, "retryable": retryable, "request_id": refused.request_id}
-    if isinstance(refusal, Invalid):
-        error["message"] = refusal.reason
-        if refusal.param is not None:
-            error["param"] = refusal.param if refusal.param.startswith("/") else f"/{refusal.param.replace('.', '/')}"
-        error["details"] = {"errors": [{"message": refusal.reason}]}
+    match refusal:
+        case Invalid(reason=reason, param=param):
+            error["message"] = reason
+            if param is not None:
+                error["param"] = _pointer(param)
+            error["details"] = {"errors": [{"message": reason}]}
+        case UnsupportedOption(fields=fields):
+            error["param"] = _pointer(fields[0])
+            error["details"] = {"unsupported_fields": fields}
+        case UnknownModel() | UnsupportedCapability():
+            error["param"] = "/model"
+        case _:
+            pass
     return json_answer(status, {"error": error})
+
+
+def _pointer(param: str) -> str:
+    """The field as a JSON Pointer: of a path such as ``a.b[3].c``, in which ``[...]`` is any member."""
+    if param.startswith("/"):
+        return param
+    steps = param.replace("[...]", "").replace("[", ".").replace("]", "")
+    return "/" + steps.replace(".", "/")
 
 
 _read = by_path(SPELLING)
@@ -300,6 +163,8 @@ CONTRACT = Contract(
     school=School.PREPAID,
     roles=CLIENTS,
     operations=(
+        *CREATES,
+        LIST,
         Read("GET", "/v1/tasks/{id}", _read, shown),
         Cancel("POST", "/v1/tasks/{id}/cancel", wish, CANCEL, cancelled),
     ),
