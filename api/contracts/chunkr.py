@@ -15,7 +15,8 @@ expired                   Failed       Task timed out                   400
 ========================= ============ ================================ =============================
 
 An update is taken of a task that succeeded or failed; one that is cancelled or fails puts back all that was before it.
-A task that is over can be deleted. ``expires_in`` counts from the finish.
+A task that is over can be deleted. ``expires_in`` counts from the finish. What is sent along is kept in the log, so a
+create is at most 1 MiB, and larger files come by their address; a list has Chunkr's own tasks only (both chosen).
 
 The clients disagree on ``task`` and ``tasks`` and on ``/api/v1``, so each route is served in all four spellings
 (chosen). The stored server answers a lost race with 200, and an unknown id with 500; we copy neither: the loser gets
