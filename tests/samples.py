@@ -5,6 +5,22 @@ from typing import Any
 from tests.builders import ACCOUNT
 from tests.http import MODELS
 
+CONFIGURED: dict[str, Any] = {
+    "expires_in": 3600,
+    "high_resolution": True,
+    "ocr_strategy": "Auto",
+    "segmentation_strategy": "Page",
+    "error_handling": "Continue",
+    "chunk_processing": {"target_length": 256, "tokenizer": {"Enum": "Cl100kBase"}},
+    "segment_processing": {
+        "Table": {"format": "Html", "strategy": "LLM", "description": True},
+        "picture": {"crop_image": "All", "embed_sources": ["Content"]},
+    },
+    "llm_processing": {"model_id": "m1", "fallback_strategy": {"Model": "m2"}, "max_completion_tokens": 100},
+    "pipeline": "Azure",
+}
+CHUNKR_BASES = [base + word for base in ("", "/api/v1") for word in ("/task", "/tasks")]
+
 SAMPLES: dict[str, list[dict[str, Any]]] = {
     "POST /lemondata/v1/videos/generations": [
         {
@@ -118,6 +134,13 @@ SAMPLES: dict[str, list[dict[str, Any]]] = {
         }
     ],
     "POST /beatra/v1/tasks/{id}/cancel": [{"reason": "changed my mind"}],
+    **{
+        f"POST /chunkr{base}/parse": [
+            {"file": "https://files.example.test/in.pdf", "file_name": "in.pdf", **CONFIGURED}
+        ]
+        for base in CHUNKR_BASES
+    },
+    **{f"PATCH /chunkr{base}/{{id}}/parse": [CONFIGURED] for base in CHUNKR_BASES},
     "POST /ledger/v1/tasks": [
         {
             "account": ACCOUNT,

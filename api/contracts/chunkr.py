@@ -14,6 +14,10 @@ cancelled                 Cancelled    Task cancelled                   400: a r
 expired                   Failed       Task timed out                   400
 ========================= ============ ================================ =============================
 
+An update is taken of a task that succeeded or failed; one that is cancelled or fails puts back all that was before it.
+A task that is over can be deleted. ``expires_in`` counts from the finish. What is sent along is kept in the log, so a
+create is at most 1 MiB, and larger files come by their address; a list has Chunkr's own tasks only (both chosen).
+
 The clients disagree on ``task`` and ``tasks`` and on ``/api/v1``, so each route is served in all four spellings
 (chosen). The stored server answers a lost race with 200, and an unknown id with 500; we copy neither: the loser gets
 400 with the new status, and an unknown id is 404 (chosen).
@@ -22,16 +26,20 @@ The clients disagree on ``task`` and ``tasks`` and on ``/api/v1``, so each route
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from api.contracts.chunkr_bodies import DEFAULTS, STATUSES, Unfit, is_npm, order, update, wanted
 from api.contracts.shape import (
     CLIENTS,
     TEXT,
+    Alter,
     Answer,
     Asked,
+    Browse,
     Cancel,
     Contract,
     Operation,
     Read,
     Refused,
+    Submit,
     Told,
     Wish,
     by_path,
@@ -50,7 +58,8 @@ from api.refusals import (
     UnknownRoute,
     WrongKey,
 )
-from ledger.commands import CancelPolicy, Effect
+from ledger.commands import CancelPolicy, Delete, Effect
+from ledger.cursors import cursor
 from ledger.errors import (
     CancelUnsupported,
     InsufficientCredits,
@@ -66,19 +75,12 @@ from ledger.errors import (
 )
 from ledger.events import School
 from ledger.ids import Spelling
+from ledger.ledger import Page
 from ledger.task import TERMINAL, Status, Task
 from ledger.times import US_PER_SECOND, rfc3339
 
 SPELLING = Spelling.UUID
 
-STATUSES = {
-    Status.QUEUED: "Starting",
-    Status.RUNNING: "Processing",
-    Status.COMPLETED: "Succeeded",
-    Status.FAILED: "Failed",
-    Status.CANCELLED: "Cancelled",
-    Status.EXPIRED: "Failed",
-}
 MESSAGES = {
     Status.QUEUED: "Task queued",
     Status.RUNNING: "Task started",
@@ -90,14 +92,6 @@ MESSAGES = {
 
 CANCEL = CancelPolicy(queued=Effect.CANCEL, running=Effect.REFUSE, terminal=Effect.REFUSE)
 
-DEFAULTS: dict[str, Any] = {
-    "chunk_processing": {"target_length": 512, "tokenizer": {"Enum": "Word"}},
-    "high_resolution": False,
-    "ocr_strategy": "All",
-    "segmentation_strategy": "LayoutAnalysis",
-    "error_handling": "Fail",
-    "segment_processing": {},
-}
 SERVER_VERSION = "1.0.0"
 EXPIRES_IN_MAX_SECONDS = 100 * 365 * 86_400  # chosen: longer is for good, and no date that can be printed
 
@@ -109,6 +103,7 @@ REFUSALS: dict[type[Refusal], tuple[int, str]] = {  # HTTP, text; in order of pr
     UnknownRoute: (404, "Not found"),
     MethodNotAllowed: (405, "Method not allowed"),
     TooLarge: (413, "Payload too large"),
+    Unfit: (400, "{reason}"),
     Invalid: (400, "Invalid request: {reason}"),
     TaskNotFound: (404, "Task not found"),
     CancelUnsupported: (400, "Task cannot be cancelled"),
@@ -230,6 +225,32 @@ def cancelled(_: Asked, __: Told) -> Answer:
     return Answer(200, b"Task cancelled", TEXT)
 
 
+def delete(asked: Asked, task: Task) -> Delete:
+    return Delete(
+        task_id=task.task_id,
+        at_us=asked.now_us,
+        actor=asked.key_id,
+        request_id=asked.request_id,
+        expected_version=task.version,
+        account=asked.account,
+    )
+
+
+def deleted(_: Asked, __: Told) -> Answer:
+    return Answer(200, b"Task deleted", TEXT)
+
+
+def listed(asked: Asked, page: Page) -> Answer:
+    """The bare array of the server, or the object that the npm client reads."""
+    _flag(asked, "base64_urls", default=False)
+    include_chunks = _flag(asked, "include_chunks", default=False)
+    tasks = [view(task, base_url=asked.base_url, include_chunks=include_chunks) for task in page.tasks]
+    if not is_npm(asked):
+        return json_answer(200, tasks)
+    following = None if page.beyond is None else cursor(asked.log_id, page.beyond)
+    return json_answer(200, {"tasks": tasks, "next_cursor": following, "has_more": following is not None})
+
+
 def refuse(refusal: Refusal, _: Refused) -> Answer:
     status, text = REFUSALS[type(refusal)]
     match refusal:
@@ -239,7 +260,9 @@ def refuse(refusal: Refusal, _: Refused) -> Answer:
             text = text.format(reason=reason)
         case _:
             pass
-    return Answer(status, text.encode(), TEXT)
+    # The npm client sends a conflict again, unless it is told that this is of no use.
+    headers = {"x-should-retry": "false"} if isinstance(refusal, KeyReused) else {}
+    return Answer(status, text.encode(), TEXT, headers)
 
 
 def gone(task: Task, now_us: int) -> bool:
@@ -266,8 +289,12 @@ CONTRACT = Contract(
     school=School.ON_SUCCESS,
     roles=CLIENTS,
     operations=(
+        *_spellings(lambda base: Submit("POST", base + "/parse", order, shown)),
+        *(Browse("GET", base + "/tasks", wanted, listed) for base in ("", "/api/v1")),
         *_spellings(lambda base: Read("GET", base + "/{id}", _read, shown)),
+        *_spellings(lambda base: Alter("DELETE", base + "/{id}", _read, delete, deleted)),
         *_spellings(lambda base: Read("GET", base + "/{id}/parse", _read, shown)),
+        *_spellings(lambda base: Alter("PATCH", base + "/{id}/parse", _read, update, shown)),
         *_spellings(
             lambda base: Cancel("GET", base + "/{id}/cancel", lambda asked: Wish(_read(asked)), CANCEL, cancelled)
         ),
