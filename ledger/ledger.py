@@ -42,7 +42,7 @@ class Wanted(msgspec.Struct, frozen=True, kw_only=True):
     limit: int
     fits: Callable[[Task], bool] = lambda _: True
     skip: int = 0
-    """How many of those that fit come before the page, for lists that are counted in pages."""
+    """How many of those that fit come before the page, for lists that are counted in pages: each is looked at."""
     before: TaskId | None = None
     after: TaskId | None = None
     oldest_first: bool = False
@@ -51,7 +51,8 @@ class Wanted(msgspec.Struct, frozen=True, kw_only=True):
 class Page(msgspec.Struct, frozen=True, kw_only=True):
     """Tasks as `Wanted`; *beyond*: from where the list goes on, None at its end.
 
-    A page is short, with more to come, when few of many tasks fit: no page looks at more than `LOOKED_AT_MAX`.
+    A page is short, with more to come, when few of many tasks fit: none looks at more than `LOOKED_AT_MAX` beyond those
+    that it skips.
     """
 
     tasks: list[Task]
@@ -143,7 +144,7 @@ class Ledger:
         tasks: list[Task] = []
         skipped, where = 0, TaskFilter(account=wanted.account, before=wanted.before, after=wanted.after)
         where = replace(where, oldest_first=wanted.oldest_first, limit=CHUNK)
-        for _ in range(LOOKED_AT_MAX // CHUNK):
+        for _ in range((LOOKED_AT_MAX + wanted.skip) // CHUNK):
             chunk = [one.task for one in await self.page(where)]
             for task in chunk:
                 if task.deleted or gone(task) or not wanted.fits(task):
