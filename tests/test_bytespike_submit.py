@@ -4,6 +4,7 @@ Source: ByteSpike docs, "Submit task" and the tasks API (docs.bytespike.ai).
 """
 
 import asyncio
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +35,14 @@ from tests.http import (
     reported,
 )
 from tests.processes import Server, keys_in
+from tests.test_bytespike import (
+    BODY_LINE,
+    DOCUMENTED_CANCELLED,
+    DOCUMENTED_ID,
+    DOCUMENTED_OUT_ID,
+    PATH_LINE,
+    documented,
+)
 from tests.wire import request
 
 BODY: dict[str, Any] = {"model": "wan-2.6", "params": {"prompt": "a cat", "seconds": 4}}
@@ -264,4 +273,49 @@ async def test_submit_query_and_cancel_over_a_restart_of_the_real_server(tmp_pat
         name = msgspec.json.decode(first[1])["task_id"]
         assert await post(server, f"{CANCEL}/{name}") == cancelled
         assert await post(server, SUBMIT, KEYED) == first
+        assert await server.stop() == 0
+
+
+class RealService(Service):
+    """The documented command lines, sent to the server in its own process."""
+
+    def __init__(self, server: Server) -> None:
+        self._server = server
+
+    async def send(
+        self, method: str, path: str, *, headers: Mapping[str, str] | None = None, body: bytes | None = None
+    ) -> Reply:
+        async with self._server.wire() as wire:
+            sent = request(method, path, headers=[*(headers or {}).items()], body=body or b"")
+            reply = await wire.send(sent, method=method)
+        return Reply(reply.status, reply.body.decode(), reply.headers)
+
+
+def line(route: str, body: object) -> str:
+    """A command line in the form of the documented ones."""
+    return f"""
+        curl -X POST https://llm.bytespike.ai{route} -H "Authorization: Bearer $BYTESPIKE_API_KEY"
+        -H "content-type: application/json" -d '{compact(body)}'
+    """
+
+
+@pytest.mark.parametrize("by", ["path", "body"])
+async def test_the_documented_lines_submit_query_and_cancel_on_the_real_server(tmp_path: Path, by: str) -> None:
+    path = tmp_path / "ledger.db"
+    (key,) = await keys_in(path, ("bytespike", Role.CLIENT))
+    place = {"$BYTESPIKE_API_KEY": key}
+    async with Server(path) as server:
+        await server.start()
+        real = RealService(server)
+        made = await real.curl(line(SUBMIT, {**BODY, "out_task_id": DOCUMENTED_OUT_ID}), place)
+        name = made.json()["task_id"]
+        wanted = documented(DOCUMENTED_CANCELLED).replace("{id}", name)
+        assert (made.status, made.body) == (200, wanted.replace("cancelled", "pending"))
+        assert (await real.curl(line(QUERY, {"task_id": name}), place)).body == made.body
+        if by == "path":
+            cancelled = await real.curl(PATH_LINE, place | {DOCUMENTED_ID: name})
+        else:
+            cancelled = await real.curl(BODY_LINE, place)
+        assert (cancelled.status, cancelled.body) == (200, wanted)
+        assert (await real.curl(line(QUERY, {"out_task_id": DOCUMENTED_OUT_ID}), place)).body == wanted
         assert await server.stop() == 0
