@@ -21,6 +21,7 @@ from ledger.keys import Role
 from tests.http import (
     ACCOUNT,
     CATALOGUE,
+    COMPLETED,
     DAY_SECONDS,
     FAILED,
     STARTED,
@@ -244,6 +245,31 @@ async def test_past_the_point_of_no_return_a_cancel_charges_what_is_rendered(ser
         assert (reply.status, reply.body) == (200, wanted)
     await service.go_on(task, reported("completed"))
     assert (await ask(service, QUERY, {"task_id": name})).body == wanted
+
+
+ENDS: dict[str, tuple[History, str, str]] = {
+    "pending": ((), "pending", "cancelled"),
+    "running": ((STARTED, progressed(9)), "running", "cancelled"),
+    "completed": ((STARTED, COMPLETED), "completed", "completed"),
+    "failed": ((STARTED, FAILED), "failed", "failed"),
+    "cancelled": ((CancelAsked(),), "cancelled", "cancelled"),
+}
+
+
+@pytest.mark.parametrize(("history", "reads", "after"), ENDS.values(), ids=ENDS)
+async def test_a_submitted_task_is_queried_and_cancelled_in_every_state(
+    service: Service, history: History, reads: str, after: str
+) -> None:
+    name = (await ask(service, SUBMIT, KEYED)).json()["task_id"]
+    task = parse_any(name)
+    assert task is not None
+    await service.go_on(task, *history)
+    for named in ({"task_id": name}, {"out_task_id": "order-4711"}):
+        assert (await ask(service, QUERY, named)).json()["status"] == reads
+    first = await ask(service, CANCEL, {"out_task_id": "order-4711"})
+    assert (first.status, first.json()["status"]) == (200, after)
+    assert (await ask(service, f"{CANCEL}/{name}", b"")).body == first.body
+    assert (await service.seen(task))["billing"]["held_credits"] == "0"
 
 
 # The real server
