@@ -5,6 +5,7 @@ import json
 import math
 import re
 from typing import Any, TypeVar
+from urllib.parse import urlsplit
 
 import msgspec
 
@@ -95,6 +96,24 @@ def check(value: object, *, depth: int = 0) -> None:
                 check(getattr(value, name), depth=depth + 1)
         case _:
             raise AssertionError(type(value))
+
+
+def url_in(text: str | None, field: str) -> str | None:
+    """An absolute http or https address without credentials.
+
+    Raises:
+        Invalid: it is none.
+    """
+    if text is None:
+        return None
+    try:
+        parts = urlsplit(text)
+        fine = parts.scheme in {"http", "https"} and bool(parts.hostname) and parts.username is None and parts.port != 0
+    except ValueError:
+        fine = False
+    if not fine or not text.isascii() or not text.isprintable() or " " in text:
+        raise Invalid(f"{field} must be an http or https address", param=field)
+    return text
 
 
 def fingerprint(*parts: object) -> str:

@@ -9,7 +9,7 @@ from typing import Any
 import msgspec
 from msgspec.structs import replace
 
-from api.bodies import read_json
+from api.bodies import read_json, url_in
 from api.contracts import CONTRACTS
 from api.contracts.shape import Act, Answer, Asked, Contract, Refused, bearer, json_answer
 from api.deps import Deps
@@ -24,7 +24,6 @@ from api.native_bodies import (
     if_match,
     report_in,
     time_in,
-    url_in,
 )
 from api.native_shapes import ROOT, Problem, event_view, key_view, problem_view, task_view
 from api.refusals import (

@@ -2,7 +2,6 @@
 
 from collections.abc import Collection
 from typing import Annotated, Any, Literal, TypeAlias
-from urllib.parse import urlsplit
 
 import msgspec
 
@@ -157,24 +156,6 @@ def time_in(text: str | None, field: str) -> int | None:
     if at_us is None:
         raise Invalid(f"{field} must be an RFC 3339 time such as 2026-01-02T03:04:05Z", param=field)
     return at_us
-
-
-def url_in(text: str | None, field: str) -> str | None:
-    """An absolute http or https address without credentials.
-
-    Raises:
-        Invalid: it is none.
-    """
-    if text is None:
-        return None
-    try:
-        parts = urlsplit(text)
-        fine = parts.scheme in {"http", "https"} and bool(parts.hostname) and parts.username is None and parts.port != 0
-    except ValueError:
-        fine = False
-    if not fine or not text.isascii() or not text.isprintable() or " " in text:
-        raise Invalid(f"{field} must be an http or https address", param=field)
-    return text
 
 
 def contract_in(name: str, known: Collection[str]) -> None:

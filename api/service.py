@@ -48,7 +48,7 @@ from api.refusals import (
 )
 from api.repeats import Repeat
 from ledger.commands import Claim, Create, RequestCancel
-from ledger.errors import Overloaded, Refusal, StorageError, TaskNotFound, UnknownModel, WrongVersion
+from ledger.errors import Overloaded, Refusal, StorageError, TaskNotFound, WrongVersion
 from ledger.ids import ENTROPY_BYTES, TaskId, task_id
 from ledger.times import rfc3339
 from ledger.views import Seen
@@ -255,10 +255,10 @@ async def _cancel(deps: Deps, contract: Contract, operation: Cancel, asked: Aske
 async def _submit(deps: Deps, contract: Contract, operation: Submit, asked: Asked) -> Answer:
     order = operation.order(deps.catalogue, asked)
     model = deps.catalogue.find(contract.name, order.model)
-    if model is None:
-        raise UnknownModel(order.model)
-    terms = deps.catalogue.terms[contract.name, order.model]
-    resolved_model = order.resolved_model or model.resolves_to
+    terms = deps.catalogue.terms.get((contract.name, order.model))  # None is refused, but for what was taken before
+    if terms is not None and order.estimated_micros is not None:
+        terms = replace(terms, estimated_micros=order.estimated_micros)
+    resolved_model = order.resolved_model or (model.resolves_to if model else None)
     made_by = deps.catalogue.find(contract.name, resolved_model or order.model) or model
     command = Create(
         task_id=task_id(at_us=asked.now_us, lane=0, entropy=deps.entropy(ENTROPY_BYTES)),
@@ -268,14 +268,14 @@ async def _submit(deps: Deps, contract: Contract, operation: Submit, asked: Aske
         claims=_claims(order.keys, asked.account),
         account=asked.account,
         contract=contract.name,
-        capability=order.capability or model.capability,
+        capability=order.capability or (model.capability if model else "unknown"),
         model=order.model,
         resolved_model=resolved_model,
-        provider=made_by.provider,
-        terms=terms if order.estimated_micros is None else replace(terms, estimated_micros=order.estimated_micros),
+        provider=made_by.provider if made_by else "unknown",
+        terms=terms,
         input=order.input,
         metadata=order.metadata,
-        estimated_seconds=made_by.estimated_seconds,
+        estimated_seconds=made_by.estimated_seconds if made_by else None,
         out_task_id=order.out_task_id,
         callback_url=order.callback_url,
     )

@@ -84,6 +84,15 @@ SAMPLES: dict[str, list[dict[str, Any]]] = {
             "user": "u1",
         }
     ],
+    "POST /bytespike/v1/tasks/submit": [
+        {
+            "model": MODELS["bytespike"],
+            "params": {"prompt": "a cat", "shots": [{"seconds": 4}]},
+            "out_task_id": "order-7",
+            "callback_url": "https://example.com/hook?x=1",
+            "stream": False,
+        }
+    ],
     "POST /bytespike/v1/tasks/query": [{"task_id": "-"}, {"out_task_id": "-"}],
     "POST /bytespike/v1/tasks/cancel": [{"task_id": "-"}, {"out_task_id": "-"}],
     "POST /bytespike/v1/tasks/cancel/{id}": [{}],

@@ -17,10 +17,9 @@ from typing import Annotated, Any, Literal, NamedTuple
 
 import msgspec
 
-from api.bodies import fingerprint, read_json
+from api.bodies import fingerprint, read_json, url_in
 from api.contracts.beatra_envelope import view
 from api.contracts.shape import Answer, Asked, Idempotency, Order, Submit, Told, json_answer
-from api.native_bodies import url_in
 from api.refusals import Invalid
 from ledger.catalogue import Catalogue, Model
 from ledger.errors import Refusal, UnknownModel

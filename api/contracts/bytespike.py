@@ -14,6 +14,10 @@ cancelled   cancelled    the estimates, ``credits_used`` if charged   200, the s
 expired     failed       ``error`` with code ``task_expired``         200, as it stands
 =========== ============ ============================================ =====================================
 
+A submit is answered at once with the task as pending. Its ``out_task_id`` is an idempotency key for as long as the
+task exists, whatever becomes of it: the same model and params get the first answer again, others 409. Where the docs
+list ``duplicate_out_task_id`` under both 400 and 409, we say 409.
+
 Exactly one of ``task_id`` and ``out_task_id`` names the task; an id in the path beats a ``task_id`` in the body.
 """
 
@@ -22,7 +26,7 @@ from typing import Annotated, Any
 
 import msgspec
 
-from api.bodies import read_json
+from api.bodies import fingerprint, read_json, url_in
 from api.contracts.shape import (
     CLIENTS,
     OUT_TASK_ID,
@@ -32,8 +36,11 @@ from api.contracts.shape import (
     ByTask,
     Cancel,
     Contract,
+    Idempotency,
+    Order,
     Read,
     Refused,
+    Submit,
     Target,
     Told,
     Wish,
@@ -55,6 +62,7 @@ from api.refusals import (
     UnknownRoute,
     WrongKey,
 )
+from ledger.catalogue import Catalogue
 from ledger.commands import CancelPolicy, Effect
 from ledger.errors import (
     CancelUnsupported,
@@ -112,11 +120,32 @@ REFUSALS: dict[type[Refusal], tuple[int, str, str, str]] = {  # HTTP, type, code
 }
 
 
+PARAMS: dict[type[Refusal], str] = {UnknownModel: "model", KeyReused: "out_task_id"}  # chosen
+"""The field at fault, where the refusal alone tells."""
+
+MEDIA = ("image", "video")
+"""What a capability ends in whose models take tasks."""
+
+OutTaskId = Annotated[str, msgspec.Meta(min_length=1, max_length=128)]
+"""1 to 128 printable characters (chosen)."""
+
+
+class SubmitBody(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The body that orders a task."""
+
+    model: Annotated[str, msgspec.Meta(min_length=1, max_length=128)]
+    params: dict[str, Any]
+    out_task_id: OutTaskId | None = None
+    callback_url: Annotated[str, msgspec.Meta(max_length=2048)] | None = None
+    stream: bool | None = None
+    """Reserved by the vendor, without effect."""
+
+
 class Ids(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """The body that names a task. An ``out_task_id`` is 1 to 128 printable characters (chosen)."""
+    """The body that names a task."""
 
     task_id: str | None = None
-    out_task_id: Annotated[str, msgspec.Meta(min_length=1, max_length=128)] | None = None
+    out_task_id: OutTaskId | None = None
 
 
 def view(task: Task) -> dict[str, Any]:
@@ -169,9 +198,37 @@ def target(asked: Asked) -> Target:
     if task_id is not None:
         return ByTask(SPELLING.parse(task_id))
     assert ids.out_task_id is not None
-    if not ids.out_task_id.isprintable():
+    return ByKey(OUT_TASK_ID, _printable(ids.out_task_id))
+
+
+def _printable(out_task_id: str) -> str:
+    if not out_task_id.isprintable():
         raise Invalid("out_task_id must be printable.", param="out_task_id")
-    return ByKey(OUT_TASK_ID, ids.out_task_id)
+    return out_task_id
+
+
+def order(catalogue: Catalogue, asked: Asked) -> Order:
+    """What is ordered. The key covers model and params, not ``callback_url`` and ``stream`` (chosen).
+
+    Raises:
+        Invalid: the body is not of this shape, or the model makes neither images nor videos.
+    """
+    body = read_json(asked.body, SubmitBody)
+    keys: tuple[Idempotency, ...] = ()
+    if body.out_task_id is not None:
+        same = fingerprint(body.model, body.params)
+        keys = (Idempotency(OUT_TASK_ID, _printable(body.out_task_id), same, window_us=None),)
+    model = catalogue.find("bytespike", body.model)
+    if model is not None and not model.capability.endswith(MEDIA):
+        raise Invalid("Only image and video models take tasks.", param="model")
+    return Order(
+        model=body.model,
+        input=body.params,
+        metadata={},
+        out_task_id=body.out_task_id,
+        callback_url=url_in(body.callback_url, "callback_url"),
+        keys=keys,
+    )
 
 
 def shown(_: Asked, told: Told) -> Answer:
@@ -180,7 +237,7 @@ def shown(_: Asked, told: Told) -> Answer:
 
 def refuse(refusal: Refusal, _: Refused) -> Answer:
     status, kind, code, message = REFUSALS[type(refusal)]
-    param = None
+    param = PARAMS.get(type(refusal))
     if isinstance(refusal, Invalid):
         message, param = refusal.reason, refusal.param
     return json_answer(status, {"error": {"message": message, "type": kind, "code": code, "param": param}})
@@ -201,6 +258,7 @@ CONTRACT = Contract(
     school=School.HOLD,
     roles=CLIENTS,
     operations=(
+        Submit("POST", "/v1/tasks/submit", order, shown, BODY_MAX_BYTES),
         Read("POST", "/v1/tasks/query", target, shown, BODY_MAX_BYTES),
         Cancel("POST", "/v1/tasks/cancel/{id}", _wish, CANCEL, shown, BODY_MAX_BYTES),
         Cancel("POST", "/v1/tasks/cancel", _wish, CANCEL, shown, BODY_MAX_BYTES),

@@ -18,11 +18,10 @@ Fields that nobody knows are passed over; null is as good as absent (chosen).
 import re
 from collections.abc import Callable
 from typing import Annotated, Any, Literal, TypeAlias, TypeVar
-from urllib.parse import urlsplit
 
 import msgspec
 
-from api.bodies import fingerprint, read_json
+from api.bodies import fingerprint, read_json, url_in
 from api.contracts.shape import Asked, Idempotency, Order
 from api.refusals import Invalid
 from ledger.catalogue import Catalogue
@@ -259,10 +258,6 @@ def _address(text: str | None, field: str, *, inline: bool = False) -> None:
     """
     if text is None or (inline and _INLINE.fullmatch(text)):
         return
-    try:
-        parts = urlsplit(text)
-        fine = parts.scheme in {"http", "https"} and bool(parts.hostname) and parts.username is None and parts.port != 0
-    except ValueError:
-        fine = False
-    if not fine or len(text) > ADDRESS_MAX_CHARS or not text.isascii() or not text.isprintable() or " " in text:
-        raise Invalid(f"{field} must be an http or https address", param=field)
+    if len(text) > ADDRESS_MAX_CHARS:
+        raise Invalid(f"{field} is longer than {ADDRESS_MAX_CHARS} characters", param=field)
+    url_in(text, field)
