@@ -148,10 +148,10 @@ REFUSED = {
     "no data": ("data:application/pdf;base64,", "Unsupported file type"),
     "text": (base64.b64encode(b"hello").decode(), "Unsupported file type"),
     "a film": (f"data:video/mp4;base64,{PDF}", "Unsupported file type"),
-    "no host": ("https://", "Invalid request: file is not an http or https address"),
-    "credentials": ("https://a:b@example.com/", "Invalid request: file is not an http or https address"),
-    "a blank": ("https://example.com/a b", "Invalid request: file is not an http or https address"),
-    "too long": ("https://example.com/" + "a" * 2048, "Invalid request: file is not an http or https address"),
+    "no host": ("https://", "Invalid request: file must be an http or https address"),
+    "credentials": ("https://a:b@example.com/", "Invalid request: file must be an http or https address"),
+    "a blank": ("https://example.com/a b", "Invalid request: file must be an http or https address"),
+    "too long": ("https://example.com/" + "a" * 2048, "Invalid request: file is an address of more than 2048 characters"),
 }
 
 
