@@ -44,6 +44,7 @@ class Entropy:
 
     def __call__(self, count: int) -> bytes:
         """*count* bytes, at most `POOL_BYTES`, that nobody had before."""
+        assert count <= POOL_BYTES
         if self._used + count > len(self._pool):
             self._pool, self._used = os.urandom(POOL_BYTES), 0
         self._used += count

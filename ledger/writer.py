@@ -7,7 +7,9 @@ per request, at a sixth of the rate.
 
 A batch is decided on top of the one that is being committed, so that the store and the interpreter work at the same
 time. It is committed only when that one has been written as it was decided; otherwise it is decided anew. Alternative
-beaten: to decide when the store is done, which left each of them waiting for the other.
+beaten: to decide when the store is done, which left each of them waiting for the other. Callers who wait for their
+answer before they ask again would all meet in one batch, with nobody left to be decided meanwhile, so a batch takes
+half of those who ask. The price: on a disk that syncs slower than half of them are answered, more commits than needed.
 
 A commit that fails fails those who wait for it and nothing else: what is in memory of their tasks is forgotten, and
 the next batch reads it anew. Callers who leave before their commit begins are passed over; later they change nothing.
