@@ -26,6 +26,8 @@ LINE_MAX_BYTES = 64 * 1024
 """Of a request line or a header. aiohttp refuses longer ones by itself, and not in the words of any contract, so this
 is far more than any id or key has."""
 
+POOL_BYTES = 4096
+
 KEEPALIVE_SECONDS = 15.0
 """How long a connection may stay open without a request."""
 
@@ -35,18 +37,34 @@ def clock() -> int:
     return time.time_ns() // 1000
 
 
+class Entropy:
+    """Random bytes of the system, asked for by the pool: each question costs a way into it, and may cost our turn."""
+
+    def __init__(self) -> None:
+        self._pool, self._used = b"", 0
+
+    def __call__(self, count: int) -> bytes:
+        """*count* bytes, at most `POOL_BYTES`, that nobody had before."""
+        assert count <= POOL_BYTES
+        if self._used + count > len(self._pool):
+            self._pool, self._used = os.urandom(POOL_BYTES), 0
+        self._used += count
+        return self._pool[self._used - count : self._used]
+
+
 def make_server(
     ledger: Ledger,
     *,
     catalogue: Catalogue,
     limits: Limits | None = None,
     clock: Callable[[], int] = clock,
-    entropy: Callable[[int], bytes] = os.urandom,
+    entropy: Callable[[int], bytes] | None = None,
 ) -> web.Server:
     """The service over *ledger*, which its owner starts before and closes after it.
 
     Without *limits* every account has the budget of `Tier`'s defaults.
     """
+    entropy = entropy or Entropy()
     deps = Deps(
         ledger=ledger,
         catalogue=catalogue,

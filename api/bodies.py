@@ -15,6 +15,7 @@ DEPTH_MAX = 32
 _INT_MAX = 2**63 - 1
 T = TypeVar("T")
 
+_encoder = msgspec.json.Encoder()
 _canonical = msgspec.json.Encoder(order="deterministic")
 
 
@@ -37,29 +38,46 @@ def read_json(raw: bytes, kind: type[T]) -> T:
         raise Invalid(f"the body is nested deeper than {DEPTH_MAX}") from None
     if _suspect(raw):
         check(value)
-    if b"\\" in raw or _twice([text for text, colon in _STRING.findall(raw) if colon]):
-        json.loads(raw, object_pairs_hook=_once_each)
+    try:
+        if b"\\" in raw:
+            json.loads(raw, object_pairs_hook=_once_each)
+        elif _lost_names(raw):
+            raise _twice()
+    except RecursionError:  # in a part that *kind* passes over
+        raise Invalid(f"the body is nested deeper than {DEPTH_MAX}") from None
     return value
 
 
-_STRING = re.compile(rb'"([^"]*)"\s*(:?)')  # of names and values alike, so that no match begins inside of one
+_DIGITS_MAX = 18
+_NO_DIGITS = bytes(set(range(256)) - set(b"0123456789"))
 _LONG_NUMBER = re.compile(rb"[0-9]{19}")
 
 
 def _suspect(raw: bytes) -> bool:
     """Whether the bytes could hold what `check` refuses: a look at them costs a tenth of a walk through the value."""
-    return raw.count(b"{") + raw.count(b"[") > DEPTH_MAX or b"\\u0000" in raw or bool(_LONG_NUMBER.search(raw))
+    return (
+        raw.count(b"{") + raw.count(b"[") > DEPTH_MAX
+        or b"\\u0000" in raw
+        or (len(raw.translate(None, _NO_DIGITS)) > _DIGITS_MAX and bool(_LONG_NUMBER.search(raw)))
+    )
 
 
-def _twice(names: list[bytes]) -> bool:
-    """Whether a name stands twice anywhere, be it in different objects: then they are looked at one by one."""
-    return len(set(names)) != len(names)
+def _lost_names(raw: bytes) -> bool:
+    """Whether reading it loses a name, as it does when an object has it twice. Two marks stand around each text.
+
+    Only for what has no escapes; and to read it again and write it costs half of a look at each name.
+    """
+    return raw.count(b'"') != _encoder.encode(msgspec.json.decode(raw)).count(b'"')
+
+
+def _twice() -> Invalid:
+    """One reader takes the first, the next one the last."""
+    return Invalid("an object names a field twice")
 
 
 def _once_each(members: list[tuple[str, Any]]) -> None:
-    """Refuse an object that names a field twice: one reader takes the first, the next one the last."""
     if len(dict(members)) != len(members):
-        raise Invalid("an object names a field twice")
+        raise _twice()
 
 
 def _where(message: str) -> tuple[str, str | None]:

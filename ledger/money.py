@@ -6,11 +6,14 @@ that drops any.
 """
 
 import re
+from functools import lru_cache
 
 MICROS_PER_CREDIT = 1_000_000
 DECIMALS = 6
 AMOUNT_MAX_MICROS = 10**12 * MICROS_PER_CREDIT
 """The largest single amount: a trillion credits, so that nine of the largest still add up within 64 bits."""
+TEXTS_MAX = 1024
+"""Amounts whose text is kept: what is printed is mostly nothing, or one of a few prices."""
 
 _AMOUNT = re.compile(r"(0|[1-9][0-9]{0,12})(?:\.([0-9]{1,6}))?", re.ASCII)
 
@@ -28,10 +31,9 @@ def parse_credits(text: str) -> int | None:
     return micros if micros <= AMOUNT_MAX_MICROS else None
 
 
+@lru_cache(maxsize=TEXTS_MAX)
 def credits_text(micros: int) -> str:
     """The amount as the shortest exact decimal: ``1500000`` is ``"1.5"``, ``2000000`` is ``"2"``."""
-    if not micros:
-        return "0"
     sign = "-" if micros < 0 else ""
     whole, fraction = divmod(abs(micros), MICROS_PER_CREDIT)
     if not fraction:

@@ -1,12 +1,18 @@
-"""Group commit: what arrives while one commit runs forms the next.
+"""Group commit: what arrives while one commit runs is decided meanwhile, and forms the next.
 
-One loop takes a batch of commands, reads what they need in two reads at most, decides them one after the other, each
-against the state that the ones before it left, and commits all of it at once. Nobody is answered before that commit
-has returned, not even with a refusal: it may rest on an event that is not durable yet. Alternative beaten: a
-transaction per request, at a sixth of the rate.
+One loop takes commands, reads what they need in two reads at most, decides them one after the other, each against the
+state that the ones before it left, and commits all of a batch at once. Nobody is answered before that commit has
+returned, not even with a refusal: it may rest on an event that is not durable yet. Alternative beaten: a transaction
+per request, at a sixth of the rate.
+
+A batch is decided on top of the one that is being committed, so that the store and the interpreter work at the same
+time. It is committed only when that one has been written as it was decided; otherwise it is decided anew. Alternative
+beaten: to decide when the store is done, which left each of them waiting for the other. Callers who wait for their
+answer before they ask again would all meet in one batch, with nobody left to be decided meanwhile, so a batch takes
+half of those who ask. The price: on a disk that syncs slower than half of them are answered, more commits than needed.
 
 A commit that fails fails those who wait for it and nothing else: what is in memory of their tasks is forgotten, and
-the next batch reads it anew. Callers who leave before their turn are passed over; later they change nothing.
+the next batch reads it anew. Callers who leave before their commit begins are passed over; later they change nothing.
 """
 
 import asyncio
@@ -32,6 +38,10 @@ from ledger.views import Seen, Views, row_of
 RETRY_AFTER_SECONDS = 1
 ATTEMPTS_MAX = 3
 """How often a command is decided again because another node appended to its task first."""
+
+
+HALVED_MIN = 8
+"""Fewer commands than this are not worth two commits."""
 
 
 class Written(msgspec.Struct, frozen=True, gc=False, kw_only=True):
@@ -65,7 +75,8 @@ class _Verdict(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     appended: bool = False
     late: bool = False
     replay: ClaimRow | None = None
-    refusal: Refusal | None = None
+    refusal: Exception | None = None
+    """A `Refusal`, or the bug that the command met."""
 
 
 class _Waiter:
@@ -77,6 +88,9 @@ class _Waiter:
         self.attempts = 1
 
 
+_Positions: TypeAlias = dict[TaskId, int]
+
+
 class Writer:
     """The one who appends to the log's tasks."""
 
@@ -86,12 +100,18 @@ class Writer:
         self._queue: deque[_Waiter] = deque()
         self._wake = asyncio.Event()
         self._recorded_at_us = 0
+        self._next = self._afresh()
+        """What has been decided and not begun to be committed."""
+        self._before = self._next
+        """What was begun to be committed last."""
+        self._committing: asyncio.Task[list[Outcome]] | None = None
         self._loop: asyncio.Task[None] | None = None
         self._closing = False
 
     async def start(self) -> None:
         """Begin to take commands. Recorded time goes on from the log's last, whatever the clock says."""
         self._recorded_at_us = (await self._engine.head()).recorded_at_us
+        self._next = self._afresh()
         self._loop = asyncio.create_task(self._run())
 
     async def close(self) -> None:
@@ -109,7 +129,7 @@ class Writer:
             Refusal: as `decide`, and `KeyReused`.
             StorageError: the commit failed; nothing was written.
         """
-        if len(self._queue) >= self._queue_max or self._closing:
+        if self.queued >= self._queue_max or self._closing:
             raise Overloaded(retry_after_seconds=RETRY_AFTER_SECONDS)
         waiter = _Waiter(command)
         self._queue.append(waiter)
@@ -118,52 +138,119 @@ class Writer:
 
     @property
     def queued(self) -> int:
-        """How many commands wait for their turn."""
-        return len(self._queue)
+        """How many commands wait for their commit to begin."""
+        return len(self._queue) + len(self._next.waiters)
+
+    @property
+    def _bound(self) -> int:
+        """How many go into the next batch: half of all who ask, so that one half is decided while the other commits."""
+        half = (len(self._before.waiters) + self.queued + 1) // 2
+        return min(max(half, HALVED_MIN), self._batch_max)
 
     async def _run(self) -> None:
-        while self._queue or not self._closing:
-            if not self._queue:
-                self._wake.clear()
+        while self._committing or self.queued or not self._closing:
+            self._wake.clear()
+            await self._decide(self._next, self._taken())
+            if self._committing is not None and self._committing.done():
+                await self._go_on(self._before, self._committing)
+            elif self._committing is None and self._next.waiters:
+                self._begin()
+            elif (self._committing or not self._closing) and (
+                not self._queue or len(self._next.waiters) >= self._bound
+            ):
                 await self._wake.wait()
-                continue
-            taken = [self._queue.popleft() for _ in range(min(len(self._queue), self._batch_max))]
-            await self._turn([waiter for waiter in taken if not waiter.answer.done()])
 
-    async def _turn(self, waiters: Sequence[_Waiter]) -> None:
-        """Decide and commit one batch, show it to readers, and answer those who wait."""
+    def _begin(self) -> None:
+        """Commit what has been decided; what comes from now on is decided on top of it."""
+        self._before = self._next
+        self._next = self._before.successor()
+        self._committing = asyncio.create_task(self._written(self._before))
+        self._committing.add_done_callback(lambda _: self._wake.set())
+
+    async def _go_on(self, batch: "_Batch", committing: asyncio.Task[list[Outcome]]) -> None:
+        """The commit of *batch* has ended: begin the next one, then answer those who waited for this one."""
+        self._committing = None
+        outcomes: list[Outcome] | None = None
         try:
-            batch = await self._read(waiters)
-            verdicts = [batch.verdict(waiter.command) for waiter in waiters]
-            outcomes = await self._engine.commit(batch.appends) if batch.appends else []
+            outcomes = committing.result()
         except Exception as error:  # noqa: BLE001 - whatever it is, those who wait are told, and the loop lives on
-            await self._failed(waiters, error)
-            return
-        self._recorded_at_us = batch.recorded_at_us
-        self._show(batch, outcomes)
-        for waiter, verdict in zip(waiters, verdicts, strict=True):
-            self._answer(waiter, verdict, batch.position(verdict, outcomes))
+            await self._not_written(batch, error)
+        else:
+            self._show(batch, outcomes)
+        await self._rest_on(None if outcomes is None else batch.positions(outcomes))
+        if self._next.waiters:
+            self._begin()
+            await asyncio.sleep(0)  # it is on its way to the store before the answers take up this thread
+        if outcomes is not None:
+            self._answer_all(batch, outcomes)
 
-    async def _failed(self, waiters: Sequence[_Waiter], error: Exception) -> None:
-        """Nothing was written. When it was not the store's fault, it was one command's: each gets a turn of its own."""
-        if len(waiters) > 1 and not isinstance(error, StorageError):
-            for waiter in waiters:
-                await self._turn([waiter])
+    def _taken(self) -> list[_Waiter]:
+        """Who is decided now."""
+        room = self._bound - len(self._next.waiters)
+        taken = [self._queue.popleft() for _ in range(min(len(self._queue), room))]
+        return [waiter for waiter in taken if not waiter.answer.done()]
+
+    async def _decide(self, batch: "_Batch", waiters: Sequence[_Waiter]) -> None:
+        """Read what the commands need, and decide them into *batch*."""
+        try:
+            await self._read(batch, waiters)
+        except Exception as error:  # noqa: BLE001 - whatever it is, those who wait are told, and the loop lives on
+            if len(waiters) > 1 and not isinstance(error, StorageError):  # one command's fault
+                for waiter in waiters:
+                    await self._decide(batch, [waiter])
+            else:
+                self._failed(waiters, error)
             return
         for waiter in waiters:
-            self._views.drop(waiter.command.task_id)
-            _fail(waiter, error)
+            batch.decide(waiter)
 
-    async def _read(self, waiters: Sequence[_Waiter]) -> "_Batch":
+    async def _read(self, batch: "_Batch", waiters: Sequence[_Waiter]) -> None:
         """All that the commands are decided on, in two reads at most."""
         keys = [(claim.account, claim.operation, claim.key) for w in waiters for claim in w.command.claims]
         claims = await self._engine.claims(keys) if keys else {}
         ids = {waiter.command.task_id for waiter in waiters if not isinstance(waiter.command, Create)}
         ids |= {row.task_id for row in claims.values()}
-        seen = [one for one in await self._views.get_all(ids) if one is not None]
-        return _Batch(seen, claims, recorded_at_us=self._recorded_at_us)
+        batch.learn([one for one in await self._views.get_all(ids) if one is not None], claims)
+
+    async def _written(self, batch: "_Batch") -> list[Outcome]:
+        return await self._engine.commit(batch.appends) if batch.appends else []
+
+    async def _not_written(self, batch: "_Batch", error: Exception) -> None:
+        """When it was not the store's fault, it was one command's: each gets a commit of its own."""
+        if len(batch.waiters) == 1 or isinstance(error, StorageError):
+            self._failed(batch.waiters, error)
+            return
+        for waiter in batch.waiters:
+            alone = self._afresh()
+            await self._decide(alone, [waiter])
+            try:
+                outcomes = await self._written(alone)
+            except Exception as error_alone:  # noqa: BLE001 - as above
+                self._failed([waiter], error_alone)
+            else:
+                self._show(alone, outcomes)
+                self._answer_all(alone, outcomes)
+
+    async def _rest_on(self, positions: _Positions | None) -> None:
+        """The commit before the next has ended: go on from there, or decide anew if that is not where it was to end."""
+        waiters = [waiter for waiter in self._next.waiters if not waiter.answer.done()]
+        if positions is not None and waiters and len(waiters) == len(self._next.waiters):
+            self._next.rest_on(positions)
+        else:
+            self._next = self._afresh()
+            await self._decide(self._next, waiters)
+
+    def _afresh(self) -> "_Batch":
+        return _Batch(recorded_at_us=self._recorded_at_us)
+
+    def _failed(self, waiters: Sequence[_Waiter], error: Exception) -> None:
+        for waiter in waiters:
+            self._views.drop(waiter.command.task_id)
+            _fail(waiter, error)
 
     def _show(self, batch: "_Batch", outcomes: Sequence[Outcome]) -> None:
+        """*batch* is durable: readers see it from now on."""
+        self._recorded_at_us = batch.recorded_at_us
         for append, outcome in zip(batch.appends, outcomes, strict=True):
             if isinstance(outcome, Stale):
                 self._views.drop(TaskId(append.stream))
@@ -172,6 +259,10 @@ class Writer:
             elif append.task.version == batch.states[append.task.task_id].version:  # the last of its task
                 task = batch.states[append.task.task_id]
                 self._views.put(Seen(task, outcome, len(append.task.view)))
+
+    def _answer_all(self, batch: "_Batch", outcomes: Sequence[Outcome]) -> None:
+        for waiter, verdict in zip(batch.waiters, batch.verdicts, strict=True):
+            self._answer(waiter, verdict, batch.position(verdict, outcomes))
 
     def _answer(self, waiter: _Waiter, verdict: _Verdict, position: int | None) -> None:
         if position is None:  # another node appended to the task first
@@ -201,17 +292,46 @@ def _fail(waiter: _Waiter, error: Exception) -> None:
 class _Batch:
     """Commands decided one after the other, each against the state that the ones before it left."""
 
-    def __init__(self, seen: Sequence[Seen], claims: dict[ClaimId, ClaimRow], *, recorded_at_us: int) -> None:
-        self.states = {one.task.task_id: one.task for one in seen}
+    def __init__(self, *, recorded_at_us: int) -> None:
+        self.waiters: list[_Waiter] = []
+        self.verdicts: list[_Verdict] = []
         self.appends: list[Append] = []
+        self.states: dict[TaskId, Task] = {}
         self.recorded_at_us = recorded_at_us
-        self._claims = claims
-        self._positions = {one.task.task_id: one.position for one in seen}
+        self._positions: _Positions = {}
+        self._claims: dict[ClaimId, ClaimRow] = {}
         self._last: dict[TaskId, int] = {}
         self._moved: dict[TaskId, int] = {}
 
-    def verdict(self, command: TaskCommand) -> _Verdict:
-        """Decide *command*, and put what it appends into the batch."""
+    def successor(self) -> "_Batch":
+        """An empty batch on top of this one, before it is known where in the log that is."""
+        after = _Batch(recorded_at_us=self.recorded_at_us)
+        after.states = {task: self.states[task] for task in self._moved}
+        after._claims = {claim.id: claim for append in self.appends for claim in append.claims}
+        return after
+
+    def rest_on(self, positions: _Positions) -> None:
+        """The batch before has been written, and its tasks stand at *positions*."""
+        self._positions |= positions
+
+    def learn(self, seen: Sequence[Seen], claims: dict[ClaimId, ClaimRow]) -> None:
+        """Take in what has been read; what has been decided since is newer."""
+        for one in seen:
+            if one.task.task_id not in self.states:
+                self.states[one.task.task_id] = one.task
+                self._positions[one.task.task_id] = one.position
+        self._claims = claims | self._claims
+
+    def decide(self, waiter: _Waiter) -> None:
+        """Decide the waiter's command, and put what it appends into the batch."""
+        try:
+            verdict = self._verdict(waiter.command)
+        except Exception as bug:  # noqa: BLE001 - a command that meets a bug fails alone
+            verdict = _Verdict(refusal=bug)
+        self.waiters.append(waiter)
+        self.verdicts.append(verdict)
+
+    def _verdict(self, command: TaskCommand) -> _Verdict:
         try:
             replay = self._first_answer(command)
         except KeyReused as refusal:
@@ -243,6 +363,13 @@ class _Batch:
             assert not isinstance(outcome, Stale), "what follows a stale append is stale"
             return outcome
         return 0 if verdict.task is None else self._positions.get(verdict.task.task_id, 0)
+
+    def positions(self, outcomes: Sequence[Outcome]) -> _Positions | None:
+        """Where the tasks that it moved stand in the log; None when a part of it was not written."""
+        places = [outcome for outcome in outcomes if not isinstance(outcome, Stale)]
+        if len(places) < len(outcomes):
+            return None
+        return {task: places[last] for task, last in self._moved.items()}
 
     def _first_answer(self, command: TaskCommand) -> ClaimRow | None:
         """The claim under which this request was answered before, if it was: the first, if it brings several keys.
@@ -285,25 +412,26 @@ class _Batch:
         rows = tuple(_claim_row(claim, answer, at_us=command.at_us) for claim in claims)
         if events and claims:
             events = [replace(events[0], claims=tuple(map(_claimed, claims))), *events[1:]]
-        self.recorded_at_us = max(self.recorded_at_us, command.at_us)
+        recorded_at_us = max(self.recorded_at_us, command.at_us)
+        append = Append(
+            stream=task.task_id,
+            account=after.account,
+            expected=task.version,
+            entries=tuple(
+                entry(event, actor=command.actor, request_id=command.request_id, recorded_at_us=recorded_at_us)
+                for event in events
+            ),
+            task=row_of(after) if events else None,
+            claims=rows,
+        )
+        # From here on nothing can go wrong: a command is in the batch whole or not at all.
+        self.recorded_at_us = recorded_at_us
         self.states[task.task_id] = after
         self._claims |= {row.id: row for row in rows}
         self._last[task.task_id] = len(self.appends)
         if events:
             self._moved[task.task_id] = len(self.appends)
-        self.appends.append(
-            Append(
-                stream=task.task_id,
-                account=after.account,
-                expected=task.version,
-                entries=tuple(
-                    entry(event, actor=command.actor, request_id=command.request_id, recorded_at_us=self.recorded_at_us)
-                    for event in events
-                ),
-                task=row_of(after) if events else None,
-                claims=rows,
-            )
-        )
+        self.appends.append(append)
         return after
 
 

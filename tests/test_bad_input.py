@@ -5,12 +5,16 @@ needs a sample in ``tests/samples.py``, whose every field is then spoilt in ever
 """
 
 import gzip
+import json
 from collections.abc import AsyncIterator, Iterator
+from contextlib import nullcontext, suppress
 from typing import Any
 
 import msgspec
 import pytest
 
+from api.bodies import read_json
+from api.refusals import Invalid
 from ledger.ids import Spelling
 from ledger.memory import MemoryEngine
 from ledger.task import Status
@@ -323,6 +327,29 @@ async def test_a_field_that_is_named_twice_is_refused(service: Service, route: R
             again = msgspec.json.encode({name: value})[1:-1]
             body = msgspec.json.encode(sample)[:-1] + b"," + again + b"}"
             assert await refused(aim, await aim.hit(body), position=position, told=body)
+
+
+TWICE = [
+    b'{"a": 1, "a": 1}',
+    b'{"a": {"b": "x", "b": "y"}}',
+    b'{"a": [{"b": 1}, {"b": 1, "c": 2, "b": 3}]}',
+    b'{"": 1, "": 2}',
+    '{"ä": 1, "ä": 2}'.encode(),
+    b'{"a": 1, "\\u0061": 2}',  # the same name, written in another way
+    b'{"a": "\\"", "b": 1, "b": 2}',
+]
+ONCE = [
+    b'{"a": {"a": {"a": "a"}}, "b": ["a", "a"]}',
+    b' { "a" : "x x" , "b" : 1.0e3, "c" : [ ] } ',
+    '{"ä": "\u2028 ö", "a": ": , {"}'.encode(),
+    b'{"a": "\\"a\\": ", "\\\\": "\\u0061", "b": "\\"}"}',
+]
+
+
+@pytest.mark.parametrize(("body", "is_refused"), [*((body, True) for body in TWICE), *((body, False) for body in ONCE)])
+def test_a_name_counts_as_named_twice_within_one_object_only(body: bytes, is_refused: bool) -> None:  # noqa: FBT001
+    with pytest.raises(Invalid, match="twice") if is_refused else nullcontext():
+        assert read_json(body, dict[str, Any]) == json.loads(body)
 
 
 @pytest.mark.parametrize("route", ROUTES, ids=str)
@@ -713,3 +740,17 @@ async def test_what_is_no_http_is_answered_with_400_and_hung_up_on(service: Serv
     assert reply.status in {400, 404, 413, 431}, reply
     assert await service.position() == position
     assert "Traceback" not in service.output()
+
+
+class _Known(msgspec.Struct):
+    """A body of a vendor that passes over what it does not know."""
+
+    known: int = 0
+
+
+@pytest.mark.parametrize("also", [b"", b'"y":"\\\\",'], ids=["plain", "with an escape"])
+def test_what_is_passed_over_is_read_or_refused_at_any_depth(also: bytes) -> None:
+    for depth in (*range(900, 1001, 5), 100_000):
+        body = b"{" + also + b'"x":' + b"[" * depth + b"]" * depth + b"}"
+        with suppress(Invalid):
+            assert read_json(body, _Known) == _Known()

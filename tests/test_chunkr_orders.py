@@ -151,7 +151,10 @@ REFUSED = {
     "no host": ("https://", "Invalid request: file must be an http or https address"),
     "credentials": ("https://a:b@example.com/", "Invalid request: file must be an http or https address"),
     "a blank": ("https://example.com/a b", "Invalid request: file must be an http or https address"),
-    "too long": ("https://example.com/" + "a" * 2048, "Invalid request: file is an address of more than 2048 characters"),
+    "too long": (
+        "https://example.com/" + "a" * 2048,
+        "Invalid request: file is an address of more than 2048 characters",
+    ),
 }
 
 

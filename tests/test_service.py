@@ -14,6 +14,7 @@ import pytest
 import structlog
 
 from api import logs, settings
+from api.app import POOL_BYTES, Entropy
 from ledger import catalogue
 from ledger.engine import Engine
 from ledger.errors import StorageError
@@ -649,3 +650,14 @@ async def test_the_server_says_in_one_line_why_it_does_not_start(tmp_path: Path,
     assert named in line
     assert not (tmp_path / "out").read_text()
     assert not (tmp_path / "ledger.db").exists()
+
+
+# Randomness
+
+
+def test_randomness_that_is_fetched_by_the_pool_is_given_out_once() -> None:
+    entropy = Entropy()
+    given = [entropy(10) for _ in range(POOL_BYTES)]
+    assert {len(one) for one in given} == {10}
+    assert len(set(given)) == POOL_BYTES
+    assert entropy(POOL_BYTES) != entropy(POOL_BYTES)

@@ -24,6 +24,7 @@ from ledger.ids import TaskId
 from ledger.ledger import Ledger, Outcome
 from ledger.memory import MemoryEngine
 from ledger.task import Status
+from ledger.writer import HALVED_MIN
 from tests.builders import (
     PERSISTENT,
     Store,
@@ -58,7 +59,9 @@ async def tags(watched: Watched, task: TaskId) -> list[str]:
 # Shared commits
 
 
-async def test_what_arrives_while_one_commit_runs_forms_the_next(ledger: Ledger, watched: Watched) -> None:
+async def test_what_arrives_while_one_commit_runs_goes_into_the_next_and_half_of_many_into_the_one_after(
+    ledger: Ledger, watched: Watched
+) -> None:
     watched.commit_gate.shut()
     first = sent(ledger, create(ident(0)))
     await watched.commit_gate.someone_waits()
@@ -67,8 +70,13 @@ async def test_what_arrives_while_one_commit_runs_forms_the_next(ledger: Ledger,
     assert ledger.writer.queued == 100
     watched.commit_gate.open()
     await asyncio.gather(*first, *others)
-    assert [len(batch) for batch in watched.commits] == [1, 100]
+    assert [len(batch) for batch in watched.commits] == [1, 51, 49]
     assert len(await whole_ledger(watched)) == 202
+
+
+async def test_a_few_are_not_halved(ledger: Ledger, watched: Watched) -> None:
+    await asyncio.gather(*sent(ledger, *(create(ident(n)) for n in range(HALVED_MIN))))
+    assert [len(batch) for batch in watched.commits] == [HALVED_MIN]
 
 
 async def test_a_batch_has_a_bound(watched: Watched) -> None:
@@ -117,6 +125,134 @@ async def test_what_is_answered_is_what_everybody_reads_from_then_on(ledger: Led
     again = await ledger.handle(start(ident(1)))
     assert (again.task, again.position, again.appended) == (repeated.task, 3, False)
     assert len(watched.commits) == 2
+
+
+# Decided while another commit runs
+
+
+async def held_up(ledger: Ledger, watched: Watched, *commands: TaskCommand) -> list[asyncio.Task[Outcome]]:
+    """The commands, in a commit that does not return before the gate is opened."""
+    watched.commit_gate.shut()
+    sending = sent(ledger, *commands)
+    await watched.commit_gate.someone_waits()
+    return sending
+
+
+async def decided_meanwhile(ledger: Ledger, *commands: TaskCommand) -> list[asyncio.Task[Outcome]]:
+    """The commands, decided on top of the commit that is held up, and answered no sooner than it ends."""
+    sending = sent(ledger, *commands)
+    while len(ledger.writer._next.waiters) < len(commands):  # noqa: ASYNC110 - the writer gives no other sign
+        await asyncio.sleep(0)
+    for _ in range(20):
+        await asyncio.sleep(0)
+    assert not any(task.done() for task in sending)
+    return sending
+
+
+async def test_what_is_decided_meanwhile_rests_on_the_commit_that_runs(ledger: Ledger, watched: Watched) -> None:
+    await ledger.handle(create(ident(1)))
+    await ledger.handle(create(ident(2)))
+    started = await held_up(ledger, watched, start(ident(1)), create(ident(3), claim("k")))
+    again, other = start(ident(1)), start(ident(1), worker="w2")
+    twin, thief = create(ident(4), claim("k")), create(ident(5), claim("k", fingerprint="other"))
+    sending = await decided_meanwhile(ledger, again, other, twin, thief, cancel(ident(3)))
+    watched.commit_gate.open()
+    await asyncio.gather(*started)
+    unmoved, refused, replayed, reused, cancelled = await answers(sending)
+    assert isinstance(unmoved, Outcome)
+    assert (unmoved.position, unmoved.appended, unmoved.task.status) == (5, False, Status.RUNNING)
+    assert isinstance(refused, AlreadyStarted)
+    assert isinstance(replayed, Outcome)
+    assert (replayed.replayed, replayed.task.task_id, replayed.position) == (True, ident(3), 7)
+    assert isinstance(reused, KeyReused)
+    assert isinstance(cancelled, Outcome)
+    assert (cancelled.position, cancelled.task.status) == (10, Status.CANCELLED)
+    assert [len(batch) for batch in watched.commits] == [1, 1, 2, 1]
+    assert len(await whole_ledger(watched)) == 10
+
+
+FAULTS = [StorageError("disk full"), RuntimeError("a bug")]
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+async def test_what_rests_on_a_commit_that_fails_is_decided_anew(
+    ledger: Ledger, watched: Watched, fault: Exception
+) -> None:
+    await ledger.handle(create(ident(1)))
+    watched.commit_faults.append(fault)
+    failing = await held_up(ledger, watched, start(ident(1), claim("k")))
+    commands = (start(ident(1), worker="w2"), start(ident(1), claim("k")), cancel(ident(1), policy=CHUNKR))
+    sending = await decided_meanwhile(ledger, *commands)
+    watched.commit_gate.open()
+    assert [type(outcome) for outcome in await answers(failing)] == [type(fault)]
+    started, other_worker, refused = await answers(sending)
+    assert isinstance(started, Outcome)
+    assert (started.task.run.worker, started.appended, started.position) == ("w2", True, 3)
+    assert isinstance(other_worker, AlreadyStarted)
+    assert isinstance(refused, NotCancellable)
+    assert await tags(watched, ident(1)) == ["created", "held", "started"]
+    assert (await ledger.task(ident(1), account=ACCOUNT)).position == 3
+
+
+async def test_what_rests_on_a_task_that_was_never_created_is_not_found(ledger: Ledger, watched: Watched) -> None:
+    watched.commit_faults.append(StorageError("disk full"))
+    failing = await held_up(ledger, watched, create(ident(1), claim("k")))
+    sending = await decided_meanwhile(ledger, start(ident(1)), create(ident(2), claim("k")))
+    watched.commit_gate.open()
+    assert [type(outcome) for outcome in await answers(failing)] == [StorageError]
+    started, created = await answers(sending)
+    assert isinstance(started, TaskNotFound)
+    assert isinstance(created, Outcome)
+    assert (created.replayed, created.task.task_id, created.position) == (False, ident(2), 2)
+    assert {row.stream for row in await whole_ledger(watched)} == {ident(2)}
+
+
+async def test_what_rests_on_what_another_node_was_faster_with_is_decided_anew(
+    ledger: Ledger, watched: Watched
+) -> None:
+    await ledger.handle(create(ident(1)))
+    watched.stale_commits = 1
+    slower = await held_up(ledger, watched, start(ident(1)))
+    other_node = await Ledger(watched.engine).start()
+    await other_node.handle(start(ident(1), worker="w2"))  # as many events: only the versions fit
+    sending = await decided_meanwhile(ledger, complete(ident(1)), start(ident(1)))
+    watched.commit_gate.open()
+    completed, refused, *others = await answers([*sending, *slower])
+    assert isinstance(completed, Outcome)
+    assert (completed.task.run.worker, completed.task.status) == ("w2", Status.COMPLETED)
+    assert [isinstance(outcome, Outcome) and outcome.late for outcome in (refused, *others)] == [True, True]
+    await other_node.writer.close()
+
+
+async def test_who_leaves_between_decision_and_commit_is_passed_over(ledger: Ledger, watched: Watched) -> None:
+    first = await held_up(ledger, watched, create(ident(0)))
+    one, leaver, two = await decided_meanwhile(ledger, create(ident(1)), create(ident(2)), start(ident(2)))
+    leaver.cancel()
+    watched.commit_gate.open()
+    await asyncio.gather(*first, one)
+    with pytest.raises(TaskNotFound):
+        await two
+    assert {row.stream for row in await whole_ledger(watched)} == {ident(0), ident(1)}
+
+
+async def test_a_read_that_fails_meanwhile_fails_those_who_need_it(ledger: Ledger, watched: Watched) -> None:
+    first = await held_up(ledger, watched, create(ident(0)))
+    decided = await decided_meanwhile(ledger, create(ident(1)))
+    watched.read_faults.append(StorageError("disk gone"))
+    with pytest.raises(StorageError):
+        await ledger.handle(start(ident(9)))
+    watched.commit_gate.open()
+    assert [outcome.appended for outcome in await asyncio.gather(*first, *decided)] == [True, True]
+
+
+async def test_closing_carries_out_what_was_decided_meanwhile(ledger: Ledger, watched: Watched) -> None:
+    first = await held_up(ledger, watched, create(ident(0)))
+    decided = await decided_meanwhile(ledger, create(ident(1)), start(ident(0)))
+    closing = asyncio.create_task(ledger.writer.close())
+    await asyncio.sleep(0)
+    watched.commit_gate.open()
+    await closing
+    assert [outcome.appended for outcome in await asyncio.gather(*first, *decided)] == [True] * 3
 
 
 # A full queue
