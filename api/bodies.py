@@ -43,8 +43,8 @@ def read_json(raw: bytes, kind: type[T]) -> T:
             json.loads(raw, object_pairs_hook=_once_each)
         elif _lost_names(raw):
             raise _twice()
-    except RecursionError:  # in a part that *kind* passes over
-        raise Invalid(f"the body is nested deeper than {DEPTH_MAX}") from None
+    except (ValueError, OverflowError, RecursionError):  # in a part that *kind* passes over
+        raise Invalid("the body holds a value that cannot be carried") from None
     return value
 
 

@@ -754,3 +754,11 @@ def test_what_is_passed_over_is_read_or_refused_at_any_depth(also: bytes) -> Non
         body = b"{" + also + b'"x":' + b"[" * depth + b"]" * depth + b"}"
         with suppress(Invalid):
             assert read_json(body, _Known) == _Known()
+
+
+@pytest.mark.parametrize(
+    "value", [b"1e400", b"9" * 20, b"9" * 5000, b'"\xff"', b'"\\ud800"', b"-0.0", b'{"a":1,"a":2}']
+)
+def test_what_is_passed_over_is_read_or_refused_whatever_it_is(value: bytes) -> None:
+    with suppress(Invalid):
+        assert read_json(b'{"x":' + value + b"}", _Known) == _Known()
