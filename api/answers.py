@@ -27,11 +27,9 @@ COMMON: Mapping[str, str] = {
 
 
 class Sent(web.StreamResponse):
-    """*answer*, as it goes out to *request*, with headers that are *also* told."""
+    """*answer*, as it goes out to *request*, with header lines that are *also* told."""
 
-    def __init__(
-        self, request: web.BaseRequest, answer: Answer, *, also: Mapping[str, str], request_id: str, at_us: int
-    ) -> None:
+    def __init__(self, request: web.BaseRequest, answer: Answer, *, also: bytes, request_id: str, at_us: int) -> None:
         super().__init__(status=answer.status)
         self._keeps_alive = request.keep_alive
         is_old = request.version == HttpVersion10
@@ -42,7 +40,7 @@ class Sent(web.StreamResponse):
                 _head(answer.status, answer.content_type),
                 b"" if answer.status in _BODILESS else b"Content-Length: %d\r\n" % len(answer.body),
                 _lines(answer.headers) if answer.headers else b"",
-                _lines(also) if also else b"",
+                also,
                 _CONNECTION[is_old, self._keeps_alive],
                 _date(at_us // US_PER_SECOND),
                 b"X-Request-Id: %b\r\n\r\n" % request_id.encode("ascii"),

@@ -91,7 +91,7 @@ async def handle(deps: Deps, request: web.BaseRequest) -> Sent:
         timestamp=rfc3339(now_us + took_us),
     )
     deps.lines.answered(line)
-    told = {} if exchange.standing is None else exchange.contract.limits(exchange.standing)
+    told = b"" if exchange.standing is None else exchange.contract.limits(exchange.standing)
     return Sent(request, answer, also=told, request_id=exchange.request_id, at_us=now_us)
 
 

@@ -73,7 +73,7 @@ async def test_many_requests_at_once_on_one_connection_are_answered_in_order(ser
 def test_a_header_that_ends_its_line_is_never_sent(value: str) -> None:
     answer = Answer(200, b"", headers={"Location": value})
     with pytest.raises(ValueError, match="ends its line"):
-        Sent(make_mocked_request("GET", "/"), answer, also={}, request_id="r", at_us=0)
+        Sent(make_mocked_request("GET", "/"), answer, also=b"", request_id="r", at_us=0)
 
 
 def test_request_ids_sort_by_time_and_are_all_different() -> None:

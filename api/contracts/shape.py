@@ -215,20 +215,20 @@ class Contract(NamedTuple):
     gone: Callable[[Task, int], bool]
     """Whether the task is past what the vendor keeps, at a time in Unix microseconds: it reads as not found."""
     refuse: Callable[[Refusal, Refused], Answer]
-    limits: Callable[[Standing], Mapping[str, str]] = lambda _: {}
-    """The headers that tell how many requests are left, for vendors that have such."""
+    limits: Callable[[Standing], bytes] = lambda _: b""
+    """The header lines that tell how many requests are left, as they are sent, for vendors that have such."""
 
 
 CLIENTS = frozenset({Role.CLIENT})
 
 
-def x_rate_limit(standing: Standing) -> dict[str, str]:
-    """The three ``X-RateLimit-*`` headers, the reset in Unix seconds."""
-    return {
-        "X-RateLimit-Limit": str(standing.limit),
-        "X-RateLimit-Remaining": str(standing.remaining),
-        "X-RateLimit-Reset": str(-(-standing.reset_at_us // US_PER_SECOND)),
-    }
+def x_rate_limit(standing: Standing) -> bytes:
+    """The three ``X-RateLimit-*`` headers, the reset in Unix seconds. Bytes, for every answer has other ones."""
+    return b"X-RateLimit-Limit: %d\r\nX-RateLimit-Remaining: %d\r\nX-RateLimit-Reset: %d\r\n" % (
+        standing.limit,
+        standing.remaining,
+        -(-standing.reset_at_us // US_PER_SECOND),
+    )
 
 
 def keep_for(retention_us: int) -> Callable[[Task, int], bool]:
