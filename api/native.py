@@ -25,7 +25,8 @@ from api.native_bodies import (
     report_in,
     time_in,
 )
-from api.native_shapes import ROOT, Problem, event_view, key_view, problem_view, task_view
+from api.native_accounts import ACCOUNT_ROUTES
+from api.native_shapes import ROOT, Problem, event_view, key_view, problem_view, shortage_view, task_view
 from api.refusals import (
     Broken,
     Forbidden,
@@ -330,6 +331,8 @@ def _facts(refusal: Refusal) -> dict[str, Any]:
             return {"version": actual}
         case AmountExceeds(asked_micros=asked, left_micros=left, settled_by=keys):
             return {"asked_credits": credits_text(asked), "left_credits": credits_text(left), "settled_by": keys}
+        case InsufficientCredits():
+            return shortage_view(refusal)
         case KeyReused(fingerprint=first, task=task):
             return {"fingerprint": first, "task": None if task is None else Spelling.UUID.spell(task)}
         case _:
@@ -352,6 +355,7 @@ CONTRACT = Contract(
         Act("GET", "/v1/keys", list_keys, operator_only=True),
         Act("DELETE", "/v1/keys/{id}", revoke_key, operator_only=True),
         Act("POST", "/v1/keys/{id}/rotate", rotate_key, operator_only=True),
+        *ACCOUNT_ROUTES,
     ),
     token=bearer,
     gone=lambda _, __: False,

@@ -5,9 +5,10 @@ from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 
 from ledger.chain import GENESIS
-from ledger.engine import plan
+from ledger.engine import Found, account_changes, plan
 from ledger.ids import TaskId
 from ledger.records import (
+    AccountRow,
     Append,
     ClaimId,
     ClaimRow,
@@ -31,10 +32,12 @@ class MemoryEngine:
         self._tasks: dict[TaskId, Placed] = {}
         self._claims: dict[ClaimId, ClaimRow] = {}
         self._keys: dict[str, KeyRow] = {}
+        self._accounts: dict[str, AccountRow] = {}
         self._head = Head(lane=0, position=0, hash=GENESIS)
 
     async def commit(self, batch: Sequence[Append]) -> list[Outcome]:
-        planned = plan(batch, head=self._head, versions=self._versions)
+        terms = {one.account: self._accounts[one.account].version for one in batch if one.account in self._accounts}
+        planned = plan(batch, head=self._head, found=Found(versions=self._versions, terms=terms))
         self._log += planned.rows
         for append, position in planned.written:
             self._versions[append.stream] = append.expected + len(append.entries)
@@ -42,6 +45,8 @@ class MemoryEngine:
                 self._tasks[append.task.task_id] = Placed(row=append.task, position=position)
             self._claims |= {claim.id: claim for claim in append.claims}
             self._keys |= {key.key_id: key for key in append.keys}
+        for account, change in account_changes(planned.written).items():
+            self._accounts[account] = change.applied(self._accounts.get(account) or AccountRow(account=account))
         self._head = planned.head
         return planned.outcomes
 
@@ -61,6 +66,10 @@ class MemoryEngine:
     async def keys(self, account: str | None) -> list[KeyRow]:
         rows = [row for row in self._keys.values() if account in (None, row.account)]
         return sorted(rows, key=lambda row: (row.issued_at_us, row.key_id))
+
+    async def accounts(self, names: Sequence[str] | None) -> dict[str, AccountRow]:
+        wanted = sorted(self._accounts if names is None else self._accounts.keys() & set(names))
+        return {account: self._accounts[account] for account in wanted}
 
     async def streams(self, names: Sequence[bytes]) -> list[Recorded]:
         wanted = set(names)

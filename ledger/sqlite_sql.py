@@ -14,7 +14,7 @@ from typing import Any
 import msgspec
 
 APPLICATION_ID = 0x544C4447  # "TLDG": how `file` and we tell a ledger from any other SQLite file
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 LANE = 0
 
 _encoder = msgspec.json.Encoder()
@@ -94,6 +94,18 @@ TASK_COLUMNS = (
 CLAIM_COLUMNS = ("account", "operation", "key", "fingerprint", "task", "version", "appended", "at")
 KEY_COLUMNS = ("key_id", "account", "contract", "role", "digest", "issued_at", "revoked_at")
 
+ACCOUNT_COLUMNS = (
+    "account",
+    "position",
+    "version",
+    "limit_micros",
+    "granted_micros",
+    "held_micros",
+    "charged_micros",
+    "refunded_micros",
+    "expected_micros",
+)
+
 EVENT_ROWS = Rows("events", EVENT_COLUMNS, byte_columns=("task", "payload", "hash"))
 TASK_ROWS = Rows(
     "tasks",
@@ -122,6 +134,24 @@ KEY_ROWS = Rows(
     otherwise="ON CONFLICT (key_id) DO UPDATE SET revoked_at = excluded.revoked_at",
 )
 
+ACCOUNT_ROWS = Rows(
+    "accounts",
+    ACCOUNT_COLUMNS,
+    byte_columns=(),
+    # Sums are moved, not set. A cast keeps what is beyond 64 bits at `SUM_MAX_MICROS`, as every engine does. Terms are
+    # set by those rows that bring a version.
+    otherwise="""
+ON CONFLICT (account) DO UPDATE SET
+    position = excluded.position,
+    version = iif(excluded.version, excluded.version, version),
+    limit_micros = iif(excluded.version, excluded.limit_micros, limit_micros),
+    granted_micros = iif(excluded.version, excluded.granted_micros, granted_micros),
+    held_micros = CAST(held_micros + excluded.held_micros AS INTEGER),
+    charged_micros = CAST(charged_micros + excluded.charged_micros AS INTEGER),
+    refunded_micros = CAST(refunded_micros + excluded.refunded_micros AS INTEGER),
+    expected_micros = CAST(expected_micros + excluded.expected_micros AS INTEGER)""",
+)
+
 APPEND_COLUMNS = (
     "lane",
     "after_position",
@@ -129,8 +159,36 @@ APPEND_COLUMNS = (
     "position",
     "hash",
     "recorded_at",
-    *(f"{table}_{part}" for table in ("events", "tasks", "claims", "keys") for part in ("rows", "bytes")),
+    *(f"{table}_{part}" for table in ("events", "tasks", "claims", "keys", "accounts") for part in ("rows", "bytes")),
 )
+
+ACCOUNTS = """
+CREATE TABLE accounts (
+    account TEXT PRIMARY KEY,
+    position INTEGER NOT NULL,
+    version INTEGER NOT NULL,
+    limit_micros INTEGER,
+    granted_micros INTEGER,
+    held_micros INTEGER NOT NULL,
+    charged_micros INTEGER NOT NULL,
+    refunded_micros INTEGER NOT NULL,
+    expected_micros INTEGER NOT NULL
+) STRICT;
+"""
+APPENDS = f"""
+CREATE VIEW appends ({", ".join(APPEND_COLUMNS)}) AS SELECT {", ".join(["NULL"] * len(APPEND_COLUMNS))} WHERE FALSE;
+CREATE TRIGGER append INSTEAD OF INSERT ON appends
+BEGIN
+    UPDATE lanes SET position = NEW.position, hash = NEW.hash, recorded_at = NEW.recorded_at
+    WHERE lane = NEW.lane AND position = NEW.after_position AND hash = NEW.after_hash;
+    SELECT RAISE(ABORT, 'the log has moved on') WHERE changes() = 0;
+    SELECT RAISE(ABORT, 'an account''s terms have changed')
+    FROM json_each(NEW.accounts_rows) AS change
+    CROSS JOIN accounts ON accounts.account = json_extract(change.value, '$[0]')
+    WHERE json_extract(change.value, '$[{len(ACCOUNT_COLUMNS)}]') <> accounts.version;
+    {EVENT_ROWS.insert}{TASK_ROWS.insert}{CLAIM_ROWS.insert}{KEY_ROWS.insert}{ACCOUNT_ROWS.insert}
+END;
+"""
 
 SCHEMA = f"""
 CREATE TABLE meta (name TEXT PRIMARY KEY, value BLOB NOT NULL) STRICT, WITHOUT ROWID;
@@ -203,15 +261,45 @@ CREATE TABLE keys (
     issued_at INTEGER NOT NULL,
     revoked_at INTEGER
 ) STRICT;
-CREATE VIEW appends ({", ".join(APPEND_COLUMNS)}) AS SELECT {", ".join(["NULL"] * len(APPEND_COLUMNS))} WHERE FALSE;
-CREATE TRIGGER append INSTEAD OF INSERT ON appends
-BEGIN
-    UPDATE lanes SET position = NEW.position, hash = NEW.hash, recorded_at = NEW.recorded_at
-    WHERE lane = NEW.lane AND position = NEW.after_position AND hash = NEW.after_hash;
-    SELECT RAISE(ABORT, 'the log has moved on') WHERE changes() = 0;
-    {EVENT_ROWS.insert}{TASK_ROWS.insert}{CLAIM_ROWS.insert}{KEY_ROWS.insert}
-END;
-"""
+{ACCOUNTS}{APPENDS}"""
+
+UPGRADES = {
+    # The exposure of each account, out of the log: as `ledger.credit.move_of` has it since.
+    1: f"""
+{ACCOUNTS}
+WITH moves AS (
+    SELECT
+        event.account,
+        event.position,
+        iif(event.type = 'held', event.amount_micros, 0)
+            - iif(
+                event.type = 'released'
+                OR event.type = 'charged' AND json_extract(birth.data, '$.terms.school') = 'hold',
+                event.amount_micros, 0
+            ) AS held,
+        iif(event.type = 'charged', event.amount_micros, 0) AS charged,
+        iif(event.type = 'refunded', event.amount_micros, 0) AS refunded,
+        iif(
+            json_extract(birth.data, '$.terms.school') = 'on-success',
+            json_extract(birth.data, '$.terms.estimated_micros')
+                * CASE
+                    WHEN event.type IN ('created', 'update-requested') THEN 1
+                    WHEN event.type IN ('completed', 'failed', 'cancelled', 'expired', 'update-reverted') THEN -1
+                    ELSE 0
+                END,
+            0
+        ) AS expected
+    FROM events AS event CROSS JOIN events AS birth ON birth.task = event.task AND birth.version = 1
+    WHERE birth.type = 'created'
+)
+INSERT INTO accounts ({", ".join(ACCOUNT_COLUMNS)})
+SELECT account, max(position), 0, NULL, NULL, sum(held), sum(charged), sum(refunded), sum(expected)
+FROM moves WHERE held <> 0 OR charged <> 0 OR refunded <> 0 OR expected <> 0 GROUP BY account;
+DROP VIEW appends;
+{APPENDS}
+""",
+}
+"""What makes a file of each older schema one of the next."""
 
 APPEND = f"INSERT INTO appends VALUES ({', '.join(['?'] * len(APPEND_COLUMNS))})"
 """A whole batch in one statement: by itself, a transaction of its own."""
@@ -224,6 +312,8 @@ KEYS = f"SELECT {', '.join(KEY_COLUMNS)} FROM keys"
 KEY = f"{KEYS} WHERE key_id = ?"
 KEYS_OF = f"{KEYS} WHERE ?1 IS NULL OR account = ?1 ORDER BY issued_at, key_id"
 
+ACCOUNTS_ALL = f"SELECT {', '.join(ACCOUNT_COLUMNS)} FROM accounts ORDER BY account"
+
 READ_MAX = 64
 """Rows asked for by key in one statement. The statements below are whole texts, so that SQLite keeps them compiled."""
 
@@ -234,6 +324,10 @@ def _marks(count: int, mark: str) -> str:
 
 WIDTHS = (1, 8, READ_MAX)
 TASKS_BY_ID = {n: f"{TASKS} WHERE task IN ({_marks(n, '?')})" for n in WIDTHS}
+ACCOUNTS_BY_NAME = {
+    n: f"SELECT {', '.join(ACCOUNT_COLUMNS)} FROM accounts WHERE account IN ({_marks(n, '?')})"
+    for n in WIDTHS
+}
 VERSIONS = f"SELECT task, max(version) FROM events WHERE task IN ({_marks(READ_MAX, '?')}) GROUP BY task"
 CLAIMS_BY_ID = {
     # A join in this order seeks each wanted key; `(account, operation, key) IN (VALUES ...)` reads the whole table.

@@ -17,6 +17,7 @@ from ledger.ids import ENTROPY_BYTES, TaskId, task_id
 from ledger.ledger import fold_rows
 from ledger.memory import MemoryEngine
 from ledger.records import (
+    AccountRow,
     Append,
     ClaimId,
     ClaimRow,
@@ -264,6 +265,7 @@ class Watched:
         self.commits: list[Sequence[Append]] = []
         self.task_reads: list[Sequence[TaskId]] = []
         self.key_reads: list[str] = []
+        self.account_reads: list[Sequence[str] | None] = []
         self.commit_faults: deque[Exception] = deque()
         """Raised by the next commits, which then write nothing, unless *faults_come_late*."""
         self.faults_come_late = False
@@ -319,6 +321,10 @@ class Watched:
 
     async def keys(self, account: str | None) -> list[KeyRow]:
         return await self.engine.keys(account)
+
+    async def accounts(self, names: Sequence[str] | None) -> dict[str, AccountRow]:
+        self.account_reads.append(names)
+        return await self.engine.accounts(names)
 
     async def streams(self, names: Sequence[bytes]) -> list[Recorded]:
         return await self.engine.streams(names)

@@ -140,6 +140,8 @@ def refuse(refusal: Refusal, refused: Refused) -> Answer:
         case UnsupportedOption(fields=fields):
             error["param"] = _pointer(fields[0])
             error["details"] = {"unsupported_fields": fields}
+        case InsufficientCredits(available_micros=available, asked_micros=asked):  # the names are chosen
+            error["details"] = {"balance_credits": amount(available), "required_credits": amount(asked)}
         case UnknownModel() | UnsupportedCapability():
             error["param"] = "/model"
         case _:
