@@ -13,6 +13,7 @@ from api.bodies import read_json, url_in
 from api.contracts import CONTRACTS
 from api.contracts.shape import Act, Answer, Asked, Contract, Refused, bearer, json_answer
 from api.deps import Deps
+from api.native_accounts import ACCOUNT_ROUTES
 from api.native_bodies import (
     CancelBody,
     CreateBody,
@@ -25,7 +26,6 @@ from api.native_bodies import (
     report_in,
     time_in,
 )
-from api.native_accounts import ACCOUNT_ROUTES
 from api.native_shapes import ROOT, Problem, event_view, key_view, problem_view, shortage_view, task_view
 from api.refusals import (
     Broken,

@@ -9,19 +9,18 @@ from api.native_bodies import GrantBody, LimitBody, Name, RevocationBody, credit
 from api.native_shapes import account_view
 from api.refusals import Invalid
 from ledger.credit import Grant, RevokeGrant
-from ledger.records import AccountRow
 
 
 async def show_account(deps: Deps, asked: Asked) -> Answer:
     """Any account can be read: one that nothing is known of has spent nothing, and is unlimited."""
-    return _shown(deps, await deps.ledger.accounts.row(_account(asked)))
+    return json_answer(200, account_view(await deps.ledger.accounts.row(_account(asked))))
 
 
 async def set_limit(deps: Deps, asked: Asked) -> Answer:
     account, body = _account(asked), read_json(asked.body, LimitBody)
     limit_micros = credits_in(body.limit_credits, "limit_credits")
     row = await deps.ledger.accounts.set_limit(account, limit_micros, by=asked.key_id, at_us=asked.now_us)
-    return _shown(deps, row)
+    return json_answer(200, account_view(row))
 
 
 async def grant(deps: Deps, asked: Asked) -> Answer:
@@ -32,7 +31,8 @@ async def grant(deps: Deps, asked: Asked) -> Answer:
         key=body.key,
         reason=body.reason,
     )
-    return _shown(deps, await deps.ledger.accounts.grant(account, command, by=asked.key_id))
+    row = await deps.ledger.accounts.grant(account, command, by=asked.key_id)
+    return json_answer(200, account_view(row))
 
 
 async def revoke_grant(deps: Deps, asked: Asked) -> Answer:
@@ -44,7 +44,8 @@ async def revoke_grant(deps: Deps, asked: Asked) -> Answer:
         grant=body.grant,
         reason=body.reason,
     )
-    return _shown(deps, await deps.ledger.accounts.revoke(account, command, by=asked.key_id))
+    row = await deps.ledger.accounts.revoke(account, command, by=asked.key_id)
+    return json_answer(200, account_view(row))
 
 
 def _account(asked: Asked) -> str:
@@ -54,18 +55,14 @@ def _account(asked: Asked) -> str:
         Invalid: it cannot be one.
     """
     try:
-        return msgspec.convert(asked.params["id"], Name)
+        return msgspec.convert(asked.params["account"], Name)
     except msgspec.ValidationError:
         raise Invalid("an account is 1 to 128 visible characters", param="account") from None
 
 
-def _shown(deps: Deps, row: AccountRow) -> Answer:
-    return json_answer(200, account_view(row, log_id=deps.ledger.engine.log_id))
-
-
 ACCOUNT_ROUTES = (
-    Act("GET", "/v1/accounts/{id}", show_account),
-    Act("PUT", "/v1/accounts/{id}/limit", set_limit, operator_only=True),
-    Act("POST", "/v1/accounts/{id}/grants", grant, operator_only=True),
-    Act("POST", "/v1/accounts/{id}/revocations", revoke_grant, operator_only=True),
+    Act("GET", "/v1/accounts/{account}", show_account),
+    Act("PUT", "/v1/accounts/{account}/limit", set_limit, operator_only=True),
+    Act("POST", "/v1/accounts/{account}/grants", grant, operator_only=True),
+    Act("POST", "/v1/accounts/{account}/revocations", revoke_grant, operator_only=True),
 )

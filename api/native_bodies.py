@@ -256,9 +256,13 @@ def report_in(asked: Asked, task: TaskId) -> Start | Progress | Complete | Fail 
         case CancelledBody():
             return ConfirmCancel(**common, actual_micros=credits_in(body.actual_credits, "actual_credits"))
         case ChargedBody():
-            return Charge(**common, amount_micros=positive_credits(body.amount_credits), key=body.key, reason=body.reason)
+            return Charge(
+                **common, amount_micros=positive_credits(body.amount_credits), key=body.key, reason=body.reason
+            )
         case RefundedBody():
-            return Refund(**common, amount_micros=positive_credits(body.amount_credits), key=body.key, reason=body.reason)
+            return Refund(
+                **common, amount_micros=positive_credits(body.amount_credits), key=body.key, reason=body.reason
+            )
 
 
 def positive_credits(text: str) -> int:

@@ -109,7 +109,7 @@ def key_view(row: KeyRow, *, now_us: int) -> dict[str, Any]:
     }
 
 
-def account_view(row: AccountRow, *, log_id: str) -> dict[str, Any]:
+def account_view(row: AccountRow) -> dict[str, Any]:
     """What an account may spend, as of *position*; an unlimited one has no figure of what is available."""
     return {
         "account": row.account,
@@ -124,7 +124,6 @@ def account_view(row: AccountRow, *, log_id: str) -> dict[str, Any]:
         "exposure_credits": credits_text(row.exposure_micros),
         "available_credits": None if row.unlimited else credits_text(row.available_micros),
         "position": row.position,
-        "cursor": position_cursor(log_id, row.position),
     }
 
 

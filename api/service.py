@@ -8,6 +8,7 @@ import re
 import time
 import weakref
 from collections.abc import Awaitable, Callable, Hashable, Mapping, Sequence
+from contextlib import suppress
 
 from aiohttp import HttpVersion11, web
 from msgspec.structs import replace
@@ -19,6 +20,7 @@ from api.contracts.shape import (
     Alter,
     Answer,
     Asked,
+    Balance,
     Browse,
     ByKey,
     ByTask,
@@ -50,6 +52,7 @@ from api.repeats import Repeat
 from ledger.commands import Claim, Create, RequestCancel
 from ledger.errors import Overloaded, Refusal, StorageError, TaskNotFound, WrongVersion
 from ledger.ids import ENTROPY_BYTES, TaskId, task_id
+from ledger.records import AccountRow
 from ledger.times import rfc3339
 from ledger.views import Seen
 
@@ -92,6 +95,8 @@ async def handle(deps: Deps, request: web.BaseRequest) -> Sent:
     )
     deps.lines.answered(line)
     told = b"" if exchange.standing is None else exchange.contract.limits(exchange.standing)
+    if exchange.contract.quota is not None:
+        told += _quota(deps, exchange, exchange.contract.quota)
     return Sent(request, answer, also=told, request_id=exchange.request_id, at_us=now_us)
 
 
@@ -121,6 +126,9 @@ async def _answer(deps: Deps, request: web.BaseRequest, exchange: Exchange, now_
     key = exchange.key
     if key is None:
         key = exchange.key = await deps.callers.identify(contract, headers, exchange.mark, now_us)
+    if contract.quota is not None:
+        with suppress(StorageError):  # then there is nothing to be told of it; the answer may be had all the same
+            await deps.ledger.accounts.refresh(key.account)  # a read a second, at most
     permit(contract, operation, key)
     if not isinstance(operation, Act):  # those are the native API's, for workers and operators
         exchange.standing = deps.limits.spend(key.account, type(operation), now_us)
@@ -153,6 +161,8 @@ async def _answer(deps: Deps, request: web.BaseRequest, exchange: Exchange, now_
         case Browse():
             page = await deps.ledger.browse(operation.wanted(asked), gone=lambda task: contract.gone(task, now_us))
             return operation.answer(asked, page)
+        case Balance():
+            return operation.answer(await deps.ledger.accounts.row(key.account))
         case Act():
             return await operation.run(deps, asked)
 
@@ -359,6 +369,12 @@ def _refuse(request: web.BaseRequest, exchange: Exchange, refusal: Refusal) -> A
         case _:
             pass
     return answer._replace(headers=headers)
+
+
+def _quota(deps: Deps, exchange: Exchange, tell: Callable[[AccountRow], bytes]) -> bytes:
+    """The line that tells what credit the account has left, out of memory; none when it is unlimited or unknown."""
+    row = None if exchange.key is None else deps.ledger.accounts.cached(exchange.key.account)
+    return b"" if row is None or row.unlimited else tell(row)
 
 
 def _request_id(deps: Deps, headers: Mapping[str, str], now_us: int) -> str:

@@ -50,7 +50,7 @@ class Accounts:
         return [*known.values(), *((await self._read(missing)).values() if missing else ())]
 
     async def reread(self, accounts: Collection[str]) -> list[AccountRow]:
-        """The accounts as the store has them at this moment; what is in memory of their terms is no older afterwards."""
+        """The accounts as the store has them; what is in memory of their terms is no older afterwards."""
         return [*(await self._read([*accounts])).values()]
 
     async def refresh(self, account: str) -> None:

@@ -67,8 +67,10 @@ def moves(event: TaskEvent, terms: Terms) -> bool:
     """Whether the event moves the exposure of its account: as `move_of`, told by the event alone."""
     if isinstance(event, MoneyEvent):
         return True
-    bounds_a_run = isinstance(event, Created | UpdateRequested | Completed | Failed | Cancelled | Expired | UpdateReverted)
-    return bounds_a_run and terms.school is School.ON_SUCCESS and terms.estimated_micros > 0
+    return isinstance(event, _BOUNDS_OF_RUNS) and terms.school is School.ON_SUCCESS and terms.estimated_micros > 0
+
+
+_BOUNDS_OF_RUNS = (Created, UpdateRequested, Completed, Failed, Cancelled, Expired, UpdateReverted)
 
 
 def moved(row: AccountRow, move: Move) -> AccountRow:

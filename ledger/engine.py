@@ -194,8 +194,7 @@ def plan(batch: Sequence[Append], *, head: Head, found: Found | None) -> Plan:
     for append in batch:
         actual = known.get(append.stream, append.expected if found is None else 0)
         admitted = append.rests_on is None or (
-            append.account not in unmoved
-            and (found is None or terms.get(append.account, 0) == append.rests_on)
+            append.account not in unmoved and (found is None or terms.get(append.account, 0) == append.rests_on)
         )
         if actual != append.expected or append.stream in stale or not admitted:
             stale.add(append.stream)

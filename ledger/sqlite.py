@@ -257,7 +257,8 @@ async def _head(connection: aiosqlite.Connection) -> Head:
 
 async def _found(writer: aiosqlite.Connection, batch: Sequence[Append]) -> Found:
     versions = await _versions(writer, [append.stream for append in batch])
-    return Found(versions=versions, terms=await _terms(writer, {one.account for one in batch if one.rests_on is not None}))
+    terms = await _terms(writer, {append.account for append in batch if append.rests_on is not None})
+    return Found(versions=versions, terms=terms)
 
 
 async def _terms(writer: aiosqlite.Connection, accounts: Collection[str]) -> dict[str, int]:

@@ -12,7 +12,8 @@ import aiosqlite
 
 from ledger.chain import GENESIS
 from ledger.errors import CannotOpenError
-from ledger.sqlite_sql import APPLICATION_ID, LANE, READ_MAX, SCHEMA, SCHEMA_VERSION, UPGRADES
+from ledger.sqlite_sql import APPLICATION_ID, LANE, READ_MAX, SCHEMA, SCHEMA_VERSION
+from ledger.sqlite_upgrades import UPGRADES
 
 BUSY_TIMEOUT_SECONDS = 5.0
 FOUNDING_PAUSE_SECONDS = 0.05
@@ -127,7 +128,7 @@ async def upgrade(writer: aiosqlite.Connection, path: Path) -> None:
             await writer.executescript(script)
         except TROUBLE as error:
             await writer.rollback()
-            raise CannotOpenError(f"{path} cannot be brought from schema {version} to {version + 1}: {error}") from error
+            raise CannotOpenError(f"{path} cannot be brought to schema {version + 1}: {error}") from error
 
 
 async def read_meta(connection: aiosqlite.Connection, path: Path) -> dict[str, bytes]:

@@ -263,44 +263,6 @@ CREATE TABLE keys (
 ) STRICT;
 {ACCOUNTS}{APPENDS}"""
 
-UPGRADES = {
-    # The exposure of each account, out of the log: as `ledger.credit.move_of` has it since.
-    1: f"""
-{ACCOUNTS}
-WITH moves AS (
-    SELECT
-        event.account,
-        event.position,
-        iif(event.type = 'held', event.amount_micros, 0)
-            - iif(
-                event.type = 'released'
-                OR event.type = 'charged' AND json_extract(birth.data, '$.terms.school') = 'hold',
-                event.amount_micros, 0
-            ) AS held,
-        iif(event.type = 'charged', event.amount_micros, 0) AS charged,
-        iif(event.type = 'refunded', event.amount_micros, 0) AS refunded,
-        iif(
-            json_extract(birth.data, '$.terms.school') = 'on-success',
-            json_extract(birth.data, '$.terms.estimated_micros')
-                * CASE
-                    WHEN event.type IN ('created', 'update-requested') THEN 1
-                    WHEN event.type IN ('completed', 'failed', 'cancelled', 'expired', 'update-reverted') THEN -1
-                    ELSE 0
-                END,
-            0
-        ) AS expected
-    FROM events AS event CROSS JOIN events AS birth ON birth.task = event.task AND birth.version = 1
-    WHERE birth.type = 'created'
-)
-INSERT INTO accounts ({", ".join(ACCOUNT_COLUMNS)})
-SELECT account, max(position), 0, NULL, NULL, sum(held), sum(charged), sum(refunded), sum(expected)
-FROM moves WHERE held <> 0 OR charged <> 0 OR refunded <> 0 OR expected <> 0 GROUP BY account;
-DROP VIEW appends;
-{APPENDS}
-""",
-}
-"""What makes a file of each older schema one of the next."""
-
 APPEND = f"INSERT INTO appends VALUES ({', '.join(['?'] * len(APPEND_COLUMNS))})"
 """A whole batch in one statement: by itself, a transaction of its own."""
 
@@ -325,8 +287,7 @@ def _marks(count: int, mark: str) -> str:
 WIDTHS = (1, 8, READ_MAX)
 TASKS_BY_ID = {n: f"{TASKS} WHERE task IN ({_marks(n, '?')})" for n in WIDTHS}
 ACCOUNTS_BY_NAME = {
-    n: f"SELECT {', '.join(ACCOUNT_COLUMNS)} FROM accounts WHERE account IN ({_marks(n, '?')})"
-    for n in WIDTHS
+    n: f"SELECT {', '.join(ACCOUNT_COLUMNS)} FROM accounts WHERE account IN ({_marks(n, '?')})" for n in WIDTHS
 }
 VERSIONS = f"SELECT task, max(version) FROM events WHERE task IN ({_marks(READ_MAX, '?')}) GROUP BY task"
 CLAIMS_BY_ID = {

@@ -6,7 +6,8 @@ and compares: versions, row and view to the byte, money, outcomes, claims. Both 
 its row is compared with that when every task could be read. Events whose task has no row show in the
 count; only then is the log read once more, to name them. What cannot be read is named and passed over.
 
-Memory is a page of the log, or the histories of a page of tasks, and the API keys, accounts and their grants: it does not grow with the log.
+Memory is a page of the log, or the histories of a page of tasks, and the API keys, the accounts and their grants: it
+does not grow with the tasks.
 Alternative beaten: the streams in memory, which would have spared the second reading of the events.
 
 What it cannot see, by design: the end of the log cut off and its head set back with it (compare with a `Report` kept

@@ -12,8 +12,9 @@ from msgspec.structs import replace
 
 from ledger.commands import Claim, Complete, Create, RequestCancel, Start
 from ledger.engine import Engine
-from ledger.events import AnyEvent, Progressed
+from ledger.events import AnyEvent, CreditLimited, Progressed
 from ledger.ids import ENTROPY_BYTES, TaskId, task_id
+from ledger.keys import account_stream
 from ledger.ledger import fold_rows
 from ledger.memory import MemoryEngine
 from ledger.records import (
@@ -21,9 +22,11 @@ from ledger.records import (
     Append,
     ClaimId,
     ClaimRow,
+    CreditTerms,
     Entry,
     Head,
     KeyRow,
+    Move,
     Outcome,
     Placed,
     Recorded,
@@ -162,6 +165,18 @@ def key_row(key_id: str, *, account: str = ACCOUNT, issued_at_us: int = CREATED_
     return KeyRow(
         key_id=key_id, account=account, contract="chunkr", role="client", digest="d" * 64, issued_at_us=issued_at_us
     )
+
+
+def owes(number: int, amount: int, **changes: Any) -> Append:  # noqa: ANN401 - fields of Append
+    """An append to task *number* that holds so many micro-credits of `ACCOUNT`."""
+    return append(number, move=Move(held_micros=amount), **changes)
+
+
+def credit(version: int, limit: int | None, granted: int | None = None, *, account: str = ACCOUNT) -> Append:
+    """An append to an account's own stream that gives it these terms; it is event number *version*."""
+    told = entries(CreditLimited(at_us=CREATED_US, limit_micros=limit))
+    terms = CreditTerms(version=version, limit_micros=limit, granted_micros=granted)
+    return Append(stream=account_stream(account), account=account, expected=version - 1, entries=told, terms=terms)
 
 
 def append(number: int, *, expected: int = 0, events: int = 1, **rows: Any) -> Append:  # noqa: ANN401 - rows of Append

@@ -9,6 +9,7 @@ from ledger.ledger import fold_rows
 from ledger.records import Placed, Recorded
 from ledger.views import row_of
 from projections.audit import audit
+from projections.audit_findings import is_account
 
 OUTCOMES = frozenset({"completed", "failed", "cancelled", "expired", "update-reverted"})
 
@@ -23,7 +24,7 @@ async def common_invariant(engine: Engine) -> dict[TaskId, list[Recorded]]:
     assert report.found == 0, report.findings
     histories: dict[TaskId, list[Recorded]] = {}
     for row in await engine.after(0, 1_000_000):
-        if row.entry.type not in {"key-issued", "key-revoked"}:
+        if not is_account(row.stream):
             histories.setdefault(TaskId(row.stream), []).append(row)
     placed = await engine.tasks([*histories])
     assert placed.keys() == histories.keys()

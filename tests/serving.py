@@ -67,8 +67,8 @@ class Route(NamedTuple):
         return MOUNTS[self.contract].contract.spelling
 
     def at(self, name: str) -> str:
-        """The path with *name* in the place of the id."""
-        return self.path.replace("{id}", name)
+        """The path with *name* in the place of the id, and `ACCOUNT` in that of an account."""
+        return self.path.replace("{id}", name).replace("{account}", ACCOUNT)
 
 
 ROUTES = [Route(name, operation) for name, mount in MOUNTS.items() for operation in mount.contract.operations]

@@ -23,7 +23,7 @@ from tests.serving import ACCOUNT, ROUTES, VENDORS, Route, Service, serving, spe
 from tests.wire import Reply, Wire, chunked, request
 from tests.worded import code_of
 
-READS_BODY = [route for route in ROUTES if route.method in {"POST", "PATCH"}]
+READS_BODY = [route for route in ROUTES if route.method in {"POST", "PUT", "PATCH"}]
 TAKES_NO_BODY = [route for route in ROUTES if route not in READS_BODY]
 TOLERANT = {"lemondata", "chunkr"}
 """Contracts whose vendor passes over fields that it does not know."""
@@ -283,6 +283,9 @@ async def test_a_sample_is_taken(service: Service, route: Route) -> None:
             await service.native("POST", f"/tasks/{aim.name}/cancel", {})
         if sample.get("type") == "refunded":
             await service.reported(aim.name, "charged", amount_credits="0.5", key="c1")
+        if "grant" in sample:
+            granted = {"amount_credits": "1", "key": sample["grant"]}
+            assert (await service.native("POST", f"/accounts/{ACCOUNT}/grants", granted)).status == 200
         reply = await aim.hit(msgspec.json.encode(body))
         assert reply.status in {200, 201, 202}, reply
 

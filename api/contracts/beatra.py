@@ -26,7 +26,7 @@ from typing import Annotated, Any
 import msgspec
 
 from api.bodies import read_json
-from api.contracts.beatra_envelope import SPELLING, STATUSES, view
+from api.contracts.beatra_envelope import SPELLING, STATUSES, credits_fixed, view
 from api.contracts.beatra_list import LIST
 from api.contracts.beatra_orders import CREATES, UnsupportedCapability, UnsupportedOption, keyed, replayed
 from api.contracts.shape import (
@@ -141,7 +141,7 @@ def refuse(refusal: Refusal, refused: Refused) -> Answer:
             error["param"] = _pointer(fields[0])
             error["details"] = {"unsupported_fields": fields}
         case InsufficientCredits(available_micros=available, asked_micros=asked):  # the names are chosen
-            error["details"] = {"balance_credits": amount(available), "required_credits": amount(asked)}
+            error["details"] = {"balance_credits": credits_fixed(available), "required_credits": credits_fixed(asked)}
         case UnknownModel() | UnsupportedCapability():
             error["param"] = "/model"
         case _:
