@@ -339,7 +339,9 @@ class Watched:
 
     async def accounts(self, names: Sequence[str] | None) -> dict[str, AccountRow]:
         self.account_reads.append(names)
-        return await self.engine.accounts(names)
+        found = await self.engine.accounts(names)
+        await self.read_gate.pass_through()
+        return found
 
     async def streams(self, names: Sequence[bytes]) -> list[Recorded]:
         return await self.engine.streams(names)
