@@ -19,13 +19,12 @@ from ledger.commands import Expire
 from ledger.errors import StorageError
 from ledger.keys import Role
 from ledger.money import credits_text
-from ledger.records import Recorded
 from ledger.sqlite import open_to_read, open_to_serve
 from ledger.task import Status
 from ledger.times import rfc3339
 from tests.builders import CREATED_US, Watched
 from tests.http import MODELS, Call, cancel, query, spell
-from tests.invariants import OUTCOMES, common_invariant
+from tests.invariants import OUTCOMES, common_invariant, exposures
 from tests.processes import Server, keys_in
 from tests.serving import ACCOUNT, VENDORS, Service, queued, serving, spelled
 from tests.wire import Cut, Reply, request
@@ -450,7 +449,8 @@ async def test_s21_the_value_that_refuses_is_the_log_s_at_its_position_under_loa
         assert len(refused) > 20
         rows = await engine.after(0, 100_000)
         for reply in refused:
-            assert reply.json()["exposure_credits"] == exposure_in(rows, reply.json()["position"])
+            cost = exposures(rows[: reply.json()["position"]])[ACCOUNT]
+            assert reply.json()["exposure_credits"] == credits_text(cost.exposure)
         before = await service.native("POST", "/tasks", priced("beatra", "21"))
         await common_invariant(engine)
     again = await open_to_serve(path)
@@ -477,28 +477,6 @@ async def load(service: Service, seed: int) -> list[Reply]:
             task = reply.json()["id"]
             assert (await service.native("POST", f"/tasks/{task}/events", outcome)).status == 200
     return refused
-
-
-def exposure_in(rows: Sequence[Recorded], position: int) -> str:
-    """What the log up to *position* says the tasks of `ACCOUNT` cost, added up from its columns alone."""
-    signs = {"held": 1, "released": -1, "charged": 1, "refunded": -1}
-    captures, expects = set(), dict[bytes, int]()
-    total = 0
-    for row in rows[:position]:
-        if row.account != ACCOUNT:
-            continue
-        kind, amount = row.entry.type, row.entry.amount_micros or 0
-        total += signs.get(kind, 0) * amount
-        if kind == "held":
-            captures.add(row.stream)
-        elif kind == "charged" and row.stream in captures:
-            total -= amount  # it was held before
-        elif kind == "created":
-            terms = msgspec.json.decode(row.entry.facts)["terms"]
-            expects[row.stream] = terms["estimated_micros"] if terms["school"] == "on-success" else 0
-        elif kind in OUTCOMES:
-            expects.pop(row.stream)
-    return credits_text(total + sum(expects.values()))
 
 
 # S28
