@@ -1,4 +1,4 @@
-"""The native API, ``/ledger/v1``: workers create and report, operators read everything, cancel, and issue keys.
+"""The native API, ``/ledger/v1``: workers create and report, operators read, cancel, and see to keys and accounts.
 
 Errors are problem details (RFC 9457). A write answers with the task at or after its own change.
 """

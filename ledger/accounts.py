@@ -72,11 +72,9 @@ class Accounts:
         read = {account: found.get(account) or AccountRow(account=account) for account in accounts}
         for account, row in read.items():
             known = self._rows.get(account)
-            if known is not None:
-                row = with_terms(known, row)  # noqa: PLW2901 - what was committed while it was read is newer
-            elif lost != self._lost:
-                continue  # perhaps newer than what was read
-            self._keep(row)
+            if known is None and lost != self._lost:
+                continue  # what was forgotten meanwhile may have been newer
+            self._keep(row if known is None else with_terms(known, row))
             self._fresh_until[account] = time.monotonic() + REMEMBERED_SECONDS
         return read
 
