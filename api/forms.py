@@ -56,6 +56,8 @@ def read_form(headers: Mapping[str, str], raw: bytes) -> Form | None:
 
 
 def _boundary(declared: str) -> bytes:
+    if len(declared) > HEAD_MAX_BYTES:
+        raise Invalid(f"the Content-Type is longer than {HEAD_MAX_BYTES} characters", param="Content-Type")
     message = Message()
     message["Content-Type"] = declared
     boundary = _params(message, "Content-Type").get("boundary", "")

@@ -245,13 +245,15 @@ def listed(asked: Asked, page: Page) -> Answer:
     return json_answer(200, {"tasks": tasks, "next_cursor": following, "has_more": following is not None})
 
 
-def refuse(refusal: Refusal, _: Refused) -> Answer:
+def refuse(refusal: Refusal, refused: Refused) -> Answer:
     status, text = REFUSALS[type(refusal)]
     match refusal:
         case NotCancellable(status=found) | NotUpdatable(status=found) | NotDeletable(status=found):
             text = text.format(status=STATUSES[found])
         case Invalid(reason=reason):
             text = text.format(reason=reason)
+        case Broken() if refused.method in {"POST", "PATCH"}:
+            text = "Failed to create task"  # the server says so of an update, too
         case _:
             pass
     # The npm client sends a conflict again, unless it is told that this is of no use.

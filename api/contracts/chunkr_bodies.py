@@ -155,7 +155,7 @@ def _segments(given: dict[str, Any]) -> dict[str, Any]:
         if name is None or how is None:
             continue
         if name in segments:
-            raise Invalid(f"segment {name} is configured twice", param="segment_processing")
+            raise Invalid(f"segment_processing has {name} twice", param="segment_processing")
         segments[name] = how
     return segments
 

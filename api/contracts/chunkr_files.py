@@ -76,12 +76,14 @@ def uploaded(part: Part) -> dict[str, str]:
     """The file of a form, as a create in JSON has it: under the type that the part says, if it says one.
 
     Raises:
-        Unfit: it has no name.
+        Unfit: it has no name, or a type that is not parsed.
     """
     if not part.filename:
         raise Unfit("File must have a filename", param="file")
-    text = base64.b64encode(part.content).decode()
     typed = part.media_type not in {None, UNTYPED}
+    if typed and part.media_type not in MIME_TYPES:
+        raise Unfit("Unsupported file type", param="file")
+    text = base64.b64encode(part.content).decode()
     return {"file": f"data:{part.media_type};base64,{text}" if typed else text, "file_name": part.filename}
 
 
