@@ -40,6 +40,7 @@ async function cancelAndDelete(client, task) {
 }
 
 async function createPollAndCancel(client) {
+  assert.equal(await client.health.check(), 'OK - Version 1.0.0');
   const task = await client.tasks.parse.create({ file: FILE, expires_in: 3600, ocr_strategy: 'Auto' });
   assert.deepEqual([task.status, task.message, task.completed], ['Starting', 'Task queued', false]);
   assert.equal(task.configuration.ocr_strategy, 'Auto');
