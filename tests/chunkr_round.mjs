@@ -1,5 +1,6 @@
-// A round of the published npm client, unmodified: node chunkr_round.mjs FOLDER URL KEY WORKER_KEY.
-// FOLDER is where the client is installed. Without a worker tasks stay queued; with one, its reports are sent from here.
+// A round of the published npm client, unmodified: node chunkr_round.mjs FOLDER URL KEY [WORKER_KEY].
+// FOLDER is where the client is installed. With a worker's key no worker is there, and what one would report is sent
+// from here; without it a worker is at work beside, and a document is sent and waited for.
 
 import assert from 'node:assert/strict';
 import { createRequire } from 'node:module';
@@ -173,7 +174,23 @@ async function parse(client) {
   assert.deepEqual(await all(client.tasks.list()), []);
 }
 
+async function waitForTheWorker(client) {
+  let task = await client.tasks.parse.create({ file: FILE });
+  const seen = new Set();
+  while (!task.completed) {
+    seen.add(task.status);
+    await new Promise((resume) => setTimeout(resume, 50));
+    task = await client.tasks.get(task.task_id);
+  }
+  assert.match([...seen].join(), /^Starting(,Processing)?$/); // a slow poll may miss the run, but sees no other status
+  assert.deepEqual([task.status, task.message], ['Succeeded', 'Task succeeded']);
+  assert.equal(task.output.chunks.length, task.file_info.page_count);
+  await client.tasks.delete(task.task_id);
+  await refused(client.tasks.get(task.task_id), Chunkr.NotFoundError, '404 Task not found');
+}
+
+const alone = [createPollAndCancel, listInPages, retry, sendAFile, beSomebodyElse, parse];
 for (const baseURL of [`${url}/chunkr/api/v1/`, `${url}/api/v1/`, `${url}/chunkr`]) {
   const client = new Chunkr({ apiKey: key, baseURL });
-  for (const step of [createPollAndCancel, listInPages, retry, sendAFile, beSomebodyElse, parse]) await step(client);
+  for (const step of workerKey ? alone : [waitForTheWorker]) await step(client);
 }

@@ -8,7 +8,9 @@ import asyncio
 import shutil
 import subprocess
 import sys
-from asyncio.subprocess import PIPE, STDOUT
+from asyncio.subprocess import DEVNULL, PIPE, STDOUT, Process
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
@@ -61,27 +63,49 @@ def _install(folder: Path) -> None:
 
 
 async def test_the_client_from_pypi_goes_its_round(tmp_path: Path) -> None:
-    await goes_its_round(tmp_path, sys.executable, "-m", "tests.chunkr_round")
+    async with served(tmp_path) as (url, key, worker):
+        await ends_well(sys.executable, "-m", "tests.chunkr_round", url, key, worker)
 
 
 async def test_the_client_from_npm_goes_its_round(node: str, npm_folder: Path, tmp_path: Path) -> None:
-    await goes_its_round(tmp_path, node, "tests/chunkr_round.mjs", str(npm_folder))
+    async with served(tmp_path) as (url, key, worker):
+        await ends_well(node, "tests/chunkr_round.mjs", str(npm_folder), url, key, worker)
 
 
-async def goes_its_round(folder: Path, *command: str) -> None:
-    """The program, told the server's address, a customer's key and a worker's, ends well."""
+async def test_the_client_from_npm_waits_for_a_worker(node: str, npm_folder: Path, tmp_path: Path) -> None:
+    async with served(tmp_path) as (url, key, worker):
+        work = (sys.executable, "-m", "scripts.work", "--url", url, "--key", worker, "--pace", "0.2")
+        working = await asyncio.create_subprocess_exec(*work, cwd=ROOT, stdout=DEVNULL)
+        try:
+            await ends_well(node, "tests/chunkr_round.mjs", str(npm_folder), url, key)
+            assert working.returncode is None
+        finally:
+            await _kill(working)
+
+
+@asynccontextmanager
+async def served(folder: Path) -> AsyncIterator[tuple[str, str, str]]:
+    """The server's address, a customer's key and a worker's."""
     path = folder / "ledger.db"
     key, worker = await keys_in(path, ("chunkr", Role.CLIENT), ("ledger", Role.WORKER))
     async with Server(path) as server:
         await server.start()
-        told = (f"http://127.0.0.1:{server.port}", key, worker)
-        client = await asyncio.create_subprocess_exec(*command, *told, cwd=ROOT, stdout=PIPE, stderr=STDOUT)
-        try:
-            async with asyncio.timeout(ROUND_SECONDS_MAX):
-                said, _ = await client.communicate()
-        finally:
-            if client.returncode is None:
-                client.kill()
-                await client.wait()
-        assert client.returncode == 0, said.decode()
+        yield f"http://127.0.0.1:{server.port}", key, worker
         assert await server.stop() == 0
+
+
+async def ends_well(*command: str) -> None:
+    client = await asyncio.create_subprocess_exec(*command, cwd=ROOT, stdout=PIPE, stderr=STDOUT)
+    try:
+        async with asyncio.timeout(ROUND_SECONDS_MAX):
+            said, _ = await client.communicate()
+    finally:
+        await _kill(client)
+    assert client.returncode == 0, said.decode()
+
+
+async def _kill(process: Process) -> None:
+    """Whatever became of the test, no process is left."""
+    if process.returncode is None:
+        process.kill()
+        await process.wait()
