@@ -18,7 +18,9 @@ from api.refusals import Invalid
 from ledger.ids import Spelling
 from ledger.memory import MemoryEngine
 from ledger.task import Status
-from tests.samples import SAMPLES
+from tests import form_bodies
+from tests.form_bodies import BAD_FORMS, DECLARED, FILE, form
+from tests.samples import CONFIGURED, SAMPLES
 from tests.serving import ACCOUNT, ROUTES, VENDORS, Route, Service, serving, spelled
 from tests.wire import Reply, Wire, chunked, request
 from tests.worded import code_of
@@ -28,6 +30,8 @@ TAKES_NO_BODY = [route for route in ROUTES if route not in READS_BODY]
 TOLERANT = {"lemondata", "chunkr"}
 """Contracts whose vendor passes over fields that it does not know."""
 STRICT = [route for route in READS_BODY if route.contract not in TOLERANT]
+FORMS = [route for route in READS_BODY if route.contract == "chunkr"]
+"""Those that take a multipart form as well."""
 HAS_ID = [route for route in ROUTES if route.has_id]
 
 
@@ -350,6 +354,28 @@ ONCE = [
 def test_a_name_counts_as_named_twice_within_one_object_only(body: bytes, is_refused: bool) -> None:  # noqa: FBT001
     with pytest.raises(Invalid, match="twice") if is_refused else nullcontext():
         assert read_json(body, dict[str, Any]) == json.loads(body)
+
+
+@pytest.mark.parametrize("route", FORMS, ids=str)
+async def test_a_form_that_is_none_is_refused(service: Service, route: Route) -> None:
+    aim = await target(service, route)
+    position = await service.position()
+    for name, bad in BAD_FORMS.items():
+        reply = await aim.hit(bad.body, ("Content-Type", bad.declared))
+        assert reply.status == 400, name
+        assert bad.reason in await refused(aim, reply, position=position, told=name)
+
+
+@pytest.mark.parametrize("route", FORMS, ids=str)
+async def test_a_field_of_a_form_with_a_value_that_it_cannot_have_is_refused(service: Service, route: Route) -> None:
+    aim = await target(service, route)
+    position = await service.position()
+    for name in CONFIGURED:
+        for value in (*UNCARRIABLE, b"nonsense", b"", b"\xff\xfe", b"'1'"):
+            sent = form(FILE, form_bodies.field(name, "?").replace(b"?", value))
+            reply = await aim.hit(sent, ("Content-Type", DECLARED))
+            assert reply.status == 400, (name, value[:40])
+            assert await refused(aim, reply, position=position, told=(name, value[:40]))
 
 
 @pytest.mark.parametrize("route", ROUTES, ids=str)

@@ -381,6 +381,9 @@ ROUTES: dict[str, tuple[str, str, str]] = {
     "query of Chunkr": ("GET", "/task/1", "chunkr"),
     "query of Chunkr, of its other client": ("GET", "/api/v1/tasks/1/parse", "chunkr"),
     "cancel of Chunkr": ("GET", "/tasks/1/cancel", "chunkr"),
+    "create of Chunkr": ("POST", "/tasks/parse", "chunkr"),
+    "create of Chunkr by form": ("POST", "/api/v1/task", "chunkr"),
+    "update of Chunkr by form": ("PATCH", "/task/1", "chunkr"),
 }
 FORMS: dict[str, dict[str, str]] = {
     "none": {},
