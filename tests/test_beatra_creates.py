@@ -16,7 +16,7 @@ from api.contracts.shape import Asked, Order, Refused, Submit
 from ledger.catalogue import Catalogue, Model
 from ledger.errors import InsufficientCredits, Refusal, StorageError
 from ledger.events import School
-from ledger.ids import Spelling, TaskId
+from ledger.ids import TaskId
 from tests.builders import ENGINES
 from tests.http import ACCOUNT, CREATED_US, DAY_SECONDS, STRANGER, Call, Reply, Service, compact, reported
 
@@ -51,7 +51,7 @@ async def logged(service: Service) -> int:
 
 
 def task_of(reply: Reply) -> TaskId:
-    task = Spelling.TSK_ULID.parse(reply.json()["task_id"])
+    task = beatra.CONTRACT.spelling.parse(reply.json()["task_id"])
     assert task is not None
     return task
 

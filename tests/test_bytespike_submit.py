@@ -12,11 +12,10 @@ import msgspec
 import pytest
 from msgspec.structs import replace
 
-from api.contracts import bytespike
+from api.contracts import bytespike, parse_any
 from api.contracts.shape import Asked, Refused
 from api.refusals import Invalid, RateLimited, Standing
 from ledger.errors import InsufficientCredits, Refusal
-from ledger.ids import parse_any
 from ledger.keys import Role
 from tests.http import (
     ACCOUNT,

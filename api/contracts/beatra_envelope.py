@@ -7,12 +7,12 @@ from typing import Any
 
 import msgspec
 
-from ledger.ids import Spelling
+from ledger.ids import Digits, Spelling
 from ledger.money import fixed_text, parse_credits, rounded
 from ledger.task import TERMINAL, Callback, Status, Task
 from ledger.times import rfc3339
 
-SPELLING = Spelling.TSK_ULID
+SPELLING = Spelling("tsk_", Digits.ULID)
 
 STATUSES = {
     Status.QUEUED: "queued",

@@ -75,12 +75,12 @@ from ledger.errors import (
     UnknownModel,
 )
 from ledger.events import School
-from ledger.ids import Spelling
+from ledger.ids import Digits, Spelling
 from ledger.money import credits_text
 from ledger.task import LIVE, Status, Task
 from ledger.times import US_PER_SECOND
 
-SPELLING = Spelling.TASK_ULID
+SPELLING = Spelling("task_", Digits.ULID)
 
 STATUSES = {
     Status.QUEUED: "pending",
@@ -267,4 +267,5 @@ CONTRACT = Contract(
     gone=keep_for(RETENTION_US),
     refuse=refuse,
     limits=x_rate_limit,  # chosen: of requests; the vendor counts dollars of a spend bucket
+    key_headers=("Authorization", "x-api-key"),
 )

@@ -68,12 +68,12 @@ from ledger.errors import (
     UnknownModel,
 )
 from ledger.events import School
-from ledger.ids import Spelling
+from ledger.ids import Digits, Spelling
 from ledger.money import credits_text
 from ledger.task import Status, Task
 from ledger.times import US_PER_SECOND
 
-SPELLING = Spelling.LDTASK
+SPELLING = Spelling("ldtask_", Digits.HEX)
 
 STATUSES = {
     Status.QUEUED: "pending",
