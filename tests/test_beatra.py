@@ -397,7 +397,7 @@ async def test_usage_is_what_the_worker_metered_and_the_credits_paid_in_the_end(
         "lines": [
             {
                 "meter": "images",
-                "quantity": "2",
+                "quantity": "2.0000",
                 "unit": "image",
                 "billed_amount_credits": "12.5000",
                 "billed_amount_credits_usd_reference": "0.0125",

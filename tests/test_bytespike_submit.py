@@ -97,8 +97,8 @@ async def test_without_an_id_of_the_customers_every_submit_is_a_task(service: Se
 
 
 REFUSED: dict[str, tuple[object, str | None]] = {
-    "no model": ({"params": {}}, None),
-    "no params": ({"model": "wan-2.6"}, None),
+    "no model": ({"params": {}}, "model"),
+    "no params": ({"model": "wan-2.6"}, "params"),
     "params are no object": ({**BODY, "params": []}, "params"),
     "an empty id": ({**BODY, "out_task_id": ""}, "out_task_id"),
     "a long id": ({**BODY, "out_task_id": "x" * 129}, "out_task_id"),

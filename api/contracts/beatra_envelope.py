@@ -127,11 +127,12 @@ def _usage(task: Task) -> dict[str, Any] | None:
 
 
 def _line(line: dict[str, Any]) -> dict[str, Any]:
-    billed_micros = parse_credits(line["billed_amount_credits"])
+    billed_micros, quantity_micros = parse_credits(line["billed_amount_credits"]), parse_credits(line["quantity"])
     assert billed_micros is not None, "checked when it was reported"
+    assert quantity_micros is not None, "the same"
     return {
         "meter": line["meter"],
-        "quantity": line["quantity"],
+        "quantity": fixed_text(quantity_micros, decimals=DECIMALS),
         "unit": line["unit"],
         "billed_amount_credits": credits_fixed(billed_micros),
         "billed_amount_credits_usd_reference": usd_fixed(billed_micros),

@@ -18,7 +18,11 @@ A submit is answered at once with the task as pending. Its ``out_task_id`` is an
 task exists, whatever becomes of it: the same model and params get the first answer again, others 409. Where the docs
 list ``duplicate_out_task_id`` under both 400 and 409, we say 409.
 
-Exactly one of ``task_id`` and ``out_task_id`` names the task; an id in the path beats a ``task_id`` in the body.
+Exactly one of ``task_id`` and ``out_task_id`` names the task; an id in the path beats a ``task_id`` in the body. What
+tasks have cost is in ``bytespike_usage``.
+
+Not here: caps on how many tasks are under way (429 ``concurrency_limit``). Two submits at once must not both take the
+last place, so it is the writer that would have to count.
 """
 
 from collections.abc import Mapping
@@ -27,11 +31,13 @@ from typing import Annotated, Any
 import msgspec
 
 from api.bodies import fingerprint, read_json, url_in
+from api.contracts import bytespike_usage as usage
 from api.contracts.shape import (
     CLIENTS,
     OUT_TASK_ID,
     Answer,
     Asked,
+    Browse,
     ByKey,
     ByTask,
     Cancel,
@@ -262,6 +268,8 @@ CONTRACT = Contract(
         Read("POST", "/v1/tasks/query", target, shown, BODY_MAX_BYTES),
         Cancel("POST", "/v1/tasks/cancel/{id}", _wish, CANCEL, shown, BODY_MAX_BYTES),
         Cancel("POST", "/v1/tasks/cancel", _wish, CANCEL, shown, BODY_MAX_BYTES),
+        Browse("GET", "/v1/usage", usage.wanted, usage.listed(view)),
+        Browse("GET", "/api/v1/usage", usage.wanted, usage.listed(view)),
     ),
     token=token,
     gone=keep_for(RETENTION_US),

@@ -122,7 +122,7 @@ def view(task: Task) -> dict[str, Any]:
         shown["progress"] = task.run.percent
     if task.status is Status.COMPLETED:
         shown |= _outputs(task)
-        if task.net_micros > 0:
+        if task.charged_micros > 0:  # chosen: what is given back later does not undo the settlement
             shown["billing_transaction_id"] = transaction_id(task)
     shown["created"] = task.created_at_us // US_PER_SECOND
     shown["updated"] = task.updated_at_us // US_PER_SECOND
