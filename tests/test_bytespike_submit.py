@@ -88,6 +88,12 @@ async def test_a_submit_answers_at_once_with_the_pending_task(service: Service) 
     assert (task["input"], task["model"], task["billing"]["held_credits"]) == (BODY["params"], "wan-2.6", "1.5")
 
 
+async def test_a_key_in_a_header_of_its_own_submits_too(service: Service) -> None:
+    headers = {"x-api-key": await service.key("bytespike")}
+    reply = await service.send("POST", f"/bytespike{SUBMIT}", headers=headers, body=compact(BODY).encode())
+    assert (reply.status, reply.json()["status"]) == (200, "pending")
+
+
 async def test_without_an_id_of_the_customers_every_submit_is_a_task(service: Service) -> None:
     replies = [await ask(service, SUBMIT, {**BODY, "out_task_id": None}) for _ in range(2)]
     assert [list(one.json()) for one in replies] == [

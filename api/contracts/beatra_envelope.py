@@ -30,8 +30,8 @@ MESSAGES = {  # chosen, like `stage`: what progress says until a worker says som
     Status.CANCELLED: "Canceled",
     Status.EXPIRED: "Expired before it finished",
 }
-DECIMALS = 4
-CREDITS_PER_USD = 1000
+DECIMALS = 4  # chosen, of every amount and quantity: the vendor shows prices so
+CREDITS_PER_USD = 1000  # the vendor's default rate, pinned
 METERS = (
     "input_tokens",
     "output_tokens",
@@ -47,7 +47,7 @@ METERS = (
 
 
 def view(task: Task) -> dict[str, Any]:
-    """The task envelope."""
+    """The task envelope: what is not there is null, lists are empty, and links are paths (all chosen)."""
     spelled = SPELLING.spell(task.task_id)
     run = task.run
     return {

@@ -14,11 +14,14 @@ cancelled   cancelled    the estimates, ``credits_used`` if charged   200, the s
 expired     failed       ``error`` with code ``task_expired``         200, as it stands
 =========== ============ ============================================ =====================================
 
-A submit is answered at once with the task as pending. Its ``out_task_id`` is an idempotency key for as long as the
-task exists, whatever becomes of it: the same model and params get the first answer again, others 409. Where the docs
-list ``duplicate_out_task_id`` under both 400 and 409, we say 409.
+A submit is answered at once with 200 and the task as pending (chosen). Its ``out_task_id`` is an idempotency key of the
+account for as long as the task exists, whatever becomes of it (chosen): the same model and params get the first answer
+again, others 409. Where the docs list ``duplicate_out_task_id`` under both 400 and 409, we say 409.
 
-Exactly one of ``task_id`` and ``out_task_id`` names the task; an id in the path beats a ``task_id`` in the body. What
+Exactly one of ``task_id`` and ``out_task_id`` names the task; an id in the path beats a ``task_id`` in the body, and
+beside an ``out_task_id`` there makes two (chosen). Amounts are of the size of dollars, as in the examples, where the
+docs also count a million credits to the dollar (chosen). A terminal task shows its ``out_task_id`` too (chosen), and no
+estimates unless it was cancelled; the fields of a failure are chosen. "Another API key" is another account's. What
 tasks have cost is in ``bytespike_usage``.
 
 Not here: caps on how many tasks are under way (429 ``concurrency_limit``). Two submits at once must not both take the
