@@ -37,7 +37,7 @@ def wanted(asked: Asked) -> Wanted:
         Invalid: a parameter is unknown or has a value that it cannot have.
     """
     for name in sorted(set(asked.query) - PARAMS):
-        raise Invalid(f"Unknown query parameter {name}.", param=name)
+        raise Invalid(f"Unknown query parameter {name}.", param=name or None)
     return Wanted(account=asked.account, limit=_limit(asked), fits=_has_cost, before=_beyond(asked))
 
 

@@ -212,6 +212,11 @@ def shown(asked: Asked, told: Told) -> Answer:
     return json_answer(200, view(told.task, base_url=asked.base_url, include_chunks=include_chunks))
 
 
+def taken(asked: Asked, told: Told) -> Answer:
+    """The task after a create or an update: no query is read, for what was done cannot be refused any more."""
+    return json_answer(200, view(told.task, base_url=asked.base_url, include_chunks=True))
+
+
 def _flag(asked: Asked, name: str, *, default: bool) -> bool:
     value = asked.query.get(name)
     if value is None:
@@ -289,12 +294,12 @@ CONTRACT = Contract(
     school=School.ON_SUCCESS,
     roles=CLIENTS,
     operations=(
-        *_spellings(lambda base: Submit("POST", base + "/parse", order, shown)),
+        *_spellings(lambda base: Submit("POST", base + "/parse", order, taken)),
         *(Browse("GET", base + "/tasks", wanted, listed) for base in ("", "/api/v1")),
         *_spellings(lambda base: Read("GET", base + "/{id}", _read, shown)),
         *_spellings(lambda base: Alter("DELETE", base + "/{id}", _read, delete, deleted)),
         *_spellings(lambda base: Read("GET", base + "/{id}/parse", _read, shown)),
-        *_spellings(lambda base: Alter("PATCH", base + "/{id}/parse", _read, update, shown)),
+        *_spellings(lambda base: Alter("PATCH", base + "/{id}/parse", _read, update, taken)),
         *_spellings(
             lambda base: Cancel("GET", base + "/{id}/cancel", lambda asked: Wish(_read(asked)), CANCEL, cancelled)
         ),
