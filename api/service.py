@@ -4,14 +4,14 @@ What varies by vendor is in its table; what is here is the same for all: find th
 carry out what the row asks for, word the refusal, log one line.
 """
 
-import re
 import time
 import weakref
 from collections.abc import Awaitable, Callable, Hashable, Mapping, Sequence
 
-from aiohttp import HttpVersion11, web
+from aiohttp import web
 from msgspec.structs import replace
 
+from api import incoming
 from api.answers import Sent
 from api.callers import permit
 from api.contracts.shape import (
@@ -41,7 +41,6 @@ from api.refusals import (
     MethodNotAllowed,
     RateLimited,
     RevokedKey,
-    TooLarge,
     Unauthenticated,
     Unavailable,
     WrongKey,
@@ -59,14 +58,13 @@ ATTEMPTS_MAX = 5
 """How often a change is made anew because the task has moved on since it was read."""
 KEPT_MAX_CHARS = 1024
 """Of path, query and host: what is asked at greater length is answered and not remembered, for memory is bounded."""
-_REQUEST_ID = re.compile(r"[!-~]{1,128}")
 
 
 async def handle(deps: Deps, request: web.BaseRequest) -> Sent:
     """Answer any request: the one handler of the server."""
     now_us, started_ns = deps.clock(), time.perf_counter_ns()
     headers = request.headers
-    exchange = Exchange(_request_id(deps, headers, now_us), deps.callers.mark(headers))
+    exchange = Exchange(incoming.request_id(deps, headers, now_us), deps.callers.mark(headers))
     try:
         answer = _again(deps, request, exchange, now_us) or await _answer(deps, request, exchange, now_us)
     except Refusal as refusal:
@@ -129,8 +127,8 @@ async def _answer(deps: Deps, request: web.BaseRequest, exchange: Exchange, now_
         params=params,
         query=request.rel_url.query if request.rel_url.raw_query_string else _NOTHING,
         headers=headers,
-        body=await _body(request, operation.body_max_bytes),
-        base_url=_base_url(request, prefix),
+        body=await incoming.body(request, operation.body_max_bytes),
+        base_url=incoming.base_url(request, prefix),
         request_id=exchange.request_id,
         account=key.account,
         key_id=key.key_id,
@@ -159,44 +157,6 @@ async def _answer(deps: Deps, request: web.BaseRequest, exchange: Exchange, now_
 
 
 _NOTHING: Mapping[str, str] = {}
-
-
-# What a request brings
-
-
-def _base_url(request: web.BaseRequest, prefix: str) -> str:
-    """What the client has in front of the contract's paths, by its own account."""
-    host = request.host
-    if not host.isascii():
-        raise Invalid("the Host header is no host", param="Host")
-    return f"{request.scheme}://{host}{prefix}"
-
-
-async def _body(request: web.BaseRequest, limit_bytes: int) -> bytes:
-    """The whole body, if it is no longer than *limit_bytes*."""
-    if not request.body_exists:
-        return b""
-    if request.headers.get("Content-Encoding", "identity") != "identity":
-        raise Invalid("a compressed body is not taken", param="Content-Encoding")
-    if (request.content_length or 0) > limit_bytes:
-        raise TooLarge(limit_bytes)
-    await _invite(request)
-    try:
-        body = await request.read()
-    except web.HTTPRequestEntityTooLarge:
-        raise TooLarge(limit_bytes) from None
-    except (web.HTTPException, web.RequestPayloadError) as error:
-        raise Invalid(f"the body cannot be read: {error}") from None
-    if len(body) > limit_bytes:
-        raise TooLarge(limit_bytes)
-    return body
-
-
-async def _invite(request: web.BaseRequest) -> None:
-    """Ask for the body if the client waits to be asked; pass over what else it expects (RFC 9110, 10.1.1)."""
-    if request.version >= HttpVersion11 and request.headers.get("Expect", "").lower() == "100-continue":
-        await request.writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
-        request.writer.output_size = 0  # the answer itself has not begun
 
 
 # How the service is
@@ -372,11 +332,3 @@ def _refuse(request: web.BaseRequest, exchange: Exchange, refusal: Refusal) -> A
         case _:
             pass
     return answer._replace(headers=headers)
-
-
-def _request_id(deps: Deps, headers: Mapping[str, str], now_us: int) -> str:
-    """The client's own, if it is 1 to 128 visible characters; else a new one."""
-    given = headers.get("X-Request-Id")
-    if given is not None and _REQUEST_ID.fullmatch(given):
-        return given
-    return deps.request_ids.next(now_us)
