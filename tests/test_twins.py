@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 import msgspec
 import pytest
 
+from ledger.catalogue import Catalogue
 from ledger.errors import StorageError
 from ledger.memory import MemoryEngine
 from tests.builders import Watched
@@ -117,6 +118,24 @@ async def test_when_the_first_fails_the_second_is_one_and_the_key_is_not_lost(
     assert {reply.status for reply in taken} == {202 if twins.contract == "beatra" else 200}
     assert len({reply.body for reply in taken}) == 1
     assert len((await service.native("GET", "/tasks")).json()["tasks"]) == 1
+
+
+@every_create
+async def test_a_create_finds_its_first_answer_when_its_model_has_left_the_catalogue_and_another_finds_none(
+    service: Service, twins: Twins, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    call = Call("POST", twins.path, compact(twins.body).encode())
+    first = await service.client(twins.contract, call, KEY)
+    monkeypatch.setattr(Catalogue, "find", lambda *_: None)
+    monkeypatch.setattr(Catalogue, "terms", {})
+    again = await service.client(twins.contract, call, KEY)
+    assert (again.status, again.body) == (first.status, first.body)
+    new = compact(twins.body | ({"out_task_id": "new"} if twins.contract == "bytespike" else {})).encode()
+    refused = await service.client(twins.contract, call._replace(body=new))
+    assert (refused.status, refused.json()["error"]["code"]) == (
+        400,
+        "unsupported_model" if twins.contract == "beatra" else "model_not_found",
+    )
 
 
 @pytest.mark.parametrize("running", [False, True], ids=["queued", "running"])
