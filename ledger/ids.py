@@ -11,7 +11,7 @@ the contract, and here are only the digits that there are to choose from. A spel
 
 import re
 from collections.abc import Callable
-from enum import Enum, auto
+from enum import StrEnum, auto
 from typing import ClassVar, NewType
 
 import msgspec
@@ -64,7 +64,7 @@ _HEX32 = re.compile(r"[0-9a-f]{32}")
 _UUID = re.compile(r"[0-9a-fA-F]{8}(?:-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}")
 
 
-class Digits(Enum):
+class Digits(StrEnum):
     """How the 128 bits of an id are written."""
 
     HEX = auto()

@@ -416,6 +416,8 @@ ROUTES: dict[str, tuple[str, str, str]] = {
     "a path of ByteSpike that LemonData reads as an id": ("GET", "/v1/tasks/query", "lemondata"),
     "cancel of beatra": ("POST", "/v1/tasks/1/cancel", "beatra"),
     "cancel of ByteSpike, or beatra": ("POST", "/v1/tasks/cancel/cancel", "bytespike"),
+    "usage of ByteSpike": ("GET", "/v1/usage", "bytespike"),
+    "usage of ByteSpike, by its other path": ("GET", "/api/v1/usage", "bytespike"),
     "query of Chunkr": ("GET", "/task/1", "chunkr"),
     "query of Chunkr, of its other client": ("GET", "/api/v1/tasks/1/parse", "chunkr"),
     "cancel of Chunkr": ("GET", "/tasks/1/cancel", "chunkr"),

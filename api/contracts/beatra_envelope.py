@@ -47,7 +47,11 @@ METERS = (
 
 
 def view(task: Task) -> dict[str, Any]:
-    """The task envelope: what is not there is null, lists are empty, and links are paths (all chosen)."""
+    """The task envelope.
+
+    What is not there is null, lists are empty, links are paths, a model that stands for no other resolves to itself (all
+    chosen).
+    """
     spelled = SPELLING.spell(task.task_id)
     run = task.run
     return {
