@@ -49,8 +49,8 @@ METERS = (
 def view(task: Task) -> dict[str, Any]:
     """The task envelope.
 
-    What is not there is null, lists are empty, links are paths, a model that stands for no other resolves to itself (all
-    chosen).
+    What is not there is null, lists are empty, links are paths, and a model that stands for no other resolves to itself
+    (all chosen).
     """
     spelled = SPELLING.spell(task.task_id)
     run = task.run

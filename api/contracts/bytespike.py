@@ -16,8 +16,8 @@ expired     failed       ``error`` with code ``task_expired``         200, as it
 
 A submit is answered at once with 200 and the task as pending (chosen). Its ``out_task_id`` is an idempotency key of the
 account for as long as the log has the task, whatever becomes of it, and longer than a query finds it (chosen): the same
-model and params get the first answer again, others 409. Where the docs list ``duplicate_out_task_id`` under both 400 and
-409, we say 409.
+model and params get the first answer again, others 409. Where the docs list ``duplicate_out_task_id`` under both 400
+and 409, we say 409.
 
 Exactly one of ``task_id`` and ``out_task_id`` names the task; an id in the path beats a ``task_id`` in the body, and
 beside an ``out_task_id`` there makes two (chosen). Amounts are of the size of dollars, as in the examples, where the
