@@ -89,8 +89,9 @@ async def handle(deps: Deps, request: web.BaseRequest) -> Sent:
         timestamp=rfc3339(now_us + took_us),
     )
     deps.lines.answered(line)
-    told = b"" if exchange.standing is None else exchange.contract.limits(exchange.standing)
-    return Sent(request, answer, also=told, request_id=exchange.request_id, at_us=now_us)
+    return Sent(
+        request, answer, also=_told(deps, request, exchange, now_us), request_id=exchange.request_id, at_us=now_us
+    )
 
 
 def _again(deps: Deps, request: web.BaseRequest, exchange: Exchange, now_us: int) -> Answer | None:
@@ -296,6 +297,18 @@ def _counted(deps: Deps, request: web.BaseRequest, refusal: Refusal, now_us: int
         except RateLimited as limited:
             return limited
     return refusal
+
+
+def _told(deps: Deps, request: web.BaseRequest, exchange: Exchange, now_us: int) -> bytes:
+    """The header lines that tell what is left of the account's budget.
+
+    A request that was refused before it was any account's is told what is left of its address's (chosen: the vendors
+    that send such headers with every response do not say).
+    """
+    standing = exchange.standing
+    if standing is None and exchange.refusal is not None:
+        standing = deps.limits.told(request.remote or "", now_us)
+    return b"" if standing is None else exchange.contract.limits(standing)
 
 
 def _refuse(request: web.BaseRequest, exchange: Exchange, refusal: Refusal) -> Answer:

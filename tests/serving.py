@@ -12,14 +12,14 @@ from aiohttp import web
 
 from api import logs
 from api.app import make_runner, make_server
-from api.contracts import CONTRACTS
+from api.contracts import CONTRACTS, parse_any
 from api.contracts.shape import Act, Operation
 from api.limits import Limits
 from api.mounts import MOUNTS
 from ledger.catalogue import read
 from ledger.commands import Expire
 from ledger.engine import Engine
-from ledger.ids import Spelling, TaskId, parse_any
+from ledger.ids import Spelling, TaskId
 from ledger.keys import Role
 from ledger.ledger import QUEUE_MAX, Ledger
 from ledger.task import Status

@@ -217,6 +217,8 @@ class Contract(NamedTuple):
     refuse: Callable[[Refusal, Refused], Answer]
     limits: Callable[[Standing], bytes] = lambda _: b""
     """The header lines that tell how many requests are left, as they are sent, for vendors that have such."""
+    key_headers: tuple[str, ...] = ("Authorization",)
+    """All headers that `token` reads: callers are told apart by what is in them."""
 
 
 CLIENTS = frozenset({Role.CLIENT})
