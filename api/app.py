@@ -14,6 +14,7 @@ from aiohttp import web
 
 from api import logs
 from api.callers import Callers
+from api.contracts import CONTRACTS
 from api.deps import Deps
 from api.limits import Limits, Tier
 from api.repeats import Repeats
@@ -71,7 +72,7 @@ def make_server(
         clock=clock,
         entropy=entropy,
         request_ids=RequestIds(entropy),
-        callers=Callers(ledger.keys),
+        callers=Callers(ledger.keys, CONTRACTS.values()),
         limits=limits or Limits(Tier(), {}),
         repeats=Repeats(ledger.keys, ledger.views),
         lines=logs.in_force(),

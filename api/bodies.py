@@ -81,9 +81,16 @@ def _once_each(members: list[tuple[str, Any]]) -> None:
 
 
 def _where(message: str) -> tuple[str, str | None]:
-    """A message such as ``Expected `int`, got `str` - at `$.a.b``` as a reason and a dotted path."""
+    """A message such as ``Expected `int`, got `str` - at `$.a.b``` as a reason and a dotted path.
+
+    A field that is missing is at fault itself, and not the object around it.
+    """
     reason, _, path = message.partition(" - at `$")
-    return reason, path.rstrip("`").lstrip(".") or None
+    steps = [path.rstrip("`").lstrip("."), *_MISSING.findall(reason)]
+    return reason, ".".join(filter(None, steps)) or None
+
+
+_MISSING = re.compile("missing required field `(.*)`")
 
 
 def check(value: object, *, depth: int = 0) -> None:

@@ -82,7 +82,12 @@ class _Budget:
         if wait_us > 0:
             raise RateLimited(Standing(limit, 0, before_us), retry_after_seconds=-(-wait_us // US_PER_SECOND))
         self.empty_at_us = before_us + each_us
-        return Standing(limit, limit - -(-(self.empty_at_us - now_us) // each_us), self.empty_at_us)
+        return self.told(now_us)
+
+    def told(self, now_us: int) -> Standing:
+        """What is left of it."""
+        spent_until_us = max(now_us, self.empty_at_us)
+        return Standing(self.limit, self.limit - -(-(spent_until_us - now_us) // self.each_us), spent_until_us)
 
 
 class Limits:
@@ -101,6 +106,11 @@ class Limits:
         owner = (account, _KINDS[operation])
         budget = self._budgets.get(owner) or self._open(owner, self._accounts.get(account, self._default), now_us)
         return budget.spend(now_us)
+
+    def told(self, address: str, now_us: int) -> Standing:
+        """What *address* has left to fail with: all that there is to tell of a request that is no account's."""
+        budget = self._budgets.get((address, Kind.FAILED))
+        return Standing(self._default.failed, self._default.failed, now_us) if budget is None else budget.told(now_us)
 
     def fail(self, address: str, now_us: int) -> Standing:
         """Count a failed authentication.

@@ -26,7 +26,12 @@ class Mount(NamedTuple):
     prefix: str
 
 
-MOUNTS = {c.name: Mount(c, Table(c.operations), f"/{c.name}") for c in (*CONTRACTS.values(), native.CONTRACT)}
+def mount(contract: Contract) -> Mount:
+    """The contract under its prefix, which is its name."""
+    return Mount(contract, Table(contract.operations), f"/{contract.name}")
+
+
+MOUNTS = {contract.name: mount(contract) for contract in (*CONTRACTS.values(), native.CONTRACT)}
 NATIVE = MOUNTS["ledger"]
 
 

@@ -10,7 +10,7 @@ import msgspec
 from msgspec.structs import replace
 
 from api.bodies import read_json, url_in
-from api.contracts import CONTRACTS
+from api.contracts import CONTRACTS, parse_any
 from api.contracts.shape import Act, Answer, Asked, Contract, Refused, bearer, json_answer
 from api.deps import Deps
 from api.native_accounts import ACCOUNT_ROUTES
@@ -62,7 +62,7 @@ from ledger.errors import (
     WrongVersion,
 )
 from ledger.events import School, Terms
-from ledger.ids import ENTROPY_BYTES, Spelling, TaskId, parse_any, task_id
+from ledger.ids import ENTROPY_BYTES, Spelling, TaskId, task_id
 from ledger.keys import Role
 from ledger.money import credits_text
 from ledger.records import TaskFilter
@@ -72,8 +72,6 @@ from ledger.times import US_PER_SECOND
 CANCEL = CancelPolicy(queued=Effect.CANCEL, running=Effect.ASK, terminal=Effect.RETURN)
 """The operator's row of the cancel table."""
 
-SPOKEN = (*CONTRACTS, "ledger")
-"""What a key may speak."""
 CREATE_MAX_BYTES = 1024 * 1024
 PAGE_MAX = 200
 PAGE_DEFAULT = 50
@@ -255,7 +253,7 @@ async def cancel(deps: Deps, asked: Asked) -> Answer:
 
 async def issue_key(deps: Deps, asked: Asked) -> Answer:
     body = read_json(asked.body, KeyBody)
-    contract_in(body.contract, SPOKEN)
+    contract_in(body.contract, (*CONTRACTS, CONTRACT.name))
     role = body.role or (Role.WORKER if body.contract == "ledger" else Role.CLIENT)
     if role is Role.CLIENT and body.contract == "ledger":
         raise Invalid("a client's key speaks one of the vendor contracts", param="role")
@@ -293,7 +291,7 @@ async def _current(deps: Deps, task: TaskId, *, status: int, headers: Mapping[st
 
 
 def _task(asked: Asked) -> TaskId:
-    """The id in the path, in any of the four spellings.
+    """The id in the path, in the spelling of any contract.
 
     Raises:
         TaskNotFound: it is spelled in none of them.

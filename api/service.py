@@ -4,15 +4,15 @@ What varies by vendor is in its table; what is here is the same for all: find th
 carry out what the row asks for, word the refusal, log one line.
 """
 
-import re
 import time
 import weakref
 from collections.abc import Awaitable, Callable, Hashable, Mapping, Sequence
 from contextlib import suppress
 
-from aiohttp import HttpVersion11, web
+from aiohttp import web
 from msgspec.structs import replace
 
+from api import incoming
 from api.answers import Sent
 from api.callers import permit
 from api.contracts.shape import (
@@ -43,7 +43,6 @@ from api.refusals import (
     MethodNotAllowed,
     RateLimited,
     RevokedKey,
-    TooLarge,
     Unauthenticated,
     Unavailable,
     WrongKey,
@@ -52,7 +51,6 @@ from api.repeats import Repeat
 from ledger.commands import Claim, Create, RequestCancel
 from ledger.errors import Overloaded, Refusal, StorageError, TaskNotFound, WrongVersion
 from ledger.ids import ENTROPY_BYTES, TaskId, task_id
-from ledger.records import AccountRow
 from ledger.times import rfc3339
 from ledger.views import Seen
 
@@ -62,14 +60,13 @@ ATTEMPTS_MAX = 5
 """How often a change is made anew because the task has moved on since it was read."""
 KEPT_MAX_CHARS = 1024
 """Of path, query and host: what is asked at greater length is answered and not remembered, for memory is bounded."""
-_REQUEST_ID = re.compile(r"[!-~]{1,128}")
 
 
 async def handle(deps: Deps, request: web.BaseRequest) -> Sent:
     """Answer any request: the one handler of the server."""
     now_us, started_ns = deps.clock(), time.perf_counter_ns()
     headers = request.headers
-    exchange = Exchange(_request_id(deps, headers, now_us), deps.callers.mark(headers))
+    exchange = Exchange(incoming.request_id(deps, headers, now_us), deps.callers.mark(headers))
     try:
         answer = _again(deps, request, exchange, now_us) or await _answer(deps, request, exchange, now_us)
     except Refusal as refusal:
@@ -94,10 +91,9 @@ async def handle(deps: Deps, request: web.BaseRequest) -> Sent:
         timestamp=rfc3339(now_us + took_us),
     )
     deps.lines.answered(line)
-    told = b"" if exchange.standing is None else exchange.contract.limits(exchange.standing)
-    if exchange.contract.quota is not None:
-        told += _quota(deps, exchange, exchange.contract.quota)
-    return Sent(request, answer, also=told, request_id=exchange.request_id, at_us=now_us)
+    return Sent(
+        request, answer, also=_told(deps, request, exchange, now_us), request_id=exchange.request_id, at_us=now_us
+    )
 
 
 def _again(deps: Deps, request: web.BaseRequest, exchange: Exchange, now_us: int) -> Answer | None:
@@ -136,8 +132,8 @@ async def _answer(deps: Deps, request: web.BaseRequest, exchange: Exchange, now_
         params=params,
         query=request.rel_url.query if request.rel_url.raw_query_string else _NOTHING,
         headers=headers,
-        body=await _body(request, operation.body_max_bytes),
-        base_url=_base_url(request, prefix),
+        body=await incoming.body(request, operation.body_max_bytes),
+        base_url=incoming.base_url(request, prefix),
         request_id=exchange.request_id,
         account=key.account,
         key_id=key.key_id,
@@ -168,44 +164,6 @@ async def _answer(deps: Deps, request: web.BaseRequest, exchange: Exchange, now_
 
 
 _NOTHING: Mapping[str, str] = {}
-
-
-# What a request brings
-
-
-def _base_url(request: web.BaseRequest, prefix: str) -> str:
-    """What the client has in front of the contract's paths, by its own account."""
-    host = request.host
-    if not host.isascii():
-        raise Invalid("the Host header is no host", param="Host")
-    return f"{request.scheme}://{host}{prefix}"
-
-
-async def _body(request: web.BaseRequest, limit_bytes: int) -> bytes:
-    """The whole body, if it is no longer than *limit_bytes*."""
-    if not request.body_exists:
-        return b""
-    if request.headers.get("Content-Encoding", "identity") != "identity":
-        raise Invalid("a compressed body is not taken", param="Content-Encoding")
-    if (request.content_length or 0) > limit_bytes:
-        raise TooLarge(limit_bytes)
-    await _invite(request)
-    try:
-        body = await request.read()
-    except web.HTTPRequestEntityTooLarge:
-        raise TooLarge(limit_bytes) from None
-    except (web.HTTPException, web.RequestPayloadError) as error:
-        raise Invalid(f"the body cannot be read: {error}") from None
-    if len(body) > limit_bytes:
-        raise TooLarge(limit_bytes)
-    return body
-
-
-async def _invite(request: web.BaseRequest) -> None:
-    """Ask for the body if the client waits to be asked; pass over what else it expects (RFC 9110, 10.1.1)."""
-    if request.version >= HttpVersion11 and request.headers.get("Expect", "").lower() == "100-continue":
-        await request.writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
-        request.writer.output_size = 0  # the answer itself has not begun
 
 
 # How the service is
@@ -348,6 +306,19 @@ def _counted(deps: Deps, request: web.BaseRequest, refusal: Refusal, now_us: int
     return refusal
 
 
+def _told(deps: Deps, request: web.BaseRequest, exchange: Exchange, now_us: int) -> bytes:
+    """The header lines that tell what is left of the account's budget of requests, and of its credit.
+
+    A request that was refused before it was any account's is told what is left of its address's (chosen: the vendors
+    that send such headers with every response do not say).
+    """
+    standing = exchange.standing
+    if standing is None and exchange.refusal is not None:
+        standing = deps.limits.told(request.remote or "", now_us)
+    told = b"" if standing is None else exchange.contract.limits(standing)
+    return told if exchange.contract.quota is None else told + _quota(deps, exchange)
+
+
 def _refuse(request: web.BaseRequest, exchange: Exchange, refusal: Refusal) -> Answer:
     """The refusal in the contract's words, with the headers that HTTP wants beside them."""
     exchange.refusal = refusal
@@ -371,15 +342,8 @@ def _refuse(request: web.BaseRequest, exchange: Exchange, refusal: Refusal) -> A
     return answer._replace(headers=headers)
 
 
-def _quota(deps: Deps, exchange: Exchange, tell: Callable[[AccountRow], bytes]) -> bytes:
-    """The line that tells what credit the account has left, out of memory; none when it is unlimited or unknown."""
-    row = None if exchange.key is None else deps.ledger.accounts.cached(exchange.key.account)
-    return b"" if row is None or row.unlimited else tell(row)
-
-
-def _request_id(deps: Deps, headers: Mapping[str, str], now_us: int) -> str:
-    """The client's own, if it is 1 to 128 visible characters; else a new one."""
-    given = headers.get("X-Request-Id")
-    if given is not None and _REQUEST_ID.fullmatch(given):
-        return given
-    return deps.request_ids.next(now_us)
+def _quota(deps: Deps, exchange: Exchange) -> bytes:
+    """The header line that tells what credit a limited account has left, out of memory, for vendors that have one."""
+    tell, key = exchange.contract.quota, exchange.key
+    row = None if tell is None or key is None else deps.ledger.accounts.cached(key.account)
+    return b"" if tell is None or row is None or row.unlimited else tell(row)

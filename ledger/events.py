@@ -33,7 +33,7 @@ class Terms(msgspec.Struct, frozen=True, gc=False, kw_only=True, omit_defaults=T
     rate_version: str
     estimated_micros: int
     cancellable: bool = True
-    """Whether the provider can cancel it at all; only LemonData's contract asks."""
+    """Whether the provider can cancel it at all; only a cancel whose policy needs support asks."""
     point_of_no_return_percent: int | None = None
     """From this progress on a cancel is charged by rendered seconds; None: a cancel is always free."""
     cancel_rate_micros_per_second: int = 0

@@ -1,17 +1,20 @@
-"""Task ids: 128 bits, ordered by time, with the task's lane inside; four spellings of the same bits.
+"""Task ids: 128 bits, ordered by time, with the task's lane inside; as many spellings of them as there are contracts.
 
 An id has the layout of a UUIDv7 (RFC 9562): 48 bits of Unix milliseconds, then 74 bits that are
 random but for the last eight, which carry the lane. Ids in order of time keep the indexes append-only:
 with random ids the append rate at a million events was half. The price: an id tells when its task was created.
 
-Every contract spells the *same* id its own way, so one task can be read through each of them. A spelling is
-read exactly as it is printed (UUIDs in either case, as RFC 9562 asks); everything else is no id at all.
+Every contract spells the *same* id its own way, so one task can be read through each of them: which way is a field of
+the contract, and here are only the digits that there are to choose from. A spelling is read exactly as it is printed
+(UUIDs in either case, as RFC 9562 asks); everything else is no id at all.
 """
 
 import re
 from collections.abc import Callable
-from enum import StrEnum
-from typing import NewType
+from enum import StrEnum, auto
+from typing import ClassVar, NewType
+
+import msgspec
 
 TaskId = NewType("TaskId", bytes)
 """The 16 bytes under which the log knows a task."""
@@ -61,25 +64,36 @@ _HEX32 = re.compile(r"[0-9a-f]{32}")
 _UUID = re.compile(r"[0-9a-fA-F]{8}(?:-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}")
 
 
-class Spelling(StrEnum):
-    """How a contract writes a task id; the value names the one who writes it so."""
+class Digits(StrEnum):
+    """How the 128 bits of an id are written."""
 
-    LDTASK = "ldtask_"
-    """LemonData: ``ldtask_`` and 32 lower-case hex digits."""
-    TASK_ULID = "task_"
-    """ByteSpike: ``task_`` and a ULID."""
-    UUID = "uuid"
-    """Chunkr and the native API: UUID text."""
-    TSK_ULID = "tsk_"
-    """beatra: ``tsk_`` and a ULID."""
+    HEX = auto()
+    """32 lower-case hex digits."""
+    ULID = auto()
+    """26 characters of Crockford's base 32."""
+    UUID = auto()
+    """UUID text."""
+
+
+class Spelling(msgspec.Struct, frozen=True):
+    """How a contract writes a task id: its *prefix*, then the digits."""
+
+    prefix: str
+    digits: Digits
+
+    UUID: ClassVar["Spelling"]
+    """The native API's."""
 
     def spell(self, task: TaskId) -> str:
         """The id as this contract prints it."""
-        return _SPELL[self](task)
+        return self.prefix + _SPELL[self.digits](task)
 
     def parse(self, text: str) -> TaskId | None:
         """The id that *text* spells in this way, or None: then no task can have it."""
-        return _PARSE[self](text)
+        return _PARSE[self.digits](text[len(self.prefix) :]) if text.startswith(self.prefix) else None
+
+
+Spelling.UUID = Spelling("", Digits.UUID)
 
 
 def _from_uuid(text: str) -> TaskId | None:
@@ -90,16 +104,10 @@ def _from_hex(digits: str) -> TaskId | None:
     return TaskId(bytes.fromhex(digits)) if _HEX32.fullmatch(digits) else None
 
 
-def _after(prefix: str, parse: Callable[[str], TaskId | None]) -> Callable[[str], TaskId | None]:
-    """*parse* of what follows *prefix*."""
-    return lambda text: parse(text[len(prefix) :]) if text.startswith(prefix) else None
-
-
-_PARSE: dict[Spelling, Callable[[str], TaskId | None]] = {
-    Spelling.LDTASK: _after("ldtask_", _from_hex),
-    Spelling.TASK_ULID: _after("task_", _from_ulid),
-    Spelling.UUID: _from_uuid,
-    Spelling.TSK_ULID: _after("tsk_", _from_ulid),
+_PARSE: dict[Digits, Callable[[str], TaskId | None]] = {
+    Digits.HEX: _from_hex,
+    Digits.ULID: _from_ulid,
+    Digits.UUID: _from_uuid,
 }
 
 
@@ -108,18 +116,4 @@ def _uuid(task: TaskId) -> str:
     return f"{digits[:8]}-{digits[8:12]}-{digits[12:16]}-{digits[16:20]}-{digits[20:]}"
 
 
-_SPELL: dict[Spelling, Callable[[TaskId], str]] = {
-    Spelling.LDTASK: lambda task: "ldtask_" + task.hex(),
-    Spelling.TASK_ULID: lambda task: "task_" + ulid(task),
-    Spelling.UUID: _uuid,
-    Spelling.TSK_ULID: lambda task: "tsk_" + ulid(task),
-}
-
-
-def parse_any(text: str) -> TaskId | None:
-    """The id in whichever of the four spellings *text* has; None when it has none of them."""
-    for spelling in Spelling:
-        task = spelling.parse(text)
-        if task is not None:
-            return task
-    return None
+_SPELL: dict[Digits, Callable[[TaskId], str]] = {Digits.HEX: bytes.hex, Digits.ULID: ulid, Digits.UUID: _uuid}

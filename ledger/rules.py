@@ -4,7 +4,7 @@ The writer decides a command against the very state its events are appended to, 
 be overtaken by a worker that starts the task between the check and the append.
 
 Outcomes race and the first commit wins. A report that comes after the outcome changes nothing and is kept as
-`LateReported`. An update (Chunkr) that ends without a result puts the task back as it stood before.
+`LateReported`. An update that ends without a result puts the task back as it stood before.
 """
 
 from functools import reduce

@@ -23,12 +23,10 @@ _BY = "cli"
 app = typer.Typer(name="keys", help="Issue, list, revoke and rotate API keys.", add_completion=False)
 
 
-SPOKEN = (*CONTRACTS, "ledger")
-
-
 def _contract(name: str) -> str:
-    if name not in SPOKEN:
-        raise typer.BadParameter(f"{name!r} is not one of {', '.join(map(repr, SPOKEN))}")
+    spoken = (*CONTRACTS, "ledger")
+    if name not in spoken:
+        raise typer.BadParameter(f"{name!r} is not one of {', '.join(map(repr, spoken))}")
     return name
 
 
@@ -40,7 +38,8 @@ def issue(
     *,
     account: Annotated[str, typer.Option(help="Whose tasks the key sees: 1 to 128 visible characters.")],
     contract: Annotated[
-        str, typer.Option(help=f"What the key speaks: {', '.join(SPOKEN)} (the native API).", callback=_contract)
+        str,
+        typer.Option(help=f"What the key speaks: {', '.join(CONTRACTS)}, ledger (the native API).", callback=_contract),
     ],
     role: Annotated[
         Role | None, typer.Option(help="Without it: client, or worker for the contract ledger.", show_default=False)

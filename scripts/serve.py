@@ -22,8 +22,6 @@ from scripts.stores import DEFAULT, StoreOption, path_of, pepper
 
 GC_THRESHOLD = 10_000
 """Objects between two looks of the garbage collector; requests leave few cycles behind."""
-SWITCH_SECONDS = 0.0005
-"""How long the store's thread waits at most until this one lets it begin; Python's own 5 ms is longer than a commit."""
 
 
 def serve(
@@ -69,7 +67,6 @@ async def _serve(path: Path, found: settings.Settings, catalogue: Catalogue, *, 
             gc.collect()
             gc.freeze()  # what is there now stays: it need not be looked through again and again
             gc.set_threshold(GC_THRESHOLD)
-            sys.setswitchinterval(SWITCH_SECONDS)
             print(f"listening on {bound_url(listener)}", file=sys.stderr, flush=True)
             await stop.wait()
         finally:

@@ -6,8 +6,9 @@ from typing import Annotated, NamedTuple
 
 import typer
 
+from api.contracts import parse_any, spellings
 from ledger.errors import DamagedError
-from ledger.ids import Spelling, TaskId, parse_any
+from ledger.ids import TaskId
 from ledger.money import credits_text
 from ledger.records import Recorded
 from ledger.task import NO_TASK, Task, evolve
@@ -19,7 +20,7 @@ _IN_TITLE = frozenset({"contract", "capability", "model", "resolved_model", "pro
 
 
 def trace(
-    task: Annotated[str, typer.Argument(metavar="TASK", help="A task id in any of the four spellings.")],
+    task: Annotated[str, typer.Argument(metavar="TASK", help="A task id in the spelling of any contract.")],
     *,
     store: stores.StoreOption = stores.DEFAULT,
     as_json: JsonOption = False,
@@ -70,7 +71,7 @@ def _steps(rows: Sequence[Recorded]) -> Iterator[Step]:
 
 def _tell(steps: Sequence[Step]) -> None:
     stream, task = TaskId(steps[0].row.stream), steps[-1].after
-    print(*(spelling.spell(stream) for spelling in Spelling))
+    print(*(spelling.spell(stream) for spelling in spellings()))
     model = f"{task.model} ({task.resolved_model or task.model}, {task.provider})"
     print(plain(f"{task.capability} by {model} for {task.account}, contract {task.contract}: {task.status}"))
     columns = ("time", "elapsed", "v", "type", "credits", "status", "facts")

@@ -19,10 +19,10 @@ from aiohttp.test_utils import BaseTestServer, TestClient
 from pytest_aiohttp import AiohttpClient
 
 from api.app import make_runner, make_server
-from api.contracts import CONTRACTS
+from api.contracts import CONTRACTS, parse_any
 from ledger import catalogue
 from ledger.commands import Delete, Expire, RequestUpdate
-from ledger.ids import Spelling, TaskId, parse_any
+from ledger.ids import Spelling, TaskId
 from ledger.keys import Role, parse
 from ledger.ledger import Ledger
 from ledger.times import US_PER_SECOND, rfc3339

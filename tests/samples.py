@@ -144,12 +144,11 @@ SAMPLES: dict[str, list[dict[str, Any]]] = {
     ],
     "POST /beatra/v1/tasks/{id}/cancel": [{"reason": "changed my mind"}],
     **{
-        f"POST /chunkr{base}/parse": [
-            {"file": "https://files.example.test/in.pdf", "file_name": "in.pdf", **CONFIGURED}
-        ]
+        f"POST /chunkr{base}{end}": [{"file": "https://files.example.test/in.pdf", "file_name": "in.pdf", **CONFIGURED}]
         for base in CHUNKR_BASES
+        for end in ("", "/parse")
     },
-    **{f"PATCH /chunkr{base}/{{id}}/parse": [CONFIGURED] for base in CHUNKR_BASES},
+    **{f"PATCH /chunkr{base}/{{id}}{end}": [CONFIGURED] for base in CHUNKR_BASES for end in ("", "/parse")},
     "POST /ledger/v1/tasks": [
         {
             "account": ACCOUNT,

@@ -12,14 +12,14 @@ from aiohttp import web
 
 from api import logs
 from api.app import make_runner, make_server
-from api.contracts import CONTRACTS
+from api.contracts import CONTRACTS, parse_any
 from api.contracts.shape import Act, Operation
 from api.limits import Limits
 from api.mounts import MOUNTS
 from ledger.catalogue import read
 from ledger.commands import Expire
 from ledger.engine import Engine
-from ledger.ids import Spelling, TaskId, parse_any
+from ledger.ids import Spelling, TaskId
 from ledger.keys import Role
 from ledger.ledger import QUEUE_MAX, Ledger
 from ledger.task import Status
@@ -27,9 +27,11 @@ from tests.builders import ACCOUNT, STRANGER
 from tests.http import MODELS, Call, Clock
 from tests.wire import Reply, Wire, request
 
-__all__ = ["ACCOUNT", "MODELS", "ROUTES", "STRANGER", "VENDORS", "Clock", "Route", "Service", "serving"]
+__all__ = ["ACCOUNT", "CREDITED", "MODELS", "ROUTES", "STRANGER", "VENDORS", "Clock", "Route", "Service", "serving"]
 
 VENDORS = tuple(CONTRACTS)
+CREDITED = "initech"
+"""The account of paths that name one."""
 CATALOGUE = read()
 
 
@@ -67,8 +69,8 @@ class Route(NamedTuple):
         return MOUNTS[self.contract].contract.spelling
 
     def at(self, name: str) -> str:
-        """The path with *name* in the place of the id, and `ACCOUNT` in that of an account."""
-        return self.path.replace("{id}", name).replace("{account}", ACCOUNT)
+        """The path with *name* in the place of the id, and an account that no task belongs to in that of an account."""
+        return self.path.replace("{id}", name).replace("{account}", CREDITED)
 
 
 ROUTES = [Route(name, operation) for name, mount in MOUNTS.items() for operation in mount.contract.operations]

@@ -397,7 +397,7 @@ async def test_usage_is_what_the_worker_metered_and_the_credits_paid_in_the_end(
         "lines": [
             {
                 "meter": "images",
-                "quantity": "2",
+                "quantity": "2.0000",
                 "unit": "image",
                 "billed_amount_credits": "12.5000",
                 "billed_amount_credits_usd_reference": "0.0125",
@@ -410,6 +410,36 @@ async def test_usage_is_what_the_worker_metered_and_the_credits_paid_in_the_end(
         "refunded_credits": "67.5000",
         "refunded_credits_usd_reference": "0.0675",
     }
+
+
+async def test_a_warning_about_no_field_says_so_with_null(service: Service) -> None:
+    warnings = [
+        {"code": "slow", "message": "It took long."},
+        {"code": "cut", "message": "Shortened.", "field": "lyrics"},
+    ]
+    task = await make(service, reported("completed", warnings=warnings))
+    read = (await service.query("beatra", task)).json()
+    assert read["warnings"] == [warnings[0] | {"field": None}, warnings[1]]
+
+
+QUANTITIES = {"3": "3.0000", "2.5": "2.5000", "0.00005": "0.0001", "0": "0.0000", "1048576": "1048576.0000"}
+
+
+@pytest.mark.parametrize(("quantity", "shown"), QUANTITIES.items())
+async def test_a_quantity_is_text_with_four_decimals_too(service: Service, quantity: str, shown: str) -> None:
+    line = {"meter": "audio_seconds", "quantity": quantity, "unit": "second", "billed_amount_credits": "1"}
+    task = await make(service, reported("completed", usage={"audio_seconds": 3, "lines": [line]}))
+    (read,) = (await service.query("beatra", task)).json()["usage"]["lines"]
+    assert read["quantity"] == shown
+
+
+async def test_every_meter_is_the_workers_number_and_0_where_it_has_none(service: Service) -> None:
+    meters = [name for name in REFERENCE["usage"] if name not in {"lines", "credits", "credits_usd_reference"}]
+    counts = {name: number for number, name in enumerate(meters, start=7)}
+    task = await make(service, reported("completed", usage=counts))
+    bare = await make(service, reported("completed", usage={"meter_of_our_own": 1}))
+    assert (await service.query("beatra", task)).json()["usage"].items() >= counts.items()
+    assert (await service.query("beatra", bare)).json()["usage"].items() >= dict.fromkeys(meters, 0).items()
 
 
 # Money

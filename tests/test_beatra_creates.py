@@ -16,7 +16,7 @@ from api.contracts.shape import Asked, Order, Refused, Submit
 from ledger.catalogue import Catalogue, Model
 from ledger.errors import InsufficientCredits, Refusal, StorageError
 from ledger.events import School
-from ledger.ids import Spelling, TaskId
+from ledger.ids import TaskId
 from tests.builders import ENGINES
 from tests.http import ACCOUNT, CREATED_US, DAY_SECONDS, STRANGER, Call, Reply, Service, compact, reported
 
@@ -51,7 +51,7 @@ async def logged(service: Service) -> int:
 
 
 def task_of(reply: Reply) -> TaskId:
-    task = Spelling.TSK_ULID.parse(reply.json()["task_id"])
+    task = beatra.CONTRACT.spelling.parse(reply.json()["task_id"])
     assert task is not None
     return task
 
@@ -364,7 +364,8 @@ async def test_what_no_route_takes_is_a_422_that_says_where(
 async def test_what_a_route_needs_cannot_be_left_out(service: Service, path: str) -> None:
     for name in PLAIN[path]:
         reply = await service.ask("beatra", call(path, {n: v for n, v in PLAIN[path].items() if n != name}))
-        assert (reply.status, reply.json()["error"]["code"]) == (422, "invalid_request")
+        told = reply.json()["error"]
+        assert (reply.status, told["code"], told["param"]) == (422, "invalid_request", f"/{name}")
 
 
 UNSUPPORTED: dict[str, tuple[str, dict[str, Any], int, str, str, dict[str, Any]]] = {
@@ -610,7 +611,12 @@ async def test_usage_has_a_meter_and_a_line_for_what_was_made(service: Service) 
     assert (shown["image_count"], shown["image_pixels"], shown["video_seconds"]) == (3, 3145728, 0)
     assert (shown["credits"], shown["credits_usd_reference"]) == ("150.0000", "0.1500")
     assert shown["lines"] == [
-        LINE | {"billed_amount_credits": "150.0000", "billed_amount_credits_usd_reference": "0.1500"}
+        LINE
+        | {
+            "quantity": "3.0000",
+            "billed_amount_credits": "150.0000",
+            "billed_amount_credits_usd_reference": "0.1500",
+        }
     ]
 
 

@@ -12,8 +12,8 @@ from urllib.parse import urlsplit
 import pytest
 from pytest_aiohttp import AiohttpClient
 
+from api.contracts import CONTRACTS
 from ledger.engine import Engine
-from ledger.ids import Spelling
 from ledger.keys import Role
 from ledger.sqlite import open_to_read
 from tests.builders import PERSISTENT
@@ -215,6 +215,6 @@ async def test_a_key_is_kept_over_a_restart_for_24_hours_and_free_after_25(
     first, second = (reply.json()["task_id"] for reply in (again, fresh))
     assert first != second
     for spelled in (first, second):
-        task = Spelling.TSK_ULID.parse(spelled)
+        task = CONTRACTS["beatra"].spelling.parse(spelled)
         assert task is not None
         assert await service.types(task) == ["created", "charged"]

@@ -12,11 +12,10 @@ import msgspec
 import pytest
 from msgspec.structs import replace
 
-from api.contracts import bytespike
+from api.contracts import bytespike, parse_any
 from api.contracts.shape import Asked, Refused
 from api.refusals import Invalid, RateLimited, Standing
 from ledger.errors import InsufficientCredits, Refusal
-from ledger.ids import parse_any
 from ledger.keys import Role
 from tests.http import (
     ACCOUNT,
@@ -89,6 +88,12 @@ async def test_a_submit_answers_at_once_with_the_pending_task(service: Service) 
     assert (task["input"], task["model"], task["billing"]["held_credits"]) == (BODY["params"], "wan-2.6", "1.5")
 
 
+async def test_a_key_in_a_header_of_its_own_submits_too(service: Service) -> None:
+    headers = {"x-api-key": await service.key("bytespike")}
+    reply = await service.send("POST", f"/bytespike{SUBMIT}", headers=headers, body=compact(BODY).encode())
+    assert (reply.status, reply.json()["status"]) == (200, "pending")
+
+
 async def test_without_an_id_of_the_customers_every_submit_is_a_task(service: Service) -> None:
     replies = [await ask(service, SUBMIT, {**BODY, "out_task_id": None}) for _ in range(2)]
     assert [list(one.json()) for one in replies] == [
@@ -98,8 +103,8 @@ async def test_without_an_id_of_the_customers_every_submit_is_a_task(service: Se
 
 
 REFUSED: dict[str, tuple[object, str | None]] = {
-    "no model": ({"params": {}}, None),
-    "no params": ({"model": "wan-2.6"}, None),
+    "no model": ({"params": {}}, "model"),
+    "no params": ({"model": "wan-2.6"}, "params"),
     "params are no object": ({**BODY, "params": []}, "params"),
     "an empty id": ({**BODY, "out_task_id": ""}, "out_task_id"),
     "a long id": ({**BODY, "out_task_id": "x" * 129}, "out_task_id"),

@@ -202,6 +202,26 @@ async def test_a_cancel_that_comes_after_the_start_names_the_new_status(service:
     assert_says(await service.cancel("chunkr", task), 400, "Task cannot be cancelled: status is Processing")
 
 
+SAID_RUNNING = [
+    *("Converting pages to images", "Running Chunkr analysis", "Running Azure analysis", "Cropping segments"),
+    *("Chunking", "Processing segments", "Finishing up"),
+]
+
+
+@pytest.mark.parametrize("said", SAID_RUNNING)
+async def test_the_servers_own_messages_are_the_workers_to_say(service: Service, said: str) -> None:
+    task = await make(service, *RUNNING, progressed(10, message="Something else"), progressed(20, message=said))
+    read = (await service.query("chunkr", task)).json()
+    assert (read["status"], read["message"]) == ("Processing", said)
+
+
+@pytest.mark.parametrize("said", ["Task failed", "Page limit exceeded"])
+async def test_why_a_task_failed_is_its_message(service: Service, said: str) -> None:
+    task = await make(service, *RUNNING, reported("failed", code="broke", message=said))
+    read = (await service.query("chunkr", task)).json()
+    assert (read["status"], read["message"], read["output"]) == ("Failed", said, None)
+
+
 # Updates, and how they revert
 
 BEFORE = {"succeeded": (SUCCEEDED, "Succeeded"), "failed": (BROKEN, "Failed")}
@@ -350,6 +370,7 @@ FLAGS = {
     "?include_chunks=true": MADE,
     "?include_chunks=false": WITHOUT_CHUNKS,
     "?base64_urls=true": MADE,
+    "?base64_urls=true&include_chunks=false": WITHOUT_CHUNKS,
     "?base64_urls=false&include_chunks=false": WITHOUT_CHUNKS,
     "?something=else": MADE,
 }
@@ -386,17 +407,77 @@ async def test_the_output_has_four_members_and_what_else_a_worker_made_of_the_do
     }
 
 
-async def test_the_file_itself_is_never_shown(service: Service) -> None:
-    task = await make(service, input={"file": "data:application/pdf;base64,c2VjcmV0", "file_name": "secret.PDF"})
-    reply = await service.query("chunkr", task)
-    assert "c2VjcmV0" not in reply.body
-    assert reply.json()["configuration"]["input_file_url"] is None
-    assert reply.json()["file_info"] == {
-        "url": None,
-        "name": "secret.PDF",
-        "mime_type": "application/pdf",
-        "page_count": None,
-    }
+# What is told of the file
+
+SECRET = "c2VjcmV0"
+SENT = f"data:application/pdf;base64,{SECRET}"
+SPREADSHEET = "application/vnd.openxmlformats-officedocument.spreadsheetml.sheet"
+
+
+class Told(NamedTuple):
+    """What a task, whose create had these fields, tells of its file; ``data_url`` when it is asked for data URLs."""
+
+    input: dict[str, Any]
+    url: str | None
+    data_url: str | None
+    name: str | None
+    mime_type: str | None
+
+
+def of_address(address: str, name: str | None, mime_type: str | None, **further: str) -> Told:
+    return Told({"file": address, **further}, address, address, name, mime_type)
+
+
+def sent_along(file: str, data_url: str | None, mime_type: str | None, **further: str) -> Told:
+    return Told({"file": file, **further}, None, data_url, further.get("file_name"), mime_type)
+
+
+TOLD = {
+    "an address": of_address("https://a.example.test/b/in.pdf", "in.pdf", "application/pdf"),
+    "an address with a query": of_address("https://a.example.test/in.PDF?b=/c.png", "in.PDF", "application/pdf"),
+    "an address with a fragment": of_address("https://a.example.test/in.jpeg#/p.png", "in.jpeg", "image/jpeg"),
+    "an address of a folder": of_address("https://a.example.test/b/", None, None),
+    "an address without a path": of_address("https://a.example.test", None, None),
+    "an address of an unknown type": of_address("https://a.example.test/in.mp4", "in.mp4", None),
+    "an address that ends like a type": of_address("https://a.example.test/pdf", "pdf", None),
+    "an address, named": of_address("https://a.example.test/1", "in.xlsx", SPREADSHEET, file_name="in.xlsx"),
+    "base64": sent_along(SECRET, f"data:application/octet-stream;base64,{SECRET}", None),
+    "base64, named": sent_along(SECRET, f"data:image/tiff;base64,{SECRET}", "image/tiff", file_name="secret.TIF"),
+    "a data url": sent_along(SENT, SENT, "application/pdf"),
+    "a data url, named otherwise": sent_along(SENT, SENT, "application/pdf", file_name="secret.png"),
+    "a data url without a type": sent_along(
+        f"data:;base64,{SECRET}", f"data:;base64,{SECRET}", "image/png", file_name="secret.png"
+    ),
+    "as much as is small": sent_along("A" * 8192, f"data:application/octet-stream;base64,{'A' * 8192}", None),
+    "more than is small": sent_along("A" * 8196, None, None),
+    "a large data url": sent_along(SENT + "A" * 8192, None, "application/pdf"),
+    "nothing": Told({}, None, None, None, None),
+}
+
+
+@pytest.mark.parametrize("told", TOLD.values(), ids=TOLD)
+async def test_a_file_that_was_sent_along_is_shown_on_request_only_and_if_it_is_small(
+    service: Service, told: Told
+) -> None:
+    task = await make(service, input=told.input)
+    path = f"/task/{spell('chunkr', task)}"
+    for flag, url in (("", told.url), ("base64_urls=false", told.url), ("base64_urls=true", told.data_url)):
+        one = (await service.ask("chunkr", Call("GET", f"{path}?{flag}"))).json()
+        listed = (await service.ask("chunkr", Call("GET", f"/tasks?{flag}"))).json()
+        for shown in (one, *listed):
+            assert shown["configuration"]["input_file_url"] == url
+            assert shown["file_info"] == {
+                "url": url,
+                "name": told.name,
+                "mime_type": told.mime_type,
+                "page_count": None,
+            }
+            assert "file" not in shown["configuration"]
+
+
+async def test_the_pages_are_counted_once_the_worker_has_told(service: Service) -> None:
+    task = await make(service, *SUCCEEDED)
+    assert (await service.query("chunkr", task)).json()["file_info"] == FILE_OF_3
 
 
 # Expiry
@@ -515,6 +596,13 @@ async def test_a_missing_key_is_the_first_reason_and_an_unseen_task_the_second(s
     assert_says(await service.cancel("chunkr", task, account=STRANGER), 404, "Task not found")
 
 
+@at_both_mounts
+async def test_the_service_says_that_it_is_well_to_whoever_has_a_key(service: Service, prefix: str) -> None:
+    for path in ("/health", "/api/v1/health"):
+        assert_says(await service.ask("chunkr", Call("GET", path), prefix=prefix), 200, "OK - Version 1.0.0")
+        assert_says(await service.send("GET", prefix + path), 401, MISSING)
+
+
 async def test_an_unknown_route_is_a_404_of_its_own(service: Service) -> None:
     assert_says(await service.ask("chunkr", Call("GET", "/api/v2/task/1")), 404, "Not found")
 
@@ -533,6 +621,18 @@ async def test_a_fault_changes_nothing_and_tells_nothing(
     before = await service.query("chunkr", task)
     service.watched.commit_faults.append(fault)
     assert_says(await service.cancel("chunkr", task), status, text)
+    assert (await service.query("chunkr", task)).body == before.body
+
+
+async def test_a_create_that_breaks_is_a_500_in_the_servers_words(service: Service) -> None:
+    task = await make(service, *SUCCEEDED)
+    before = await service.query("chunkr", task)
+    for call in (
+        Call("POST", "/task/parse", json.dumps(INPUT).encode()),
+        Call("PATCH", f"/task/{spell('chunkr', task)}/parse", b'{"expires_in":1}'),
+    ):
+        service.watched.commit_faults.append(ZeroDivisionError("a secret"))
+        assert_says(await service.ask("chunkr", call), 500, "Failed to create task")
     assert (await service.query("chunkr", task)).body == before.body
 
 

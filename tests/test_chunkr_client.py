@@ -1,21 +1,111 @@
-"""The published PyPI client, as it is, against the real server, under the prefix and at the bare root."""
+"""The published clients, as they are, against the real server, under the prefix and at the bare root.
+
+The one from PyPI is a dependency of the tests. The one from npm is installed where node and npm are, once, into
+pytest's cache; where they are not, or nothing comes from npm's registry, its test is skipped.
+"""
 
 import asyncio
+import shutil
+import subprocess
 import sys
-from asyncio.subprocess import PIPE, STDOUT
+from asyncio.subprocess import DEVNULL, PIPE, STDOUT, Process
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from pathlib import Path
+
+import pytest
 
 from ledger.keys import Role
 from tests.processes import ROOT, Server, keys_in
 
+NPM_CLIENT = "chunkr-ai@0.1.0-alpha.14"
+NODE_MAJOR_MIN = 20
+"""The client's own demand."""
+INSTALL_SECONDS_MAX = 60
+ROUND_SECONDS_MAX = 60
 
-async def test_the_published_client_goes_its_round(tmp_path: Path) -> None:
-    path = tmp_path / "ledger.db"
+
+@pytest.fixture
+def node() -> str:
+    found = shutil.which("node")
+    if found is None or shutil.which("npm") is None:
+        pytest.skip("no node and npm here")
+    version = subprocess.run([found, "--version"], capture_output=True, check=True, text=True, timeout=30).stdout
+    if int(version.removeprefix("v").partition(".")[0]) < NODE_MAJOR_MIN:
+        pytest.skip(f"{NPM_CLIENT} wants node {NODE_MAJOR_MIN}, here is {version.strip()}")
+    return found
+
+
+@pytest.fixture
+def npm_folder(node: str, pytestconfig: pytest.Config) -> Path:
+    """Where the client from npm is installed."""
+    assert node
+    folder = pytestconfig.cache.mkdir(NPM_CLIENT.replace("@", "-"))
+    installed = folder / "installed"  # written last: an install that was broken off is done again
+    if not installed.exists():
+        _install(folder)
+        installed.touch()
+    return folder
+
+
+def _install(folder: Path) -> None:
+    """Put the client there, or skip the test that wants it."""
+    options = ("--ignore-scripts", "--no-audit", "--no-fund", "--fetch-retries=0", f"--prefix={folder}")
+    command = [shutil.which("npm") or "npm", "install", *options, NPM_CLIENT]
+    try:
+        done = subprocess.run(
+            command, capture_output=True, check=False, text=True, timeout=INSTALL_SECONDS_MAX, cwd=folder
+        )
+    except subprocess.TimeoutExpired:
+        pytest.skip(f"npm did not install {NPM_CLIENT} within {INSTALL_SECONDS_MAX} s")
+    if done.returncode != 0:
+        pytest.skip(f"npm does not install {NPM_CLIENT}: {(done.stderr.splitlines() or ['no reason'])[0]}")
+
+
+async def test_the_client_from_pypi_goes_its_round(tmp_path: Path) -> None:
+    async with served(tmp_path) as (url, key, worker):
+        await ends_well(sys.executable, "-m", "tests.chunkr_round", url, key, worker)
+
+
+async def test_the_client_from_npm_goes_its_round(node: str, npm_folder: Path, tmp_path: Path) -> None:
+    async with served(tmp_path) as (url, key, worker):
+        await ends_well(node, "tests/chunkr_round.mjs", str(npm_folder), url, key, worker)
+
+
+async def test_the_client_from_npm_waits_for_a_worker(node: str, npm_folder: Path, tmp_path: Path) -> None:
+    async with served(tmp_path) as (url, key, worker):
+        work = (sys.executable, "-m", "scripts.work", "--url", url, "--key", worker, "--pace", "0.2")
+        working = await asyncio.create_subprocess_exec(*work, cwd=ROOT, stdout=DEVNULL)
+        try:
+            await ends_well(node, "tests/chunkr_round.mjs", str(npm_folder), url, key)
+            assert working.returncode is None
+        finally:
+            await _kill(working)
+
+
+@asynccontextmanager
+async def served(folder: Path) -> AsyncIterator[tuple[str, str, str]]:
+    """The server's address, a customer's key and a worker's."""
+    path = folder / "ledger.db"
     key, worker = await keys_in(path, ("chunkr", Role.CLIENT), ("ledger", Role.WORKER))
     async with Server(path) as server:
         await server.start()
-        command = (sys.executable, "-m", "tests.chunkr_round", f"http://127.0.0.1:{server.port}", key, worker)
-        client = await asyncio.create_subprocess_exec(*command, cwd=ROOT, stdout=PIPE, stderr=STDOUT)
-        said, _ = await asyncio.wait_for(client.communicate(), 60)
-        assert client.returncode == 0, said.decode()
+        yield f"http://127.0.0.1:{server.port}", key, worker
         assert await server.stop() == 0
+
+
+async def ends_well(*command: str) -> None:
+    client = await asyncio.create_subprocess_exec(*command, cwd=ROOT, stdout=PIPE, stderr=STDOUT)
+    try:
+        async with asyncio.timeout(ROUND_SECONDS_MAX):
+            said, _ = await client.communicate()
+    finally:
+        await _kill(client)
+    assert client.returncode == 0, said.decode()
+
+
+async def _kill(process: Process) -> None:
+    """Whatever became of the test, no process is left."""
+    if process.returncode is None:
+        process.kill()
+        await process.wait()

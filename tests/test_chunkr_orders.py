@@ -383,6 +383,22 @@ async def test_of_updates_at_once_one_is_taken(service: Service) -> None:
     assert (await service.types(task)).count("update-requested") == 1
 
 
+async def test_of_a_cancel_and_an_update_at_once_the_first_commit_wins(service: Service) -> None:
+    for _ in range(10):
+        task = await make(service, *SUCCEEDED)
+        updated, cancelled = await asyncio.gather(
+            patch(service, task, ocr_strategy="Auto"), service.cancel("chunkr", task)
+        )
+        assert updated.status == 200
+        status = (await service.query("chunkr", task)).json()["status"]
+        if cancelled.status == 200:
+            assert status == "Succeeded"
+            assert (await service.types(task))[-3:] == ["update-requested", "cancel-requested", "update-reverted"]
+        else:
+            assert_says(cancelled, 400, "Task cannot be cancelled: status is Succeeded")
+            assert status == "Starting"
+
+
 # Delete
 
 DELETABLE: dict[str, tuple[History, str | None]] = {

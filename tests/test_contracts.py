@@ -1,5 +1,6 @@
 """What holds for every contract alike: a word for everything, one task read through each, and whose request it is."""
 
+import ast
 from collections.abc import Iterator
 from itertools import product
 from typing import Any, NamedTuple
@@ -42,6 +43,7 @@ from tests.http import (
     shown,
     spell,
 )
+from tests.processes import ROOT
 from tests.rules_dsl import create
 
 VENDORS = tuple(CONTRACTS)
@@ -153,6 +155,42 @@ def test_the_rules_refuse_what_they_should() -> None:
 def test_only_faults_of_ours_are_answered_with_a_5xx(contract: str) -> None:
     table = {kind.__name__: row[0] for kind, row in MODULES[contract].REFUSALS.items()}
     assert {name for name, status in table.items() if status >= 500} == {"Overloaded", "Unavailable", "Broken"}
+
+
+FORMS_OF_KEYS: list[dict[str, str]] = [{}, {"Authorization": "Bearer k"}, {"Authorization": "k"}, {"x-api-key": "k"}]
+
+
+class Spied(dict[str, str]):
+    """Headers that note which of them are read."""
+
+    def __init__(self, headers: dict[str, str]) -> None:
+        super().__init__(headers)
+        self.read: set[str] = set()
+
+    def get(self, name: str, default: str | None = None) -> Any:  # type: ignore[override]  # noqa: ANN401 - as dict's
+        self.read.add(name)
+        return super().get(name, default)
+
+    def __getitem__(self, name: str) -> str:
+        self.read.add(name)
+        return super().__getitem__(name)
+
+
+@every_contract
+def test_a_contract_names_every_header_that_it_reads_a_key_from(contract: str) -> None:
+    for headers in map(Spied, FORMS_OF_KEYS):
+        CONTRACTS[contract].token(headers)
+        assert headers.read <= set(CONTRACTS[contract].key_headers)
+
+
+@pytest.mark.parametrize("folder", ["ledger", "projections", "api"])
+def test_no_vendor_has_a_name_outside_the_files_of_the_contracts(folder: str) -> None:
+    """So that one more is one more file, and a row in the table."""
+    files = [path for path in (ROOT / folder).rglob("*.py") if path.parent.name != "contracts"]
+    assert files
+    for path in files:
+        texts = {node.value for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.Constant)}
+        assert not texts & set(CONTRACTS), path
 
 
 # One task, four contracts
@@ -380,9 +418,14 @@ ROUTES: dict[str, tuple[str, str, str]] = {
     "a path of ByteSpike that LemonData reads as an id": ("GET", "/v1/tasks/query", "lemondata"),
     "cancel of beatra": ("POST", "/v1/tasks/1/cancel", "beatra"),
     "cancel of ByteSpike, or beatra": ("POST", "/v1/tasks/cancel/cancel", "bytespike"),
+    "usage of ByteSpike": ("GET", "/v1/usage", "bytespike"),
+    "usage of ByteSpike, by its other path": ("GET", "/api/v1/usage", "bytespike"),
     "query of Chunkr": ("GET", "/task/1", "chunkr"),
     "query of Chunkr, of its other client": ("GET", "/api/v1/tasks/1/parse", "chunkr"),
     "cancel of Chunkr": ("GET", "/tasks/1/cancel", "chunkr"),
+    "create of Chunkr": ("POST", "/tasks/parse", "chunkr"),
+    "create of Chunkr by form": ("POST", "/api/v1/task", "chunkr"),
+    "update of Chunkr by form": ("PATCH", "/task/1", "chunkr"),
 }
 FORMS: dict[str, dict[str, str]] = {
     "none": {},

@@ -7,11 +7,11 @@ from pathlib import Path
 
 import pytest
 
+from api.contracts import parse_any
 from ledger import keyring as keyring_module
 from ledger.engine import Engine
 from ledger.errors import StorageError, UnknownKey
 from ledger.events import KeyIssued, KeyRevoked
-from ledger.ids import parse_any
 from ledger.keyring import REMEMBERED_SECONDS, Keyring, NewKey
 from ledger.keys import ID_BYTES, SECRET_BYTES, Role, Token, account_stream, digest, mint, opens, parse
 from ledger.records import KeyRow

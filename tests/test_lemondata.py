@@ -9,8 +9,10 @@ from typing import NamedTuple
 import pytest
 
 from ledger.errors import StorageError
+from ledger.ids import TaskId
 from ledger.keys import Role
 from tests.http import (
+    ACCOUNT,
     COMPLETED,
     CONFIRMED,
     DAY_SECONDS,
@@ -313,6 +315,19 @@ async def test_the_transaction_id_appears_with_the_settlement_and_is_no_task_id(
     assert first["billing_transaction_id"] not in {first["id"], ""}
 
 
+async def test_a_transaction_stays_when_its_money_is_given_back_later(service: Service) -> None:
+    task = await service.make("lemondata", (STARTED, COMPLETED), estimated_credits="1.5")
+    before = (await service.query("lemondata", task)).json()
+    await service.go_on(task, reported("refunded", amount_credits="1.5", key="sorry"))
+    assert (await service.query("lemondata", task)).json() == before
+
+
+@pytest.mark.parametrize("history", [(), (STARTED,), (STARTED, FAILED)], ids=["pending", "processing", "failed"])
+async def test_there_is_no_data_before_an_image_is_completed(service: Service, history: History) -> None:
+    task = await service.make("lemondata", history, model="gpt-image-1")
+    assert "data" not in (await service.query("lemondata", task)).json()
+
+
 async def test_a_task_that_cost_nothing_has_no_transaction(service: Service) -> None:
     task = await service.make("lemondata", (reported("completed", actual_credits="0"),))
     assert "billing_transaction_id" not in (await service.query("lemondata", task)).json()
@@ -338,6 +353,19 @@ async def test_the_older_routes_show_the_same(service: Service, route: str) -> N
     call = query("lemondata", task)._replace(path=f"{route}/{spell('lemondata', task)}")
     reply = await service.ask("lemondata", call)
     assert (reply.status, reply.body) == (200, wanted.body)
+
+
+@at_both_mounts
+@pytest.mark.parametrize("route", OLDER_ROUTES)
+async def test_the_older_routes_refuse_the_same(service: Service, route: str, prefix: str) -> None:
+    task, gone = await service.make("lemondata"), await service.make("lemondata", LONG_OVER)
+    for found, account in ((task, STRANGER), (gone, ACCOUNT), (TaskId(bytes(16)), ACCOUNT)):
+        call = query("lemondata", found)._replace(path=f"{route}/{spell('lemondata', found)}")
+        reply = await service.ask("lemondata", call, prefix=prefix, account=account)
+        assert (reply.status, reply.body) == (404, NOT_FOUND)
+    for headers, body in (({}, MISSING_KEY), ({"Authorization": "Bearer sk-1"}, WRONG_KEY)):
+        reply = await service.send("GET", f"{prefix}{route}/{spell('lemondata', task)}", headers=headers)
+        assert (reply.status, reply.body) == (401, body)
 
 
 @at_both_mounts

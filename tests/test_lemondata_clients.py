@@ -5,20 +5,13 @@ in curl, Python's requests and JavaScript's fetch, strung together into one roun
 Where a program is not there its rows are skipped.
 """
 
-import asyncio
-import json
-import os
-import shutil
-import subprocess
-import sys
-from asyncio.subprocess import PIPE
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from ledger.keys import Role
 from tests.processes import Server, keys_in
+from tests.programs import Program, with_every_program
 
 DOCUMENTED_BASE, DOCUMENTED_KEY = "https://api.lemondata.cc", "sk-your-api-key"
 
@@ -93,45 +86,15 @@ FETCH = """
 """
 
 
-def python_with_requests() -> str | None:
-    """A Python on this machine that has requests; ours need not."""
-    for found in (sys.executable, shutil.which("python3"), shutil.which("python3", path=os.defpath)):
-        if found and subprocess.run([found, "-c", "import requests"], capture_output=True, check=False).returncode == 0:
-            return found
-    return None
-
-
-def node_with_fetch() -> str | None:
-    """A Node.js that has fetch by itself."""
-    found = shutil.which("node")
-    asked = found and subprocess.run([found, "-e", "process.exit(typeof fetch === 'function' ? 0 : 1)"], check=False)
-    return found if asked and asked.returncode == 0 else None
-
-
-PROGRAMS = {
-    "curl": (shutil.which("bash") if shutil.which("curl") else None, "-c", CURL),
-    "requests": (python_with_requests(), "-c", REQUESTS),
-    "fetch": (node_with_fetch(), "-e", FETCH),
-}
-
-
-@pytest.mark.parametrize(
-    ("program", "option", "text"),
-    [
-        pytest.param(*row, id=name, marks=pytest.mark.skipif(row[0] is None, reason=f"no {name} here"))
-        for name, row in PROGRAMS.items()
-    ],
-)
+@with_every_program(CURL, REQUESTS, FETCH)
 @pytest.mark.parametrize("prefix", ["", "/lemondata"], ids=["root", "prefix"])
-async def test_the_documented_clients_create_poll_and_cancel(
-    tmp_path: Path, program: str, option: str, text: str, prefix: str
-) -> None:
+async def test_the_documented_clients_create_poll_and_cancel(tmp_path: Path, program: Program, prefix: str) -> None:
     path = tmp_path / "ledger.db"
     [key] = await keys_in(path, ("lemondata", Role.CLIENT))
     async with Server(path) as server:
         await server.start()
         place = {DOCUMENTED_BASE: f"http://127.0.0.1:{server.port}{prefix}", DOCUMENTED_KEY: key}
-        created, polled, cancelled, read = await run(program, option, text, place)
+        created, polled, cancelled, read = await program.run(place)
         assert await server.stop() == 0
     name = created["id"]
     common = {"id": name, "task_id": name, "poll_url": f"/v1/tasks/{name}"}
@@ -141,21 +104,3 @@ async def test_the_documented_clients_create_poll_and_cancel(
     assert polled == created | {"updated": polled["updated"]}
     assert cancelled == common | gone | {"status": "failed"}
     assert read == cancelled | told | {"updated": read["updated"]}
-
-
-async def run(program: str, option: str, text: str, place: dict[str, str]) -> list[Any]:
-    """What the example prints, an answer a line, with what *place* puts in place of the document's names."""
-    for theirs, ours in place.items():
-        assert theirs in text
-        text = text.replace(theirs, ours)
-    environment = {**os.environ, "NO_PROXY": "127.0.0.1", "no_proxy": "127.0.0.1"}
-    process = await asyncio.create_subprocess_exec(program, option, text, stdout=PIPE, stderr=PIPE, env=environment)
-    try:
-        async with asyncio.timeout(30):
-            said, complained = await process.communicate()
-    finally:
-        if process.returncode is None:
-            process.kill()
-            await process.wait()
-    assert process.returncode == 0, complained
-    return [json.loads(line) for line in said.decode().splitlines()]

@@ -8,10 +8,10 @@ from typing import Any, get_args
 
 import pytest
 
-from api.contracts import lemondata, lemondata_create
+from api.contracts import lemondata, lemondata_create, parse_any
 from api.contracts.shape import Refused
 from ledger.errors import InsufficientCredits, StorageError
-from ledger.ids import TaskId, parse_any
+from ledger.ids import TaskId
 from tests.http import (
     ACCOUNT,
     COMPLETED,

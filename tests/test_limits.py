@@ -2,6 +2,7 @@
 
 from collections.abc import AsyncIterator
 
+import msgspec
 import pytest
 
 from api.contracts.shape import Alter, Browse, Cancel, Read, Submit
@@ -9,7 +10,8 @@ from api.limits import BUDGETS_MAX, WINDOW_US, Limits, Tier
 from api.refusals import RateLimited, Standing
 from api.settings import Settings
 from ledger.memory import MemoryEngine
-from tests.http import query
+from tests.http import Call, query
+from tests.samples import SAMPLES
 from tests.serving import ACCOUNT, STRANGER, Service, serving, spelled
 
 NOW_US = 1_700_000_000_000_000
@@ -115,6 +117,17 @@ async def test_an_account_that_asks_too_often_is_told_so_in_its_contracts_words(
     assert service.logged()[-1]["refusal"] == "RateLimited"
     service.clock.advance(20)
     assert (await service.client(contract, query(contract, task))).status == 200
+
+
+async def test_a_key_is_not_taken_by_a_create_that_came_too_soon(service: Service) -> None:
+    body = SAMPLES["POST /beatra/v1/music/text-to-music"][0]
+    call, keyed = Call("POST", "/v1/music/text-to-music", msgspec.json.encode(body)), ("Idempotency-Key", "k")
+    for _ in range(3):
+        assert (await service.client("beatra", call)).status == 202
+    assert (await service.client("beatra", call, keyed)).status == 429
+    service.clock.advance(60)
+    replies = [await service.client("beatra", call, keyed) for _ in range(2)]
+    assert [(reply.status, "idempotent-replayed" in reply.headers) for reply in replies] == [(202, False), (202, True)]
 
 
 async def test_workers_and_operators_are_not_limited(service: Service) -> None:

@@ -7,8 +7,7 @@ from typing import Any
 
 import pytest
 
-from api.contracts import CONTRACTS
-from ledger.ids import Spelling
+from api.contracts import CONTRACTS, spellings
 from ledger.keys import Role, parse
 from ledger.task import TERMINAL, Status
 from ledger.times import rfc3339
@@ -53,7 +52,7 @@ async def test_a_create_answers_with_the_task_its_address_and_its_version(servic
     assert reply.headers["etag"] == '"2"'
     assert task == {
         "id": task["id"],
-        "public_id": Spelling.TASK_ULID.spell(spelled(task["id"])),
+        "public_id": CONTRACTS["bytespike"].spelling.spell(spelled(task["id"])),
         "contract": "bytespike",
         "account": ACCOUNT,
         "status": "queued",
@@ -266,7 +265,7 @@ async def test_fifty_identical_creates_at_once_are_one_task(service: Service) ->
 
 async def test_a_task_is_found_under_each_contracts_spelling_of_its_id(service: Service) -> None:
     task = await service.create("beatra")
-    for spelling in Spelling:
+    for spelling in spellings():
         assert await service.task(spelling.spell(spelled(task["id"]))) == task
     assert await service.task(task["id"].upper()) == task
 

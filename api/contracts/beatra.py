@@ -18,7 +18,12 @@ Creates are in ``beatra_orders``, the list in ``beatra_list``, and the envelope 
 ``beatra_envelope``.
 
 A replay under an ``Idempotency-Key`` gives the first answer's status and body again, folded from the log as of that
-answer; it is never stored, so it cannot disagree with the log.
+answer; it is never stored, so it cannot disagree with the log. A refusal takes no key (chosen). What comes under a key
+before the first answer is there waits for it and is given it, so nobody meets ``idempotency_in_progress``.
+
+Where the convention page says 400 for a body that cannot be read and the code table 422, we say 422; where the general
+page says 409 for a cancel of what is over and the cancel's own page 200, we say 200. The codes of 404, 405, 409, 413
+and 503 are chosen, as are the 202 of a cancel that is taken and its body.
 """
 
 from typing import Annotated, Any

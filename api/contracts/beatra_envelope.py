@@ -7,12 +7,12 @@ from typing import Any
 
 import msgspec
 
-from ledger.ids import Spelling
+from ledger.ids import Digits, Spelling
 from ledger.money import fixed_text, parse_credits, rounded
 from ledger.task import TERMINAL, Callback, Status, Task
 from ledger.times import rfc3339
 
-SPELLING = Spelling.TSK_ULID
+SPELLING = Spelling("tsk_", Digits.ULID)
 
 STATUSES = {
     Status.QUEUED: "queued",
@@ -30,8 +30,8 @@ MESSAGES = {  # chosen, like `stage`: what progress says until a worker says som
     Status.CANCELLED: "Canceled",
     Status.EXPIRED: "Expired before it finished",
 }
-DECIMALS = 4
-CREDITS_PER_USD = 1000
+DECIMALS = 4  # chosen, of every amount and quantity: the vendor shows prices so
+CREDITS_PER_USD = 1000  # the vendor's default rate, pinned
 METERS = (
     "input_tokens",
     "output_tokens",
@@ -47,7 +47,11 @@ METERS = (
 
 
 def view(task: Task) -> dict[str, Any]:
-    """The task envelope."""
+    """The task envelope.
+
+    What is not there is null, lists are empty, links are paths, and a model that stands for no other resolves to itself
+    (all chosen).
+    """
     spelled = SPELLING.spell(task.task_id)
     run = task.run
     return {
@@ -127,11 +131,12 @@ def _usage(task: Task) -> dict[str, Any] | None:
 
 
 def _line(line: dict[str, Any]) -> dict[str, Any]:
-    billed_micros = parse_credits(line["billed_amount_credits"])
+    billed_micros, quantity_micros = parse_credits(line["billed_amount_credits"]), parse_credits(line["quantity"])
     assert billed_micros is not None, "checked when it was reported"
+    assert quantity_micros is not None, "the same"
     return {
         "meter": line["meter"],
-        "quantity": line["quantity"],
+        "quantity": fixed_text(quantity_micros, decimals=DECIMALS),
         "unit": line["unit"],
         "billed_amount_credits": credits_fixed(billed_micros),
         "billed_amount_credits_usd_reference": usd_fixed(billed_micros),

@@ -22,7 +22,7 @@ from api.contracts.beatra_envelope import view
 from api.contracts.shape import Answer, Asked, Idempotency, Order, Submit, Told, json_answer
 from api.refusals import Invalid
 from ledger.catalogue import Catalogue, Model
-from ledger.errors import Refusal, UnknownModel
+from ledger.errors import Refusal
 from ledger.times import US_PER_SECOND
 
 CONTRACT_NAME = "beatra"
@@ -92,7 +92,6 @@ class _Priced(NamedTuple):
 
     model: Model
     stands_for: Model
-    capability: str
     micros: int
 
 
@@ -128,7 +127,9 @@ def _image(path: str, capability: str, kind: type[ImageBody]) -> Submit:
         if isinstance(body, ImageToImageBody):
             wanted["references"] = [url_in(url, f"references.{at}") for at, url in enumerate(body.references)]
         priced = _priced(catalogue, body.model, capability=capability, quality=body.quality)
-        return _order(asked, path, body, wanted, priced._replace(micros=body.n * priced.micros))
+        if priced is not None:
+            priced = priced._replace(micros=body.n * priced.micros)
+        return _order(asked, path, body, capability, wanted=wanted, priced=priced)
 
     return Submit("POST", path, order, _created)
 
@@ -149,11 +150,11 @@ def _music(path: str, capability: str, kind: type[MusicBody]) -> Submit:
         if isinstance(body, ReferenceAudioBody):
             asked_for["reference_audio"] = url_in(body.reference_audio, "reference_audio")
         priced = _priced(catalogue, body.model, capability=capability)
-        foreign = [name for name in options if name != priced.stands_for.provider]
+        foreign = [name for name in options if priced is not None and name != priced.stands_for.provider]
         if foreign:
             raise UnsupportedOption(tuple(f"model_options.{name}" for name in foreign))
         wanted = {name: value for name, value in asked_for.items() if value}
-        return _order(asked, path, body, wanted, priced)
+        return _order(asked, path, body, capability, wanted=wanted, priced=priced)
 
     return Submit("POST", path, order, _created)
 
@@ -171,17 +172,16 @@ def _aspect_ratio(body: ImageBody) -> str:
     return body.aspect_ratio or "1:1"
 
 
-def _priced(catalogue: Catalogue, name: str, *, capability: str, quality: str | None = None) -> _Priced:
-    """What the catalogue says of the model.
+def _priced(catalogue: Catalogue, name: str, *, capability: str, quality: str | None = None) -> _Priced | None:
+    """What the catalogue says of the model; None: it has no such model.
 
     Raises:
-        UnknownModel: it has no such model.
         UnsupportedCapability: the model makes something else.
         UnsupportedOption: the model does not make it in this quality.
     """
     model = catalogue.find(CONTRACT_NAME, name)
     if model is None:
-        raise UnknownModel(name)
+        return None
     stands_for = catalogue.find(CONTRACT_NAME, model.resolves_by.get(capability, name))
     assert stands_for is not None, "checked when the catalogue was read"
     if capability not in stands_for.capabilities:
@@ -189,18 +189,22 @@ def _priced(catalogue: Catalogue, name: str, *, capability: str, quality: str | 
     micros = stands_for.price_of(capability if quality is None else f"{capability}/{quality}")
     if micros is None:
         raise UnsupportedOption(("quality",))
-    return _Priced(model, stands_for, capability, micros)
+    return _Priced(model, stands_for, micros)
 
 
-def _order(asked: Asked, path: str, body: _Body, wanted: dict[str, Any], priced: _Priced) -> Order:
+def _order(  # noqa: PLR0913 - what the routes differ in
+    asked: Asked, path: str, body: _Body, capability: str, *, wanted: dict[str, Any], priced: _Priced | None
+) -> Order:
+    """The order; without a price it is refused later on, but for what was taken before its model left the catalogue."""
     key = keyed(asked, path, msgspec.json.decode(asked.body))
+    stands_for = None if priced is None or priced.stands_for is priced.model else priced.stands_for.name
     return Order(
-        model=priced.model.name,
-        resolved_model=None if priced.stands_for is priced.model else priced.stands_for.name,
+        model=body.model,
+        resolved_model=stands_for,
         input=wanted,
         metadata=dict(body.metadata),
-        capability=priced.capability,
-        estimated_micros=priced.micros,
+        capability=capability,
+        estimated_micros=None if priced is None else priced.micros,
         callback_url=url_in(body.callback_url, "callback_url"),
         keys=() if key is None else (key,),
     )

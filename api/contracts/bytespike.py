@@ -14,14 +14,22 @@ cancelled   cancelled    the estimates, ``credits_used`` if charged   200, the s
 expired     failed       ``error`` with code ``task_expired``         200, as it stands
 =========== ============ ============================================ =====================================
 
-A submit is answered at once with the task as pending. Its ``out_task_id`` is an idempotency key for as long as the
-task exists, whatever becomes of it: the same model and params get the first answer again, others 409. Where the docs
-list ``duplicate_out_task_id`` under both 400 and 409, we say 409.
+A submit is answered at once with 200 and the task as pending (chosen). Its ``out_task_id`` is an idempotency key of the
+account for as long as the log has the task, whatever becomes of it, and longer than a query finds it (chosen): the same
+model and params get the first answer again, others 409. Where the docs list ``duplicate_out_task_id`` under both 400
+and 409, we say 409.
 
 ``X-Quota-Remaining-Credits`` is with every answer to a key that opens, unless its account is unlimited: then there is
 no number to tell, and the line is left out (chosen).
 
-Exactly one of ``task_id`` and ``out_task_id`` names the task; an id in the path beats a ``task_id`` in the body.
+Exactly one of ``task_id`` and ``out_task_id`` names the task; an id in the path beats a ``task_id`` in the body, and
+beside an ``out_task_id`` there makes two (chosen). Amounts are of the size of dollars, as in the examples, where the
+docs also count a million credits to the dollar (chosen). A terminal task shows its ``out_task_id`` too (chosen), and no
+estimates unless it was cancelled; the fields of a failure are chosen. "Another API key" is another account's. What
+tasks have cost is in ``bytespike_usage``.
+
+Not here: caps on how many tasks are under way (429 ``concurrency_limit``). Two submits at once must not both take the
+last place, so it is the writer that would have to count.
 """
 
 from collections.abc import Mapping
@@ -30,12 +38,14 @@ from typing import Annotated, Any
 import msgspec
 
 from api.bodies import fingerprint, read_json, url_in
+from api.contracts import bytespike_usage as usage
 from api.contracts.shape import (
     CLIENTS,
     OUT_TASK_ID,
     Answer,
     Asked,
     Balance,
+    Browse,
     ByKey,
     ByTask,
     Cancel,
@@ -79,13 +89,13 @@ from ledger.errors import (
     UnknownModel,
 )
 from ledger.events import School
-from ledger.ids import Spelling
+from ledger.ids import Digits, Spelling
 from ledger.money import credits_text
 from ledger.records import AccountRow
 from ledger.task import LIVE, Status, Task
 from ledger.times import US_PER_SECOND
 
-SPELLING = Spelling.TASK_ULID
+SPELLING = Spelling("task_", Digits.ULID)
 
 STATUSES = {
     Status.QUEUED: "pending",
@@ -286,10 +296,13 @@ CONTRACT = Contract(
         Cancel("POST", "/v1/tasks/cancel/{id}", _wish, CANCEL, shown, BODY_MAX_BYTES),
         Cancel("POST", "/v1/tasks/cancel", _wish, CANCEL, shown, BODY_MAX_BYTES),
         Balance("GET", "/v1/balance", balance),
+        Browse("GET", "/v1/usage", usage.wanted, usage.listed(view)),
+        Browse("GET", "/api/v1/usage", usage.wanted, usage.listed(view)),
     ),
     token=token,
     gone=keep_for(RETENTION_US),
     refuse=refuse,
     limits=x_rate_limit,  # chosen: of requests; the vendor counts dollars of a spend bucket
     quota=quota,
+    key_headers=("Authorization", "x-api-key"),
 )

@@ -16,17 +16,22 @@ expired                   Failed       Task timed out                   400
 
 An update is taken of a task that succeeded or failed; one that is cancelled or fails puts back all that was before it.
 A task that is over can be deleted. ``expires_in`` counts from the finish. What is sent along is kept in the log, so a
-create is at most 1 MiB, and larger files come by their address; a list has Chunkr's own tasks only (both chosen).
+create is at most 1 MiB, and larger files come by their address; a list has all tasks that the account can read here,
+whichever contract took the order (both chosen).
 
 The clients disagree on ``task`` and ``tasks`` and on ``/api/v1``, so each route is served in all four spellings
 (chosen). The stored server answers a lost race with 200, and an unknown id with 500; we copy neither: the loser gets
-400 with the new status, and an unknown id is 404 (chosen).
+400 with the new status, and an unknown id is 404 (chosen). ``/health`` wants a key, as all routes here do, and which
+both clients send (chosen: the server wants none); the service's own ``/healthz`` is there for whoever has none.
 """
 
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from api.contracts.chunkr_bodies import DEFAULTS, STATUSES, Unfit, is_npm, order, update, wanted
+from api.contracts.chunkr_bodies import DEFAULTS, order, update
+from api.contracts.chunkr_files import file_name, file_url, mime_type
+from api.contracts.chunkr_list import is_npm, newest, wanted
+from api.contracts.chunkr_words import MESSAGES, STATUSES, Unfit
 from api.contracts.shape import (
     CLIENTS,
     TEXT,
@@ -81,15 +86,6 @@ from ledger.times import US_PER_SECOND, rfc3339
 
 SPELLING = Spelling.UUID
 
-MESSAGES = {
-    Status.QUEUED: "Task queued",
-    Status.RUNNING: "Task started",
-    Status.COMPLETED: "Task succeeded",
-    Status.FAILED: "Task failed",
-    Status.CANCELLED: "Task cancelled",
-    Status.EXPIRED: "Task timed out",
-}
-
 CANCEL = CancelPolicy(queued=Effect.CANCEL, running=Effect.REFUSE, terminal=Effect.REFUSE)
 
 SERVER_VERSION = "1.0.0"
@@ -121,18 +117,23 @@ REFUSALS: dict[type[Refusal], tuple[int, str]] = {  # HTTP, text; in order of pr
 }
 
 
-def view(task: Task, *, base_url: str, include_chunks: bool) -> dict[str, Any]:
-    """The task object, with the extras of the npm client: the PyPI client passes over what it does not know."""
+def view(task: Task, *, base_url: str, include_chunks: bool = True, data_urls: bool = False) -> dict[str, Any]:
+    """The task object, with the extras of the npm client: the PyPI client passes over what it does not know.
+
+    *data_urls* is the vendor's ``base64_urls``: a small file that was sent along is shown as one. What is known by its
+    address only stays an address (chosen: nothing is fetched for a query).
+    """
     spelled = SPELLING.spell(task.task_id)
     run = task.run
     expires_at_us = expiry_us(task)
     output = _output(task, include_chunks=include_chunks) if task.status is Status.COMPLETED else None
+    url = file_url(task.run.input, data_urls=data_urls)
     return {
         "task_id": spelled,
         "status": STATUSES[task.status],
         "message": message(task),
         "completed": task.status in TERMINAL,
-        "configuration": _configuration(task),
+        "configuration": _configuration(task, url),
         "created_at": rfc3339(task.created_at_us),
         "started_at": _time(run.started_at_us),
         "finished_at": _time(run.finished_at_us),
@@ -141,7 +142,12 @@ def view(task: Task, *, base_url: str, include_chunks: bool) -> dict[str, Any]:
         # The PyPI client polls, cancels, updates and deletes at this address, so it carries our prefix.
         "task_url": f"{base_url}/api/v1/task/{spelled}",
         "task_type": "Parse",
-        "file_info": _file_info(task, output),
+        "file_info": {
+            "url": url,
+            "name": file_name(task.run.input),
+            "mime_type": mime_type(task.run.input),
+            "page_count": output["page_count"] if output else None,
+        },
         "version_info": {"client_version": "Unspecified", "server_version": SERVER_VERSION},
     }
 
@@ -171,26 +177,10 @@ def _time(at_us: int | None) -> str | None:
     return None if at_us is None else rfc3339(at_us)
 
 
-def _configuration(task: Task) -> dict[str, Any]:
+def _configuration(task: Task, url: str | None) -> dict[str, Any]:
     """The request's own fields over the defaults; the file itself is shown as its address."""
     asked = {name: value for name, value in task.run.input.items() if name not in {"file", "file_name"}}
-    return {**DEFAULTS, **asked, "input_file_url": _file_url(task)}
-
-
-def _file_url(task: Task) -> str | None:
-    file = task.run.input.get("file")
-    return file if isinstance(file, str) and file.startswith(("http://", "https://")) else None
-
-
-def _file_info(task: Task, output: dict[str, Any] | None) -> dict[str, Any]:
-    url = _file_url(task)
-    name = task.run.input.get("file_name") or (url.partition("?")[0].rpartition("/")[2] if url else None)
-    return {
-        "url": url,
-        "name": name,
-        "mime_type": "application/pdf" if name and str(name).lower().endswith(".pdf") else None,
-        "page_count": output["page_count"] if output else None,
-    }
+    return {**DEFAULTS, **asked, "input_file_url": url}
 
 
 def _output(task: Task, *, include_chunks: bool) -> dict[str, Any]:
@@ -206,10 +196,14 @@ def _output(task: Task, *, include_chunks: bool) -> dict[str, Any]:
 
 
 def shown(asked: Asked, told: Told) -> Answer:
-    # `base64_urls` is taken and changes nothing: our outputs hold addresses, not files (chosen).
-    _flag(asked, "base64_urls", default=False)
-    include_chunks = _flag(asked, "include_chunks", default=True)
-    return json_answer(200, view(told.task, base_url=asked.base_url, include_chunks=include_chunks))
+    data_urls, include_chunks = _flag(asked, "base64_urls", default=False), _flag(asked, "include_chunks", default=True)
+    body = view(told.task, base_url=asked.base_url, include_chunks=include_chunks, data_urls=data_urls)
+    return json_answer(200, body)
+
+
+def taken(asked: Asked, told: Told) -> Answer:
+    """The task after a create or an update: no query is read, for what was done cannot be refused any more."""
+    return json_answer(200, view(told.task, base_url=asked.base_url))
 
 
 def _flag(asked: Asked, name: str, *, default: bool) -> bool:
@@ -242,22 +236,30 @@ def deleted(_: Asked, __: Told) -> Answer:
 
 def listed(asked: Asked, page: Page) -> Answer:
     """The bare array of the server, or the object that the npm client reads."""
-    _flag(asked, "base64_urls", default=False)
-    include_chunks = _flag(asked, "include_chunks", default=False)
-    tasks = [view(task, base_url=asked.base_url, include_chunks=include_chunks) for task in page.tasks]
+    data_urls, include_chunks = (_flag(asked, name, default=False) for name in ("base64_urls", "include_chunks"))
+    tasks = [
+        view(task, base_url=asked.base_url, include_chunks=include_chunks, data_urls=data_urls) for task in page.tasks
+    ]
     if not is_npm(asked):
         return json_answer(200, tasks)
     following = None if page.beyond is None else cursor(asked.log_id, page.beyond)
     return json_answer(200, {"tasks": tasks, "next_cursor": following, "has_more": following is not None})
 
 
-def refuse(refusal: Refusal, _: Refused) -> Answer:
+def healthy(_: Asked, __: Page) -> Answer:
+    """The service can answer: it has just read the store."""
+    return Answer(200, f"OK - Version {SERVER_VERSION}".encode(), TEXT)
+
+
+def refuse(refusal: Refusal, refused: Refused) -> Answer:
     status, text = REFUSALS[type(refusal)]
     match refusal:
         case NotCancellable(status=found) | NotUpdatable(status=found) | NotDeletable(status=found):
             text = text.format(status=STATUSES[found])
         case Invalid(reason=reason):
             text = text.format(reason=reason)
+        case Broken() if refused.method in {"POST", "PATCH"}:
+            text = "Failed to create task"  # the server says so of an update, too
         case _:
             pass
     # The npm client sends a conflict again, unless it is told that this is of no use.
@@ -289,12 +291,15 @@ CONTRACT = Contract(
     school=School.ON_SUCCESS,
     roles=CLIENTS,
     operations=(
-        *_spellings(lambda base: Submit("POST", base + "/parse", order, shown)),
+        *_spellings(lambda base: Submit("POST", base + "/parse", order, taken)),
+        *_spellings(lambda base: Submit("POST", base, order, taken)),  # deprecated
+        *(Browse("GET", base + "/health", newest, healthy) for base in ("", "/api/v1")),
         *(Browse("GET", base + "/tasks", wanted, listed) for base in ("", "/api/v1")),
         *_spellings(lambda base: Read("GET", base + "/{id}", _read, shown)),
         *_spellings(lambda base: Alter("DELETE", base + "/{id}", _read, delete, deleted)),
         *_spellings(lambda base: Read("GET", base + "/{id}/parse", _read, shown)),
-        *_spellings(lambda base: Alter("PATCH", base + "/{id}/parse", _read, update, shown)),
+        *_spellings(lambda base: Alter("PATCH", base + "/{id}/parse", _read, update, taken)),
+        *_spellings(lambda base: Alter("PATCH", base + "/{id}", _read, update, taken)),  # deprecated
         *_spellings(
             lambda base: Cancel("GET", base + "/{id}/cancel", lambda asked: Wish(_read(asked)), CANCEL, cancelled)
         ),

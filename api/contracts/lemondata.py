@@ -13,11 +13,14 @@ cancelled   **failed**     ``cancelled``, the marker        the same: a repeat i
 expired     failed         ``error``: "Task expired"        the same
 =========== ============== ================================ ======================================
 
-Checks come in the order 401, 404, 403, 400 (support), 409 (state). GET of another account's task is the same 404 as
-an unknown one; its DELETE is a 403, which confesses that it exists.
+Checks come in the order 401, 404, 403, 400 (support), 409 (state) (chosen: the codes are the vendor's). GET of another
+account's task is the same 404 as an unknown one (chosen); its DELETE is a 403, which confesses that it exists.
 
 A create is answered with 200 (chosen) and the task as it was born; an optional ``Idempotency-Key`` (chosen) makes it
 safe to send again. What the create routes read is in ``lemondata_create``.
+
+Of two billing guides the newer one is followed: reserve, settle on success, release on failure. Settled is with the
+report of the result, never by a GET (chosen), and a cancelled task is a failed one: it has no transaction (chosen).
 """
 
 import hashlib
@@ -68,12 +71,12 @@ from ledger.errors import (
     UnknownModel,
 )
 from ledger.events import School
-from ledger.ids import Spelling
+from ledger.ids import Digits, Spelling
 from ledger.money import credits_text
 from ledger.task import Status, Task
 from ledger.times import US_PER_SECOND
 
-SPELLING = Spelling.LDTASK
+SPELLING = Spelling("ldtask_", Digits.HEX)  # the digits are chosen: the examples show 32 characters
 
 STATUSES = {
     Status.QUEUED: "pending",
@@ -89,8 +92,9 @@ CANCEL = CancelPolicy(queued=Effect.CANCEL, running=Effect.REFUSE, terminal=Effe
 RETENTION_US = 30 * 86_400 * US_PER_SECOND  # chosen: the vendor names no number
 ERROR_MAX_CHARS = 500  # chosen, as above
 CANCELLED_ERROR = "Task cancelled before execution"
-EXPIRED_ERROR = "Task expired"
+EXPIRED_ERROR = "Task expired"  # chosen: the vendor knows the word and gives no example
 
+# Chosen: the types of 400, 404 and 409, the 404 of a task, and the codes of 400 for a body, 405, 409 for a key and 413.
 INVALID_REQUEST, SERVER = "invalid_request_error", "server_error"
 REFUSALS: dict[type[Refusal], tuple[int, str, str, str]] = {  # HTTP, type, code, message; in order of precedence
     Unauthenticated: (401, "invalid_api_key", "invalid_api_key", "Missing API key."),
@@ -122,9 +126,9 @@ def view(task: Task) -> dict[str, Any]:
         shown["progress"] = task.run.percent
     if task.status is Status.COMPLETED:
         shown |= _outputs(task)
-        if task.net_micros > 0:
+        if task.charged_micros > 0:  # chosen: what is given back later does not undo the settlement
             shown["billing_transaction_id"] = transaction_id(task)
-    shown["created"] = task.created_at_us // US_PER_SECOND
+    shown["created"] = task.created_at_us // US_PER_SECOND  # seconds: chosen, after the number of digits in an example
     shown["updated"] = task.updated_at_us // US_PER_SECOND
     shown["model"] = task.model
     return shown
@@ -138,7 +142,8 @@ def transaction_id(task: Task) -> str:
 
 def _identity(task: Task) -> dict[str, Any]:
     spelled = SPELLING.spell(task.task_id)
-    # Clients join base and poll_url, so it never has the prefix that we may be mounted under.
+    # Clients join base and poll_url, so it never has the prefix that we may be mounted under; and it is the one status
+    # route for images too (chosen: the vendor may give them another one).
     return {"id": spelled, "task_id": spelled, "poll_url": f"/v1/tasks/{spelled}"}
 
 
@@ -202,7 +207,10 @@ def shown(_: Asked, told: Told) -> Answer:
 
 
 def created(_: Asked, told: Told) -> Answer:
-    """Exactly six keys; a replay is the first answer again, and its header says so."""
+    """Exactly six keys (chosen: the vendor gives one id or the other).
+
+    A replay is the first answer again, and its header says so.
+    """
     task = told.task
     born = {"status": STATUSES[Status.QUEUED], "model": task.model, "created": task.created_at_us // US_PER_SECOND}
     return json_answer(200, _identity(task) | born, {"Idempotent-Replayed": "true"} if told.replayed else None)
@@ -263,5 +271,5 @@ CONTRACT = Contract(
     token=bearer,
     gone=keep_for(RETENTION_US),
     refuse=refuse,
-    limits=x_rate_limit,
+    limits=x_rate_limit,  # chosen: an older copy of the docs has these headers
 )

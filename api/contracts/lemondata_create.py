@@ -25,7 +25,6 @@ from api.bodies import fingerprint, read_json, url_in
 from api.contracts.shape import Asked, Idempotency, Order
 from api.refusals import Invalid
 from ledger.catalogue import Catalogue
-from ledger.errors import UnknownModel
 from ledger.money import AMOUNT_MAX_MICROS
 from ledger.times import US_PER_SECOND
 
@@ -112,7 +111,7 @@ def video(catalogue: Catalogue, asked: Asked) -> Order:
     """The video that is ordered.
 
     Raises:
-        Invalid, UnknownModel.
+        Invalid: the body is not of this shape, or the model makes something else.
     """
     body = read_json(asked.body, VideoBody)
     for field in ("image_url", "start_image", "end_image", "video_url", "audio_url"):
@@ -134,12 +133,15 @@ def image(catalogue: Catalogue, asked: Asked) -> Order:
     """The images that are ordered: the price is that of one, ``n`` times.
 
     Raises:
-        Invalid, UnknownModel.
+        Invalid: the body is not of this shape, or the model makes something else.
     """
     body = read_json(asked.body, ImageBody)
     _required(body.prompt, "prompt")
     order = _order(catalogue, asked, body, "image")
-    estimated_micros = catalogue.terms["lemondata", order.model].estimated_micros * (body.n or 1)
+    terms = catalogue.terms.get(("lemondata", order.model))
+    if terms is None:
+        return order
+    estimated_micros = terms.estimated_micros * (body.n or 1)
     if estimated_micros > AMOUNT_MAX_MICROS:
         raise Invalid("n is too many at this price", param="n")
     return order._replace(estimated_micros=estimated_micros)
@@ -149,7 +151,7 @@ def music(catalogue: Catalogue, asked: Asked) -> Order:
     """The song that is ordered.
 
     Raises:
-        Invalid, UnknownModel.
+        Invalid: the body is not of this shape, or the model makes something else.
     """
     body = read_json(asked.body, MusicBody)
     _required(body.prompt or body.lyrics, "prompt")
@@ -160,7 +162,7 @@ def model3d(catalogue: Catalogue, asked: Asked) -> Order:
     """The 3D model that is ordered, from words or from a picture.
 
     Raises:
-        Invalid, UnknownModel.
+        Invalid: the body is not of this shape, or the model makes something else.
     """
     body = read_json(asked.body, ModelBody)
     _address(body.image_url, "image_url", inline=True)
@@ -193,10 +195,8 @@ def _order(  # noqa: PLR0913 - what the routes differ in
     capability: str | None = None,
 ) -> Order:
     name = (default or _first_of(catalogue, kind)) if body.model is None else body.model
-    model = catalogue.find("lemondata", name)
-    if model is None:
-        raise UnknownModel(name)
-    if _kind(model.capability) != kind:
+    model = catalogue.find("lemondata", name)  # None is refused later on, but for what was taken before it left
+    if model is not None and _kind(model.capability) != kind:
         raise Invalid(f"this model makes no {kind}", param="model")
     given = msgspec.to_builtins(body)
     user, _ = given.pop("user", None), given.pop("model", None)

@@ -229,6 +229,8 @@ class Contract(NamedTuple):
     """The header lines that tell how many requests are left, as they are sent, for vendors that have such."""
     quota: Callable[[AccountRow], bytes] | None = None
     """The header line that tells what credit a limited account has left, for vendors that have one."""
+    key_headers: tuple[str, ...] = ("Authorization",)
+    """All headers that `token` reads: callers are told apart by what is in them."""
 
 
 CLIENTS = frozenset({Role.CLIENT})

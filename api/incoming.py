@@ -1,0 +1,69 @@
+"""What a request brings, as far as the shell reads it: its name, its body, and what stands in front of our paths."""
+
+import re
+from collections.abc import Mapping
+
+from aiohttp import HttpVersion11, web
+
+from api.deps import Deps
+from api.refusals import Invalid, TooLarge
+
+_REQUEST_ID = re.compile(r"[!-~]{1,128}")
+
+
+def request_id(deps: Deps, headers: Mapping[str, str], now_us: int) -> str:
+    """The client's own, if it is 1 to 128 visible characters; else a new one."""
+    given = headers.get("X-Request-Id")
+    if given is not None and _REQUEST_ID.fullmatch(given):
+        return given
+    return deps.request_ids.next(now_us)
+
+
+def base_url(request: web.BaseRequest, prefix: str) -> str:
+    """What the client has in front of the contract's paths, by its own account.
+
+    Raises:
+        Invalid: its Host header is no host.
+    """
+    host = request.host
+    if not host.isascii():
+        raise Invalid("the Host header is no host", param="Host")
+    return f"{request.scheme}://{host}{prefix}"
+
+
+async def body(request: web.BaseRequest, limit_bytes: int) -> bytes:
+    """The whole body.
+
+    Raises:
+        TooLarge: it is longer than *limit_bytes*.
+        Invalid: it is compressed, or cannot be read.
+    """
+    if not request.body_exists:
+        return b""
+    if request.headers.get("Content-Encoding", "identity") != "identity":
+        raise Invalid("a compressed body is not taken", param="Content-Encoding")
+    try:
+        whole = await _whole(request, limit_bytes)
+    except web.HTTPRequestEntityTooLarge:
+        raise TooLarge(limit_bytes) from None
+    except (web.HTTPException, web.RequestPayloadError) as error:
+        raise Invalid(f"the body cannot be read: {error}") from None
+    if len(whole) > limit_bytes:
+        raise TooLarge(limit_bytes)
+    return whole
+
+
+async def _whole(request: web.BaseRequest, limit_bytes: int) -> bytes:
+    if request.content.is_eof():  # most come in one piece with their head: nobody waits, nothing needs to be awaited
+        return request.content.read_nowait()
+    if (request.content_length or 0) > limit_bytes:
+        raise TooLarge(limit_bytes)
+    await _invite(request)
+    return await request.read()
+
+
+async def _invite(request: web.BaseRequest) -> None:
+    """Ask for the body if the client waits to be asked; pass over what else it expects (RFC 9110, 10.1.1)."""
+    if request.version >= HttpVersion11 and request.headers.get("Expect", "").lower() == "100-continue":
+        await request.writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+        request.writer.output_size = 0  # the answer itself has not begun

@@ -1,0 +1,165 @@
+"""What a route reads of its query and its headers, in every way that makes no sense.
+
+Nobody lists here which route reads what: the requests are watched while they are carried out. A route that begins to
+read a name that has no row in `WRONG` or `FREE` fails, and so does a row that no route reads.
+"""
+
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from typing import Any, NamedTuple
+
+import msgspec
+import pytest
+
+from api.contracts.shape import Asked, Browse
+from ledger.memory import MemoryEngine
+from tests.samples import SAMPLES
+from tests.serving import ROUTES, Route, Service, serving
+from tests.test_bad_input import READS_BODY, refused, target
+
+
+class Name(NamedTuple):
+    """A name that the routes of a contract read, in ``query`` or ``header``."""
+
+    contract: str
+    place: str
+    name: str
+
+    def __str__(self) -> str:
+        return f"{self.contract} {self.place} {self.name}"
+
+
+NUMBERS = ["", "x", "1.0", "-1", "+1", "1e1", "%D9%A1", "%EF%BC%91", "1%00", "%201", "9" * 30, "9" * 5000]
+CURSORS = ["", "x", "%00", "%FF", "AAAA", "A" * 10_000]
+TIMES = ["", "yesterday", "2026-01-02", "2026-01-02T03:04:05", "1767323045", "2026-02-30T00:00:00Z", "%FF"]
+FLAGS = ["", "yes", "1", "TRUE", "%00"]
+KEYS: list[str | bytes] = ["", "x" * 256, "x" * 10_000, b"\xff\xfe", b"k\xed\xa0\x80"]
+VERSIONS: list[str | bytes] = ["2", '"2', '2"', '"x"', 'W/"2"', '"-1"', '"2", "3"', f'"{"9" * 30}"', "", b"\xff"]
+
+Wrong = list[str] | list[str | bytes]
+WRONG: dict[Name, Wrong] = {
+    Name("lemondata", "header", "Idempotency-Key"): KEYS,
+    Name("bytespike", "query", "limit"): [*NUMBERS, "0", "101"],
+    Name("bytespike", "query", "cursor"): CURSORS,
+    Name("chunkr", "header", "Idempotency-Key"): KEYS,
+    Name("chunkr", "query", "include_chunks"): FLAGS,
+    Name("chunkr", "query", "base64_urls"): FLAGS,
+    Name("chunkr", "query", "limit"): [*NUMBERS, "0", "1001"],
+    Name("chunkr", "query", "page"): ["1", *(f"{number}&limit=1" for number in ("0", *NUMBERS))],
+    Name("chunkr", "query", "sort"): ["", "up", "DESC"],
+    Name("chunkr", "query", "statuses"): ["", "Queued", "Starting,", "starting", "%FF"],
+    Name("chunkr", "query", "task_types"): ["", "Walk", "Parse,", "%FF"],
+    Name("chunkr", "query", "start"): TIMES,
+    Name("chunkr", "query", "end"): TIMES,
+    Name("chunkr", "query", "cursor"): CURSORS,
+    Name("beatra", "header", "Idempotency-Key"): KEYS,
+    Name("beatra", "query", "limit"): [*NUMBERS, "0", "101"],
+    Name("beatra", "query", "cursor"): CURSORS,
+    Name("beatra", "query", "order"): ["", "up", "DESC", "asc,desc"],
+    Name("beatra", "query", "status"): ["", "cancelled", "absent", "Queued", "queued,running", "%FF"],
+    Name("beatra", "query", "expand"): ["", "error", "input,", "All", "%FF"],
+    Name("beatra", "query", "created_after"): TIMES,
+    Name("beatra", "query", "created_before"): TIMES,
+    Name("ledger", "header", "Idempotency-Key"): [*KEYS, '""', '"', 'a"b', "ключ".encode()],
+    Name("ledger", "header", "If-Match"): VERSIONS,
+    Name("ledger", "query", "limit"): [*NUMBERS, "0", "201"],
+    Name("ledger", "query", "cursor"): CURSORS,
+    Name("ledger", "query", "order"): ["", "up", "DESC"],
+    Name("ledger", "query", "status"): ["", "absent", "done", "Queued"],
+}
+FREE = {
+    Name("chunkr", "header", "X-Stainless-Lang"),
+    Name("chunkr", "header", "Content-Type"),  # what is no form is read as JSON
+    Name("beatra", "query", "capability"),
+    Name("ledger", "query", "account"),
+    Name("ledger", "query", "model"),
+    Name("ledger", "header", "If-None-Match"),
+}
+"""Names that any text is taken for: it fits something, or nothing."""
+
+
+class Watched(Mapping[str, str]):
+    """A query, or headers, in which it is noted what is looked for."""
+
+    def __init__(self, held: Mapping[str, str], note: Callable[[str], None]) -> None:
+        self._held, self._note = held, note
+
+    def __getitem__(self, name: str) -> str:
+        self._note(name)
+        return self._held[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._held)
+
+    def __len__(self) -> int:
+        return len(self._held)
+
+
+class Reads:
+    """What the service has looked for of late."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self._found: set[tuple[str, str]] = set()
+        monkeypatch.setattr("api.service.Asked", self._watched)
+
+    def _watched(self, *, query: Mapping[str, str], headers: Mapping[str, str], **fields: Any) -> Asked:  # noqa: ANN401
+        return Asked(
+            query=Watched(query, lambda name: self._found.add(("query", name))),
+            headers=Watched(headers, lambda name: self._found.add(("header", name))),
+            **fields,
+        )
+
+    async def of(self, service: Service, route: Route) -> set[Name]:
+        """What *route* looks for, when it is asked in every good way."""
+        found: set[tuple[str, str]] = set()
+        for sample in SAMPLES[str(route)] if route in READS_BODY else [None]:
+            aim = await target(service, route)
+            self._found.clear()
+            reply = await aim.hit(b"" if sample is None else msgspec.json.encode(sample))
+            assert reply.status < 500, reply
+            found |= self._found
+        return {Name(route.contract, place, name) for place, name in found}
+
+
+@pytest.fixture
+async def service() -> AsyncIterator[Service]:
+    async with serving(MemoryEngine()) as running:
+        yield running
+
+
+@pytest.fixture
+def reads(monkeypatch: pytest.MonkeyPatch) -> Reads:
+    return Reads(monkeypatch)
+
+
+async def test_every_name_that_a_route_reads_has_a_row_and_every_row_is_read(service: Service, reads: Reads) -> None:
+    read = {name for route in ROUTES for name in await reads.of(service, route)}
+    assert read == WRONG.keys() | FREE
+    assert not WRONG.keys() & FREE
+
+
+@pytest.mark.parametrize("route", ROUTES, ids=str)
+async def test_what_a_name_cannot_stand_for_is_refused(service: Service, reads: Reads, route: Route) -> None:
+    names = await reads.of(service, route) - FREE
+    aim = await target(service, route)
+    position = await service.position()
+    good = msgspec.json.encode(SAMPLES[str(route)][0]) if route in READS_BODY else b""
+    for name in names:
+        for value in WRONG[name]:
+            if name.place == "header":
+                reply = await aim.hit(good, (name.name, value))
+            else:
+                path = f"{route.at(aim.name)}?{name.name}={value!s}"
+                reply = await service.ask(route.method, path, key=aim.key, body=good)
+            assert await refused(aim, reply, position=position, told=f"{name} {value[:40]!r}")
+
+
+LISTS = [route for route in ROUTES if isinstance(route.operation, Browse) and route.contract != "chunkr"]
+
+
+@pytest.mark.parametrize("route", LISTS, ids=str)
+async def test_a_list_refuses_a_name_that_nobody_knows(service: Service, route: Route) -> None:
+    aim = await target(service, route)
+    position = await service.position()
+    for query in ("nobody_knows=1", "limit=1&page=2", "Limit=1", "=1", "%FF=1", "a/b~c=1"):
+        reply = await service.ask(route.method, f"{route.at(aim.name)}?{query}", key=aim.key)
+        assert await refused(aim, reply, position=position, told=query)
