@@ -267,6 +267,9 @@ _facts: msgspec.json.Decoder[AnyEvent] = msgspec.json.Decoder(AnyEvent)
 _payload: msgspec.json.Decoder[Payload] = msgspec.json.Decoder(Payload)
 
 
+_MOVEMENTS = (MoneyEvent, CreditMoved)
+
+
 def tag_of(event: AnyEvent) -> str:
     """The event's name on the wire and in the log's ``type`` column."""
     tag = event.__struct_config__.tag
@@ -276,7 +279,7 @@ def tag_of(event: AnyEvent) -> str:
 
 def amount_of(event: AnyEvent) -> int | None:
     """Micro-credits that the event moved; None when it moved no money."""
-    return event.amount_micros if isinstance(event, MoneyEvent | CreditMoved) else None
+    return event.amount_micros if isinstance(event, _MOVEMENTS) else None
 
 
 def encode(event: AnyEvent) -> tuple[bytes, bytes | None]:

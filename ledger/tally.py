@@ -52,20 +52,21 @@ class Tally:
                 self._rows[row.account] = with_terms(known, row)
                 self.rest_on({row.account: row.position})
 
-    def admit(self, account: str, move: Move) -> int:
-        """Take in new work; the version of the terms that this rests on.
+    def after(self, account: str, move: Move, *, is_new: bool) -> AccountRow:
+        """The account as *move* leaves it.
 
         Raises:
-            InsufficientCredits: as `ledger.credit.admit`.
+            InsufficientCredits: it is new work, and `ledger.credit.admit` does not.
         """
         row = self._rows[account]
-        admit(row, move)
-        return row.version
+        if is_new:
+            admit(row, move)
+        return moved(row, move)
 
-    def move(self, account: str, move: Move, *, by: int) -> None:
-        """The append at this place in the batch moves the account."""
-        self._rows[account] = moved(self._rows[account], move)
-        self._moved_by[account] = by
+    def put(self, row: AccountRow, *, by: int) -> None:
+        """The append at this place in the batch leaves the account so."""
+        self._rows[row.account] = row
+        self._moved_by[row.account] = by
 
     def moved_by(self, account: str) -> int | None:
         """The last append to move the account; None: it stands as it stood before the batch."""

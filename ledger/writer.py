@@ -47,6 +47,8 @@ ATTEMPTS_MAX = 3
 """How often a command is decided again because another node appended to its task first."""
 
 
+NEW_WORK = (Create, RequestUpdate)
+"""What is asked of an account's credit."""
 HALVED_MIN = 8
 """Fewer commands than this are not worth two commits."""
 
@@ -462,9 +464,8 @@ class _Batch:
             return task
         after = reduce(evolve, events, task)
         assert not violations(after), violations(after)
-        move, rests_on = move_of(task, after), None
-        if move is not None and isinstance(command, Create | RequestUpdate):
-            rests_on = self.accounts.admit(after.account, move)
+        move, is_new = move_of(task, after), isinstance(command, NEW_WORK)
+        account = None if move is None else self.accounts.after(after.account, move, is_new=is_new)
         answer = _First(task.task_id, after.version, bool(events))
         rows = tuple(_claim_row(claim, answer, at_us=command.at_us) for claim in claims)
         if events and claims:
@@ -481,7 +482,7 @@ class _Batch:
             task=row_of(after) if events else None,
             claims=rows,
             move=move,
-            rests_on=rests_on,
+            rests_on=account.version if account is not None and is_new else None,
         )
         # From here on nothing can go wrong: a command is in the batch whole or not at all.
         self.recorded_at_us = recorded_at_us
@@ -490,8 +491,8 @@ class _Batch:
         self._last[task.task_id] = len(self.appends)
         if events:
             self._moved[task.task_id] = len(self.appends)
-        if move is not None:
-            self.accounts.move(after.account, move, by=len(self.appends))
+        if account is not None:
+            self.accounts.put(account, by=len(self.appends))
         self.appends.append(append)
         return after
 
