@@ -17,7 +17,6 @@ from, a second book that could disagree with the tasks'; and grants without keys
 from typing import TypeAlias
 
 import msgspec
-from msgspec import UNSET
 from msgspec.structs import replace
 
 from ledger.errors import AmountExceeds, InsufficientCredits, KeyReused
@@ -32,7 +31,6 @@ from ledger.events import (
     Expired,
     Failed,
     MoneyEvent,
-    Payload,
     School,
     TaskEvent,
     Terms,
@@ -190,8 +188,8 @@ def _grant(credit: Credit, command: Grant) -> list[CreditEvent]:
     left_micros = AMOUNT_MAX_MICROS - (credit.granted_micros or 0)
     if command.amount_micros > left_micros:
         raise _exceeds(command, left_micros=left_micros, settled_by=tuple(credit.grants))
-    content = _reason(command.reason)
-    return [CreditGranted(at_us=command.at_us, payload=content, amount_micros=command.amount_micros, key=command.key)]
+    amount, reason = command.amount_micros, command.reason
+    return [CreditGranted(at_us=command.at_us, amount_micros=amount, key=command.key, reason=reason)]
 
 
 def _revoke(credit: Credit, command: RevokeGrant) -> list[CreditEvent]:
@@ -207,9 +205,9 @@ def _revoke(credit: Credit, command: RevokeGrant) -> list[CreditEvent]:
     return [
         CreditRevoked(
             at_us=command.at_us,
-            payload=_reason(command.reason),
             amount_micros=command.amount_micros,
             key=command.key,
+            reason=command.reason,
             grant=command.grant,
         )
     ]
@@ -230,7 +228,3 @@ def _exceeds(command: Grant | RevokeGrant, *, left_micros: int, settled_by: tupl
     return AmountExceeds(
         "amount_credits", asked_micros=command.amount_micros, left_micros=left_micros, settled_by=settled_by
     )
-
-
-def _reason(text: str | None) -> Payload | msgspec.UnsetType:
-    return Payload(message=text) if text else UNSET

@@ -241,10 +241,11 @@ class CreditLimited(Event, frozen=True, kw_only=True, tag="credit-limited"):
 
 
 class CreditMoved(Event, frozen=True, kw_only=True):
-    """The account's own credit changed. Under one key it changes once."""
+    """The account's own credit changed. Under one key it changes once. The reason is the operator's, and stays."""
 
     amount_micros: int  # > 0
     key: str
+    reason: str | None = None
 
 
 class CreditGranted(CreditMoved, frozen=True, kw_only=True, tag="credit-granted"):

@@ -316,10 +316,10 @@ def test_what_an_account_was_given_reads_like_this(shell: Shell) -> None:
         ["account", "v4", "umbrella", "limit=none"],
         ["account", "v4", "acme", "1000", "key=g0"],
         ["account", "v5", "acme", "1000", "key=g1"],
-        ["account", "v6", "acme", "100", "key=r0", "grant=g0"],
+        ["account", "v6", "acme", "100", "key=r0", "reason=a", "slip", "grant=g0"],
     ]
     (taken,) = shell("tail", "--json", "--type", "credit-revoked").objects
-    assert (taken["amount_credits"], taken["payload"]) == ("100", {"message": "a slip"})
+    assert (taken["amount_credits"], taken["facts"]["reason"]) == ("100", "a slip")
 
 
 async def test_tail_follows_the_log_until_it_is_interrupted(path: Path) -> None:

@@ -219,9 +219,9 @@ def test_a_limit_a_grant_and_its_correction_are_events_and_the_same_again_is_non
     assert decide_credit(after(*before), command) == events
 
 
-def test_the_reason_is_kept_apart_from_the_facts() -> None:
-    (event,) = decide_credit(Credit(), replace(grant(1), reason="for Ms. Doe"))
-    assert event.content.message == "for Ms. Doe"
+def test_the_reason_is_kept_with_the_books() -> None:
+    (event,) = decide_credit(after(grant(2)), replace(revoke(1), reason="a slip"))
+    assert event == CreditRevoked(at_us=1, amount_micros=CREDIT, key="r", reason="a slip", grant="g")
 
 
 @pytest.mark.parametrize(

@@ -232,13 +232,13 @@ GOLDEN: list[tuple[AnyEvent, str, str | None]] = [  # event, its facts, its payl
     ),
     (CreditLimited(at_us=21, limit_micros=None), '{"type":"credit-limited","at_us":21,"limit_micros":null}', None),
     (
-        CreditGranted(at_us=22, payload=Payload(message="sorry"), amount_micros=5, key="g1"),
-        '{"type":"credit-granted","at_us":22,"amount_micros":5,"key":"g1"}',
-        '{"message":"sorry"}',
+        CreditGranted(at_us=22, amount_micros=5, key="g1", reason="sorry"),
+        '{"type":"credit-granted","at_us":22,"amount_micros":5,"key":"g1","reason":"sorry"}',
+        None,
     ),
     (
-        CreditRevoked(at_us=23, amount_micros=4, key="r1", grant="g1"),
-        '{"type":"credit-revoked","at_us":23,"amount_micros":4,"key":"r1","grant":"g1"}',
+        CreditRevoked(at_us=23, amount_micros=4, key="r1", reason="a slip", grant="g1"),
+        '{"type":"credit-revoked","at_us":23,"amount_micros":4,"key":"r1","reason":"a slip","grant":"g1"}',
         None,
     ),
 ]
@@ -310,6 +310,8 @@ LEFT_OUT: dict[type[msgspec.Struct], dict[str, object]] = {  # what the absence 
     LateReported: {"code": None, "percent": None, "claimed_micros": None, "usage": None},
     CallbackAttempted: {"error": None},
     KeyIssued: {"replaces": None},
+    CreditGranted: {"reason": None},
+    CreditRevoked: {"reason": None},
     Terms: {
         "cancellable": True,
         "point_of_no_return_percent": None,
