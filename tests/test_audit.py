@@ -46,6 +46,7 @@ from tests import stored
 from tests.builders import (
     ACCOUNT,
     CREATED_US,
+    SEAL_KEY,
     STRANGER,
     Watched,
     append,
@@ -56,6 +57,7 @@ from tests.builders import (
     entries,
     ident,
     key_row,
+    sealed,
     start,
 )
 from tests.rules_dsl import ON_SUCCESS, at, given
@@ -633,7 +635,10 @@ async def written(*told: TaskEvent | Entry) -> list[tuple[Check, int | None, str
     rows = [row for one in (CREATED, *told) for row in ([one] if isinstance(one, Entry) else entries(one))]
     events: list[TaskEvent] = [decode(row.facts, row.payload) for row in rows]  # type: ignore[misc]
     row = row_of(fold(events, stream))
-    await engine.commit([Append(stream=stream, account=ACCOUNT, expected=0, entries=tuple(rows), task=row)])
+    told_sealed = sealed(1, rows)
+    await engine.commit(
+        [Append(stream=stream, account=ACCOUNT, expected=0, entries=told_sealed, task=row, seal_key=SEAL_KEY)]
+    )
     return said(await audit(engine))
 
 
@@ -664,9 +669,9 @@ async def test_a_task_that_is_created_twice_is_found() -> None:
 async def test_events_that_cannot_be_folded_are_found() -> None:
     (told,) = entries(UpdateReverted(at_us=CREATED_US, cause="failed"))
     engine, stream = MemoryEngine(), ident(1)
-    rows = (*entries(CREATED), told)
+    rows = sealed(1, (*entries(CREATED), told))
     row = row_of(fold([CREATED], stream))
-    await engine.commit([Append(stream=stream, account=ACCOUNT, expected=0, entries=rows, task=row)])
+    await engine.commit([Append(stream=stream, account=ACCOUNT, expected=0, entries=rows, task=row, seal_key=SEAL_KEY)])
     ((check, position, detail),) = said(await audit(engine))
     assert (check, position) == (Check.HISTORY, 2)
     assert detail.startswith("cannot be folded: AssertionError")
@@ -686,7 +691,7 @@ async def test_an_event_that_this_version_does_not_know_is_named() -> None:
     engine = MemoryEngine()
     (told,) = entries(CREATED)
     unknown = replace(told, type="exploded", facts=told.facts.replace(b'"created"', b'"exploded"'))
-    await engine.commit([replace(append(1), entries=(unknown,))])
+    await engine.commit([replace(append(1), entries=sealed(1, [unknown]), seal_key=SEAL_KEY)])
     ((check, position, detail),) = said(await audit(engine))
     assert (check, position) == (Check.EVENT, 1)
     assert "exploded" in detail
@@ -707,8 +712,10 @@ async def test_a_column_that_contradicts_its_event_is_named(changes: dict[str, A
 
 async def test_an_account_that_is_not_the_task_s_is_named() -> None:
     engine, stream = MemoryEngine(), ident(1)
-    row = row_of(fold([CREATED], stream))
-    await engine.commit([Append(stream=stream, account=STRANGER, expected=0, entries=entries(CREATED), task=row)])
+    row, told = row_of(fold([CREATED], stream)), sealed(1, entries(CREATED))
+    await engine.commit(
+        [Append(stream=stream, account=STRANGER, expected=0, entries=told, task=row, seal_key=SEAL_KEY)]
+    )
     assert said(await audit(engine)) == [
         (Check.EVENT, 1, "account is 'umbrella', the event says 'acme'"),
         (Check.HISTORY, 1, "account is 'umbrella', the task's is 'acme'"),

@@ -19,6 +19,7 @@ from ledger.task import Status
 from tests.builders import (
     ENGINES,
     PERSISTENT,
+    SEAL_KEY,
     Store,
     append,
     chained,
@@ -28,6 +29,7 @@ from tests.builders import (
     ident,
     key_row,
     progressed,
+    sealed,
     task_row,
     whole_log,
 )
@@ -198,8 +200,8 @@ def test_another_place_gives_another_hash(place: Place) -> None:
 
 
 async def test_an_event_comes_back_exactly_as_it_was_written(engine: Engine) -> None:
-    told = entries(CREATED, HELD, REFUNDED)
-    await engine.commit([replace(append(1), entries=told)])
+    told = sealed(1, entries(CREATED, HELD, REFUNDED))
+    await engine.commit([replace(append(1), entries=told, seal_key=SEAL_KEY)])
     rows = await engine.streams([ident(1)])
     assert tuple(row.entry for row in rows) == told
     assert [row.event for row in rows] == [CREATED, HELD, REFUNDED]
