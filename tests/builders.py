@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 from msgspec.structs import replace
 
-from ledger.commands import Claim, Complete, Create, RequestCancel, Start
+from ledger.commands import Claim, Complete, Create, Delete, RequestCancel, Start
 from ledger.engine import Engine
 from ledger.events import AnyEvent, Progressed
 from ledger.ids import ENTROPY_BYTES, TaskId, task_id
@@ -126,6 +126,10 @@ def cancel(task: TaskId, *claims: Claim, **changes: Any) -> RequestCancel:  # no
     """`ACCOUNT` cancels *task*, under a contract that cancels whatever is not over."""
     asked = RequestCancel(task_id=task, at_us=CREATED_US, actor="k1", account=ACCOUNT, policy=BYTESPIKE, claims=claims)
     return replace(asked, **changes)
+
+
+def delete(task: TaskId) -> Delete:
+    return Delete(task_id=task, at_us=CREATED_US, actor="k1", account=ACCOUNT)
 
 
 # Appends
