@@ -12,16 +12,18 @@ from typing import Any, NamedTuple
 
 import msgspec
 import pytest
+from msgspec.structs import replace
 
 from ledger import sqlite_wipe
 from ledger.commands import Progress
 from ledger.ids import Spelling, TaskId
 from ledger.keys import Role
 from ledger.ledger import Ledger
+from ledger.seals import NONCE_BYTES
 from ledger.sqlite import SqliteEngine, open_to_serve
 from projections.audit import audit
 from tests import stored
-from tests.builders import CREATED_US, cancel, claim, create, delete, ident
+from tests.builders import CREATED_US, Watched, cancel, claim, create, delete, ident
 from tests.http import MODELS, Call, DeleteAsked, Reported, Service, spell
 from tests.processes import Server, keys_in
 from tests.serving import ACCOUNT, STRANGER, VENDORS, spelled
@@ -426,3 +428,18 @@ async def test_a_fingerprint_of_the_same_request_is_another_one_in_another_log(
         (here,), (there,) = service.ledger.keys.keyed(asked), other.keys.keyed(asked)
         assert "f" != here.fingerprint != there.fingerprint
         assert service.ledger.keys.keyed(asked) == (here,)
+
+
+async def test_what_is_decided_anew_is_sealed_anew_since_the_first_may_lie_on_the_disk(watched: Watched) -> None:
+    async with Ledger(watched) as ledger:
+        await ledger.handle(create(ident(1)))
+        watched.commit_faults.append(ValueError("a batch that cannot be written, as a whole"))
+        talk = [told(1, Random(second)) for second in range(2)]
+        await asyncio.gather(*(ledger.handle(replace(one, message=f"m{n}")) for n, one in enumerate(talk)))
+        offered = [entry for batch in watched.commits for append in batch for entry in append.entries]
+        nonces = [entry.payload[1 : 1 + NONCE_BYTES] for entry in offered if entry.payload is not None]
+        assert len(nonces) == 1 + 2 + 2, "the creation; both in one batch, which failed; each by itself"
+        assert len(set(nonces)) == len(nonces)
+        keys = [append.seal_key for batch in watched.commits for append in batch]
+        assert [key is None for key in keys] == [False] + [True] * 4, "the key comes with the first content alone"
+        assert (await audit(ledger.engine)).found == 0
