@@ -6,6 +6,9 @@ be written.
 
 One append writes its events, its task's row, its claims and its API keys together or not at all, so that a reader
 never lags, a refund is in the commit of its cancel, and an idempotency key exists exactly when its effect does.
+
+With the key under which a task's payloads are sealed it is the same: it is there with the first of them, and the event
+`ERASES` itself takes it away. No append can say the one without the other.
 """
 
 from collections.abc import Mapping, Sequence
@@ -15,6 +18,7 @@ from typing import Protocol
 import msgspec
 
 from ledger.chain import Place, link
+from ledger.events import Deleted
 from ledger.ids import TaskId
 from ledger.records import (
     Append,
@@ -29,6 +33,9 @@ from ledger.records import (
     Stale,
     TaskFilter,
 )
+
+ERASES = Deleted.__struct_config__.tag
+"""The type of the event in whose commit the key of its task is destroyed."""
 
 
 class Engine(Protocol):

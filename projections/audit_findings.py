@@ -38,6 +38,7 @@ class Check(StrEnum):
     ROW = "row"
     MONEY = "money"
     CLAIMS = "claims"
+    SEALS = "seals"
     UNREADABLE = "unreadable"
 
 
