@@ -4,7 +4,6 @@
 21 us against 17). The contracts bring their own tables (`api.routing`), so all that it would do here is done already.
 """
 
-import os
 import time
 from collections.abc import Callable
 from functools import partial
@@ -21,13 +20,12 @@ from api.repeats import Repeats
 from api.request_ids import RequestIds
 from api.service import handle
 from ledger.catalogue import Catalogue
+from ledger.entropy import Entropy
 from ledger.ledger import Ledger
 
 LINE_MAX_BYTES = 64 * 1024
 """Of a request line or a header. aiohttp refuses longer ones by itself, and not in the words of any contract, so this
 is far more than any id or key has."""
-
-POOL_BYTES = 4096
 
 KEEPALIVE_SECONDS = 15.0
 """How long a connection may stay open without a request."""
@@ -36,21 +34,6 @@ KEEPALIVE_SECONDS = 15.0
 def clock() -> int:
     """Unix microseconds."""
     return time.time_ns() // 1000
-
-
-class Entropy:
-    """Random bytes of the system, asked for by the pool: each question costs a way into it, and may cost our turn."""
-
-    def __init__(self) -> None:
-        self._pool, self._used = b"", 0
-
-    def __call__(self, count: int) -> bytes:
-        """*count* bytes, at most `POOL_BYTES`, that nobody had before."""
-        assert count <= POOL_BYTES
-        if self._used + count > len(self._pool):
-            self._pool, self._used = os.urandom(POOL_BYTES), 0
-        self._used += count
-        return self._pool[self._used - count : self._used]
 
 
 def make_server(

@@ -117,7 +117,7 @@ async def create(deps: Deps, asked: Asked) -> Answer:
         at_us=asked.now_us,
         actor=asked.key_id,
         request_id=asked.request_id,
-        claims=create_claims(asked, body),
+        claims=deps.ledger.keys.keyed(create_claims(asked, body)),
         account=body.account,
         contract=body.contract,
         capability=body.capability or (model.capability if model else "unknown"),
@@ -217,7 +217,10 @@ def _wanted(asked: Asked, log_id: str) -> TaskFilter:
 
 async def report(deps: Deps, asked: Asked) -> Answer:
     """Take what a worker reports. Its answer tells the worker whether a cancel has been asked for."""
-    outcome = await deps.ledger.handle(report_in(asked, _task(asked)))
+    command = report_in(asked, _task(asked))
+    if command.claims:
+        command = replace(command, claims=deps.ledger.keys.keyed(command.claims))
+    outcome = await deps.ledger.handle(command)
     if outcome.replayed:
         return await _current(deps, outcome.task.task_id, status=200, headers={"Idempotent-Replayed": "true"})
     view = task_view(outcome.task, position=outcome.position, log_id=deps.ledger.engine.log_id)

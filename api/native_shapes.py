@@ -78,8 +78,12 @@ def task_view(task: Task, *, position: int, log_id: str) -> dict[str, Any]:
 
 
 def event_view(recorded: Recorded, *, log_id: str) -> dict[str, Any]:
-    """One row of the log; ``data`` holds its facts, ``payload`` what may be erased."""
-    entry = recorded.entry
+    """One row of the log; ``data`` holds its facts, ``payload`` what may be erased: null when it has been.
+
+    Raises:
+        DamagedError: the payload is not what was sealed.
+    """
+    entry, payload = recorded.entry, recorded.payload
     return {
         "cursor": position_cursor(log_id, recorded.position),
         "position": recorded.position,
@@ -91,7 +95,8 @@ def event_view(recorded: Recorded, *, log_id: str) -> dict[str, Any]:
         "request_id": entry.request_id,
         "amount_credits": None if entry.amount_micros is None else credits_text(entry.amount_micros),
         "data": msgspec.Raw(entry.facts),
-        "payload": None if entry.payload is None else msgspec.Raw(entry.payload),
+        "payload": None if payload is None else msgspec.Raw(payload),
+        "erased": recorded.is_erased,
         "hash": recorded.hash.hex(),
     }
 

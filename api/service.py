@@ -211,7 +211,7 @@ async def _cancel(deps: Deps, contract: Contract, operation: Cancel, asked: Aske
         at_us=asked.now_us,
         actor=asked.key_id,
         request_id=asked.request_id,
-        claims=_claims(() if wish.idempotency is None else (wish.idempotency,), asked.account),
+        claims=_claims(deps, () if wish.idempotency is None else (wish.idempotency,), asked.account),
         account=asked.account,
         policy=operation.policy,
         reason=wish.reason,
@@ -233,7 +233,7 @@ async def _submit(deps: Deps, contract: Contract, operation: Submit, asked: Aske
         at_us=asked.now_us,
         actor=asked.key_id,
         request_id=asked.request_id,
-        claims=_claims(order.keys, asked.account),
+        claims=_claims(deps, order.keys, asked.account),
         account=asked.account,
         contract=contract.name,
         capability=order.capability or (model.capability if model else "unknown"),
@@ -264,13 +264,13 @@ async def _alter(deps: Deps, contract: Contract, operation: Alter, asked: Asked)
     raise AssertionError("the last attempt returns or raises")
 
 
-def _claims(keys: Sequence[Idempotency], account: str) -> tuple[Claim, ...]:
+def _claims(deps: Deps, keys: Sequence[Idempotency], account: str) -> tuple[Claim, ...]:
     for one in keys:
         try:
             one.key.encode()
         except UnicodeEncodeError:  # bytes that are no text, as aiohttp hands them on
             raise Invalid("Idempotency-Key is not UTF-8", param="Idempotency-Key") from None
-    return tuple(Claim(account=account, **one._asdict()) for one in keys)
+    return deps.ledger.keys.keyed(tuple(Claim(account=account, **one._asdict()) for one in keys))
 
 
 async def _visible(deps: Deps, contract: Contract, target: Target, asked: Asked) -> Seen:

@@ -10,6 +10,9 @@ never lags, a refund is in the commit of its cancel, and an idempotency key exis
 Of an account's row an append carries what it changes: a task's events move sums up or down, whoever else moves them,
 and an account's own events set its terms. New work was admitted by terms that another process may have changed since,
 so its append names their version, and is stale when they are no longer those.
+
+With the key under which a task's payloads are sealed it is the same: it is there with the first of them, and the event
+`ERASES` itself takes it away. No append can say the one without the other.
 """
 
 from collections.abc import Mapping, Sequence
@@ -19,6 +22,7 @@ from typing import Protocol
 import msgspec
 
 from ledger.chain import Place, link
+from ledger.events import Deleted
 from ledger.ids import TaskId
 from ledger.records import (
     SUM_MAX_MICROS,
@@ -37,6 +41,9 @@ from ledger.records import (
     Stale,
     TaskFilter,
 )
+
+ERASES = Deleted.__struct_config__.tag
+"""The type of the event in whose commit the key of its task is destroyed."""
 
 
 class Engine(Protocol):

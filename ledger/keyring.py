@@ -11,7 +11,9 @@ import time
 from collections import OrderedDict
 
 import msgspec
+from msgspec.structs import replace
 
+from ledger.commands import Claim
 from ledger.engine import Engine
 from ledger.errors import StorageError
 from ledger.events import KeyIssued
@@ -59,6 +61,15 @@ class Keyring:
     def mark(self, shown: str) -> bytes:
         """A digest by which credentials can be recognised without being kept."""
         return hashlib.blake2b(shown.encode("utf-8", "surrogateescape"), key=self._pepper[:64], digest_size=16).digest()
+
+    def keyed(self, claims: tuple[Claim, ...]) -> tuple[Claim, ...]:
+        """*claims* as they may be kept: their fingerprints say nothing of the requests to whoever lacks the pepper.
+
+        They stand in the log for ever, and a bare digest of what has been erased would confirm any guess at it.
+        Alternative beaten: the task's own key, which goes when it is erased; then nobody could tell any more whether a
+        request that comes again is the first one.
+        """
+        return tuple(replace(claim, fingerprint=digest(claim.fingerprint, pepper=self._pepper)) for claim in claims)
 
     def known(self, key_id: str, *, at_us: int) -> KeyRow | None:
         """The key, if it has been read a moment ago and is alive; None says nothing: ask `holder`."""

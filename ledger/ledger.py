@@ -9,6 +9,7 @@ from msgspec.structs import replace
 from ledger.accounts import Accounts
 from ledger.commands import TaskCommand
 from ledger.engine import Engine
+from ledger.entropy import Entropy
 from ledger.errors import DamagedError, TaskNotFound
 from ledger.ids import TaskId
 from ledger.keyring import Keyring
@@ -76,7 +77,9 @@ class Ledger:
         self.keys = Keyring(engine, pepper=pepper)
         self.views = Views(engine, weight_max_bytes=views_max_bytes)
         self.accounts = Accounts(engine)
-        self.writer = Writer(engine, self.views, self.accounts, queue_max=queue_max, batch_max=batch_max)
+        self.writer = Writer(
+            engine, self.views, self.accounts, entropy=Entropy(), queue_max=queue_max, batch_max=batch_max
+        )
 
     async def start(self) -> Self:
         """Begin to take commands. When that fails, the store is let go: its thread would outlive the program."""

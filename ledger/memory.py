@@ -4,8 +4,10 @@ import secrets
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 
+from msgspec.structs import replace
+
 from ledger.chain import GENESIS
-from ledger.engine import Found, account_changes, plan
+from ledger.engine import ERASES, Found, account_changes, plan
 from ledger.ids import TaskId
 from ledger.records import (
     AccountRow,
@@ -33,6 +35,7 @@ class MemoryEngine:
         self._claims: dict[ClaimId, ClaimRow] = {}
         self._keys: dict[str, KeyRow] = {}
         self._accounts: dict[str, AccountRow] = {}
+        self._seal_keys: dict[bytes, bytes] = {}
         self._head = Head(lane=0, position=0, hash=GENESIS)
 
     async def commit(self, batch: Sequence[Append]) -> list[Outcome]:
@@ -45,16 +48,20 @@ class MemoryEngine:
                 self._tasks[append.task.task_id] = Placed(row=append.task, position=position)
             self._claims |= {claim.id: claim for claim in append.claims}
             self._keys |= {key.key_id: key for key in append.keys}
+            if append.seal_key is not None:
+                self._seal_keys[append.stream] = append.seal_key
+            if any(entry.type == ERASES for entry in append.entries):
+                self._seal_keys.pop(append.stream, None)
         for account, change in account_changes(planned.written).items():
             self._accounts[account] = change.applied(self._accounts.get(account) or AccountRow(account=account))
         self._head = planned.head
         return planned.outcomes
 
     async def tasks(self, ids: Sequence[TaskId]) -> dict[TaskId, Placed]:
-        return {task: self._tasks[task] for task in ids if task in self._tasks}
+        return {task: self._with_key(self._tasks[task]) for task in ids if task in self._tasks}
 
     async def page(self, wanted: TaskFilter) -> list[Placed]:
-        ordered = (self._tasks[task] for task in sorted(self._tasks, reverse=not wanted.oldest_first))
+        ordered = (self._with_key(self._tasks[task]) for task in sorted(self._tasks, reverse=not wanted.oldest_first))
         return [placed for placed in ordered if _fits(placed, wanted)][: wanted.limit]
 
     async def claims(self, ids: Sequence[ClaimId]) -> dict[ClaimId, ClaimRow]:
@@ -73,11 +80,11 @@ class MemoryEngine:
 
     async def streams(self, names: Sequence[bytes]) -> list[Recorded]:
         wanted = set(names)
-        rows = [recorded for recorded in self._log if recorded.stream in wanted]
+        rows = [self._openable(recorded) for recorded in self._log if recorded.stream in wanted]
         return sorted(rows, key=lambda recorded: (recorded.stream, recorded.version))
 
     async def after(self, position: int, limit: int) -> list[Recorded]:
-        return self._log[position : position + limit]
+        return [self._openable(recorded) for recorded in self._log[position : position + limit]]
 
     async def head(self) -> Head:
         return self._head
@@ -88,6 +95,12 @@ class MemoryEngine:
 
     async def close(self) -> None:
         pass
+
+    def _with_key(self, placed: Placed) -> Placed:
+        return replace(placed, seal_key=self._seal_keys.get(placed.row.task_id))
+
+    def _openable(self, recorded: Recorded) -> Recorded:
+        return replace(recorded, seal_key=self._seal_keys.get(recorded.stream))
 
 
 def _fits(placed: Placed, wanted: TaskFilter) -> bool:

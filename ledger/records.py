@@ -10,6 +10,7 @@ import msgspec
 
 from ledger.events import AnyEvent, amount_of, decode, encode, tag_of
 from ledger.ids import TaskId
+from ledger.seals import unseal
 
 
 class Entry(msgspec.Struct, frozen=True, gc=False, kw_only=True):
@@ -23,10 +24,11 @@ class Entry(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     request_id: str
     facts: bytes
     payload: bytes | None
+    """As it is stored: sealed."""
 
 
 def entry(event: AnyEvent, *, actor: str, recorded_at_us: int, request_id: str = "") -> Entry:
-    """The event as its row, but for the place."""
+    """The event as its row, but for the place and the seal on its payload."""
     facts, payload = encode(event)
     return Entry(
         type=tag_of(event),
@@ -50,11 +52,33 @@ class Recorded(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     account: str
     entry: Entry
     hash: bytes
+    seal_key: bytes | None = None
+    """What the stream's payloads open with; None: nothing was ever sealed, or it has been erased."""
+
+    @property
+    def is_erased(self) -> bool:
+        """Whether there was a payload that nobody can open any more."""
+        return self.entry.payload is not None and self.seal_key is None
+
+    @property
+    def payload(self) -> bytes | None:
+        """The payload, opened; None if there was none, or it has been erased.
+
+        Raises:
+            DamagedError: it is not what was sealed.
+        """
+        if self.entry.payload is None or self.seal_key is None:
+            return None
+        return unseal(self.entry.payload, key=self.seal_key, stream=self.stream, version=self.version)
 
     @property
     def event(self) -> AnyEvent:
-        """The fact itself."""
-        return decode(self.entry.facts, self.entry.payload)
+        """The fact itself, without its payload if that has been erased.
+
+        Raises:
+            DamagedError: as `payload`.
+        """
+        return decode(self.entry.facts, self.payload)
 
 
 class TaskRow(msgspec.Struct, frozen=True, gc=False, kw_only=True):
@@ -77,10 +101,11 @@ class TaskRow(msgspec.Struct, frozen=True, gc=False, kw_only=True):
 
 
 class Placed(msgspec.Struct, frozen=True, gc=False, kw_only=True):
-    """A task's row and the position of the event that last changed it."""
+    """A task's row, the position of the event that last changed it, and what its payloads open with, if anything."""
 
     row: TaskRow
     position: int
+    seal_key: bytes | None = None
 
 
 class KeyRow(msgspec.Struct, frozen=True, gc=False, kw_only=True):
@@ -176,6 +201,7 @@ class Append(msgspec.Struct, frozen=True, gc=False, kw_only=True):
 
     A stream is a task's, named by its id, or an account's, which has no task row. No entries: only claims are written.
     *move* is what a task's events do to the account's row, *terms* is what an account's own events do to it.
+    *seal_key* comes with the first payload of the stream.
     """
 
     stream: bytes
@@ -189,6 +215,7 @@ class Append(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     terms: CreditTerms | None = None
     rests_on: int | None = None
     """The version of the account's terms that an admission was decided on; None: it was decided on none."""
+    seal_key: bytes | None = None
 
 
 class Stale(msgspec.Struct, frozen=True, gc=False):

@@ -16,7 +16,7 @@ from typing import Any
 
 import aiosqlite
 
-from ledger.engine import Found, Plan, account_changes, plan
+from ledger.engine import ERASES, Found, Plan, account_changes, plan
 from ledger.errors import CannotOpenError, StorageError
 from ledger.ids import TaskId
 from ledger.records import (
@@ -60,12 +60,14 @@ from ledger.sqlite_sql import (
     KEY_ROWS,
     KEYS_OF,
     READ_MAX,
+    SEAL_ROWS,
     TASK_ROWS,
     TASKS,
     TASKS_BY_ID,
     VERSIONS,
     WIDTHS,
 )
+from ledger.sqlite_wipe import Wiper
 
 
 class SqliteEngine:
@@ -83,6 +85,7 @@ class SqliteEngine:
         self.pepper = meta["pepper"]
         self._reader, self._writer, self._lock_fd = reader, writer, lock_fd
         self._committing = asyncio.Lock()
+        self._wiper = None if writer is None else Wiper(writer, self._committing)
         self._head: Head | None = None
 
     # Writing
@@ -95,14 +98,17 @@ class SqliteEngine:
     async def _commit_in_turn(self, writer: aiosqlite.Connection, batch: Sequence[Append]) -> list[Outcome]:
         async with self._committing:
             try:
-                return await self._commit(writer, batch)
+                planned = await self._commit(writer, batch)
             except TROUBLE as error:
                 raise StorageError(f"the store did not take the commit: {error}") from error
+            if any(recorded.entry.type == ERASES for recorded in planned.rows):
+                await self.wipe()
+            return planned.outcomes
 
-    async def _commit(self, writer: aiosqlite.Connection, batch: Sequence[Append]) -> list[Outcome]:
+    async def _commit(self, writer: aiosqlite.Connection, batch: Sequence[Append]) -> Plan:
         planned = await self._after_known_head(writer, batch) or await self._under_lock(writer, batch)
         self._head = planned.head
-        return planned.outcomes
+        return planned
 
     async def _after_known_head(self, writer: aiosqlite.Connection, batch: Sequence[Append]) -> Plan | None:
         """What has been written, or None, and nothing has: the log has moved on, or is not what the batch rests on."""
@@ -125,6 +131,11 @@ class SqliteEngine:
             await _write(writer, planned, after=head)
             await writer.commit()
             return planned
+
+    async def wipe(self) -> None:
+        """Let nothing be left in the file of what was erased, even by a process that died before it could."""
+        assert self._wiper is not None, "opened to read only"
+        await self._wiper.wipe()
 
     # Reading
 
@@ -190,6 +201,8 @@ class SqliteEngine:
 
     async def close(self) -> None:
         async with self._committing:  # whoever asked for the last commit may have left
+            if self._wiper is not None:
+                await self._wiper.close()
             await self._reader.close()
             if self._writer is not None:
                 await self._writer.close()
@@ -235,6 +248,7 @@ async def _write(writer: aiosqlite.Connection, planned: Plan, *, after: Head) ->
     """
     end = planned.head
     tasks = [task_values(append.task, at) for append, at in planned.written if append.task is not None]
+    seals = [(append.stream, append.seal_key) for append, _ in planned.written if append.seal_key is not None]
     values = (
         end.lane,
         after.position,
@@ -242,6 +256,7 @@ async def _write(writer: aiosqlite.Connection, planned: Plan, *, after: Head) ->
         end.position,
         end.hash,
         end.recorded_at_us,
+        *SEAL_ROWS.packed(seals),
         *EVENT_ROWS.packed([event_values(recorded) for recorded in planned.rows]),
         *TASK_ROWS.packed(tasks),
         *CLAIM_ROWS.packed([claim_values(claim) for append, _ in planned.written for claim in append.claims]),
@@ -292,10 +307,12 @@ async def open_to_serve(path: Path) -> SqliteEngine:
     """
     lock_fd = take_lock(path)
     try:
-        return await _open_to_write(path, lock_fd=lock_fd)
+        engine = await _open_to_write(path, lock_fd=lock_fd)
     except BaseException:
         os.close(lock_fd)
         raise
+    await engine.wipe()
+    return engine
 
 
 async def open_beside(path: Path) -> SqliteEngine:

@@ -18,6 +18,12 @@ from ledger.sqlite_upgrades import UPGRADES
 BUSY_TIMEOUT_SECONDS = 5.0
 FOUNDING_PAUSE_SECONDS = 0.05
 
+SETTINGS = (
+    "PRAGMA synchronous = FULL",
+    "PRAGMA secure_delete = ON",  # what is deleted or overwritten turns to zeros
+    "PRAGMA temp_store = MEMORY",  # a statement's journal is made of the pages before it, and never lies on the disk
+)
+
 TROUBLE = (sqlite3.Error, UnicodeDecodeError)
 """What reading a damaged file can end in: SQLite's own message may quote what is no text any more."""
 
@@ -68,7 +74,8 @@ async def prepare(writer: aiosqlite.Connection, path: Path) -> None:
         tables = await writer.execute_fetchall("SELECT count(*) FROM sqlite_schema")
         if application == 0 and next(iter(tables))[0] == 0:
             await _found(writer)
-        await writer.execute_fetchall("PRAGMA synchronous = FULL")
+        for setting in SETTINGS:
+            await writer.execute_fetchall(setting)
     except TROUBLE as error:
         raise CannotOpenError(f"{path} is not a ledger: {error}") from error
 
@@ -146,9 +153,14 @@ async def read_meta(connection: aiosqlite.Connection, path: Path) -> dict[str, b
             raise CannotOpenError(
                 f"{path} has schema {version}, this program knows up to {SCHEMA_VERSION}: use a newer task-ledger"
             )
-        if version < SCHEMA_VERSION:
+        if version in UPGRADES:
             raise CannotOpenError(
                 f"{path} has schema {version}, this program needs {SCHEMA_VERSION}: `task-ledger serve` brings it there"
+            )
+        if version < SCHEMA_VERSION:
+            raise CannotOpenError(
+                f"{path} has schema {version}, whose contents are not sealed, this program reads {SCHEMA_VERSION}: "
+                "begin a new ledger in another file, and keep this one with the program that wrote it"
             )
         meta = {row[0]: row[1] for row in await connection.execute_fetchall("SELECT name, value FROM meta")}
     except TROUBLE as error:

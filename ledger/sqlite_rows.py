@@ -30,7 +30,7 @@ def event_values(recorded: Recorded) -> tuple[Any, ...]:
 
 def read_event(row: Sequence[Any]) -> Recorded:
     position, lane, stream, version, kind, recorded_at, effective_at, account, amount = row[:9]
-    actor, request_id, data, payload, link = row[9:]
+    actor, request_id, data, payload, link, seal_key = row[9:]
     entry = Entry(
         type=kind,
         recorded_at_us=recorded_at,
@@ -42,7 +42,14 @@ def read_event(row: Sequence[Any]) -> Recorded:
         payload=payload,
     )
     return Recorded(
-        lane=lane, position=position, stream=stream, version=version, account=account, entry=entry, hash=link
+        lane=lane,
+        position=position,
+        stream=stream,
+        version=version,
+        account=account,
+        entry=entry,
+        hash=link,
+        seal_key=seal_key,
     )
 
 
@@ -73,9 +80,10 @@ def task_values(row: TaskRow, position: int) -> tuple[Any, ...]:
 
 def read_task(row: Sequence[Any]) -> Placed:
     task, account, contract, capability, model, status, version, position, created_at = row[:9]
-    authorised, held, released, charged, refunded, view = row[9:]
+    authorised, held, released, charged, refunded, view, seal_key = row[9:]
     return Placed(
         position=position,
+        seal_key=seal_key,
         row=TaskRow(
             task_id=TaskId(task),
             account=account,

@@ -2,7 +2,7 @@
 
 The file guards itself: triggers refuse UPDATE and DELETE of the log, and an INSERT (``OR REPLACE`` too) that is not
 the next position and the next version of its stream. So holes and rewrites are impossible through SQL, not only
-through this program.
+through this program. In the same way a `deleted` event takes the key of its task with it, whoever writes it.
 
 A batch goes in as one row of ``appends``, a view that is always empty: its trigger moves the head and writes the rows
 of each table.
@@ -13,8 +13,12 @@ from typing import Any
 
 import msgspec
 
+from ledger.engine import ERASES
+
 APPLICATION_ID = 0x544C4447  # "TLDG": how `file` and we tell a ledger from any other SQLite file
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
+"""1 had payloads that were not sealed. It is refused and not upgraded, for the chain covers them as they are; no
+release wrote it. 2 had no accounts, and is upgraded."""
 LANE = 0
 
 _encoder = msgspec.json.Encoder()
@@ -127,6 +131,7 @@ ON CONFLICT (account, operation, key) DO UPDATE SET
     fingerprint = excluded.fingerprint, task = excluded.task, version = excluded.version,
     appended = excluded.appended, at = excluded.at""",
 )
+SEAL_ROWS = Rows("seals", ("task", "key"), byte_columns=("task", "key"))
 KEY_ROWS = Rows(
     "keys",
     KEY_COLUMNS,
@@ -159,7 +164,11 @@ APPEND_COLUMNS = (
     "position",
     "hash",
     "recorded_at",
-    *(f"{table}_{part}" for table in ("events", "tasks", "claims", "keys", "accounts") for part in ("rows", "bytes")),
+    *(
+        f"{table}_{part}"
+        for table in ("seals", "events", "tasks", "claims", "keys", "accounts")
+        for part in ("rows", "bytes")
+    ),
 )
 
 ACCOUNTS = """
@@ -186,7 +195,7 @@ BEGIN
     FROM json_each(NEW.accounts_rows) AS change
     CROSS JOIN accounts ON accounts.account = json_extract(change.value, '$[0]')
     WHERE json_extract(change.value, '$[{len(ACCOUNT_COLUMNS)}]') <> accounts.version;
-    {EVENT_ROWS.insert}{TASK_ROWS.insert}{CLAIM_ROWS.insert}{KEY_ROWS.insert}{ACCOUNT_ROWS.insert}
+    {SEAL_ROWS.insert}{EVENT_ROWS.insert}{TASK_ROWS.insert}{CLAIM_ROWS.insert}{KEY_ROWS.insert}{ACCOUNT_ROWS.insert}
 END;
 """
 
@@ -220,6 +229,11 @@ CREATE TRIGGER events_unchanged BEFORE UPDATE ON events
 BEGIN SELECT RAISE(ABORT, 'the log is append-only: no update'); END;
 CREATE TRIGGER events_kept BEFORE DELETE ON events
 BEGIN SELECT RAISE(ABORT, 'the log is append-only: no delete'); END;
+CREATE TABLE seals (
+    task BLOB PRIMARY KEY CHECK (length(task) = 16), key BLOB NOT NULL CHECK (length(key) = 32)
+) STRICT, WITHOUT ROWID;
+CREATE TRIGGER events_erase AFTER INSERT ON events WHEN NEW.type = '{ERASES}'
+BEGIN DELETE FROM seals WHERE task = NEW.task; END;
 CREATE TABLE tasks (
     task BLOB NOT NULL,
     account TEXT NOT NULL,
@@ -266,10 +280,10 @@ CREATE TABLE keys (
 APPEND = f"INSERT INTO appends VALUES ({', '.join(['?'] * len(APPEND_COLUMNS))})"
 """A whole batch in one statement: by itself, a transaction of its own."""
 
-EVENTS = f"SELECT {', '.join(EVENT_COLUMNS)} FROM events"
+EVENTS = f"SELECT {', '.join(EVENT_COLUMNS)}, (SELECT key FROM seals WHERE seals.task = events.task) FROM events"
 EVENTS_AFTER = f"{EVENTS} WHERE position > ? ORDER BY position LIMIT ?"
 HEAD = f"SELECT lane, position, hash, recorded_at FROM lanes WHERE lane = {LANE}"
-TASKS = f"SELECT {', '.join(TASK_COLUMNS)} FROM tasks"
+TASKS = f"SELECT {', '.join(TASK_COLUMNS)}, (SELECT key FROM seals WHERE seals.task = tasks.task) FROM tasks"
 KEYS = f"SELECT {', '.join(KEY_COLUMNS)} FROM keys"
 KEY = f"{KEYS} WHERE key_id = ?"
 KEYS_OF = f"{KEYS} WHERE ?1 IS NULL OR account = ?1 ORDER BY issued_at, key_id"

@@ -1,13 +1,13 @@
 """What makes a file of each older schema one of the next. A ledger is upgraded in place, when it is opened to write.
 
-1 to 2: accounts have a row each, and it is moved by what is appended. The rows are summed up out of the log, as
+2 to 3: accounts have a row each, and it is moved by what is appended. The rows are summed up out of the log, as
 `ledger.credit.move_of` has moved them since.
 """
 
 from ledger.sqlite_sql import ACCOUNT_COLUMNS, ACCOUNTS, APPENDS
 
 UPGRADES = {
-    1: f"""
+    2: f"""
 {ACCOUNTS}
 WITH moves AS (
     SELECT

@@ -34,11 +34,12 @@ _Waiters: TypeAlias = "list[asyncio.Future[Seen | None]]"
 class Seen:
     """A task as of its last commit, with the answers already rendered from it, by whatever varies them."""
 
-    __slots__ = ("__weakref__", "answers", "position", "task", "weight_bytes")
+    __slots__ = ("__weakref__", "answers", "position", "seal_key", "task", "weight_bytes")
 
-    def __init__(self, task: Task, position: int, weight_bytes: int) -> None:
+    def __init__(self, task: Task, position: int, weight_bytes: int, seal_key: bytes | None = None) -> None:
         self.task = task
         self.position = position
+        self.seal_key = seal_key
         self.weight_bytes = weight_bytes + OVERHEAD_BYTES
         self.answers: dict[Hashable, Any] = {}
 
@@ -73,7 +74,7 @@ def seen_of(placed: Placed) -> Seen:
         task = _decoder.decode(placed.row.view)
     except ValueError as error:  # msgspec's errors are ValueErrors, and so is a broken character
         raise DamagedError(f"the view of task {placed.row.task_id.hex()} cannot be read: {error}") from error
-    return Seen(task, placed.position, len(placed.row.view))
+    return Seen(task, placed.position, len(placed.row.view), placed.seal_key)
 
 
 class Views:

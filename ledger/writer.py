@@ -21,7 +21,7 @@ the next batch reads it anew. Callers who leave before their commit begins are p
 
 import asyncio
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from functools import reduce
 from typing import NamedTuple, TypeAlias
 
@@ -35,8 +35,9 @@ from ledger.engine import Engine
 from ledger.errors import InsufficientCredits, KeyReused, Overloaded, Refusal, StorageError
 from ledger.events import Claimed, LateReported, TaskEvent
 from ledger.ids import TaskId
-from ledger.records import Append, ClaimId, ClaimRow, Outcome, Stale, entry
+from ledger.records import Append, ClaimId, ClaimRow, Entry, Outcome, Stale, entry
 from ledger.rules import decide
+from ledger.seals import KEY_BYTES, NONCE_BYTES, seal
 from ledger.settlement import violations
 from ledger.tally import Places, Tally
 from ledger.task import NO_TASK, Task, evolve
@@ -102,13 +103,23 @@ class _Waiter:
 
 
 _Positions: TypeAlias = dict[TaskId, int]
+_Entropy: TypeAlias = Callable[[int], bytes]
 
 
 class Writer:
     """The one who appends to the log's tasks."""
 
-    def __init__(self, engine: Engine, views: Views, accounts: Accounts, *, queue_max: int, batch_max: int) -> None:
-        self._engine, self._views, self._accounts = engine, views, accounts
+    def __init__(  # noqa: PLR0913 - all that it works with, and its two bounds
+        self,
+        engine: Engine,
+        views: Views,
+        accounts: Accounts,
+        *,
+        entropy: _Entropy,
+        queue_max: int,
+        batch_max: int,
+    ) -> None:
+        self._engine, self._views, self._accounts, self._entropy = engine, views, accounts, entropy
         self._queue_max, self._batch_max = queue_max, batch_max
         self._queue: deque[_Waiter] = deque()
         self._wake = asyncio.Event()
@@ -269,7 +280,7 @@ class Writer:
             await self._decide(self._next, waiters)
 
     def _afresh(self) -> "_Batch":
-        return _Batch(recorded_at_us=self._recorded_at_us)
+        return _Batch(recorded_at_us=self._recorded_at_us, entropy=self._entropy)
 
     def _failed(self, waiters: Sequence[_Waiter], error: Exception) -> None:
         self._accounts.forget()
@@ -287,7 +298,7 @@ class Writer:
                 continue
             elif append.task.version == batch.states[append.task.task_id].version:  # the last of its task
                 task = batch.states[append.task.task_id]
-                self._views.put(Seen(task, outcome, len(append.task.view)))
+                self._views.put(Seen(task, outcome, len(append.task.view), batch.seal_keys.get(task.task_id)))
         if any(isinstance(outcome, Stale) for outcome in outcomes):
             self._accounts.forget()
         else:
@@ -327,13 +338,16 @@ def _fail(waiter: _Waiter, error: Exception) -> None:
 class _Batch:
     """Commands decided one after the other, each against the state that the ones before it left."""
 
-    def __init__(self, *, recorded_at_us: int) -> None:
+    def __init__(self, *, recorded_at_us: int, entropy: _Entropy) -> None:
         self.waiters: list[_Waiter] = []
         self.verdicts: list[_Verdict] = []
         self.appends: list[Append] = []
         self.states: dict[TaskId, Task] = {}
         self.accounts = Tally()
+        self.seal_keys: dict[TaskId, bytes] = {}
+        """Of the states, what their payloads are sealed under, if there is any that has not been erased."""
         self.recorded_at_us = recorded_at_us
+        self._entropy = entropy
         self._positions: _Positions = {}
         self._claims: dict[ClaimId, ClaimRow] = {}
         self._last: dict[TaskId, int] = {}
@@ -341,9 +355,10 @@ class _Batch:
 
     def successor(self) -> "_Batch":
         """An empty batch on top of this one, before it is known where in the log that is."""
-        after = _Batch(recorded_at_us=self.recorded_at_us)
+        after = _Batch(recorded_at_us=self.recorded_at_us, entropy=self._entropy)
         after.states = {task: self.states[task] for task in self._moved}
         after.accounts = self.accounts.successor()
+        after.seal_keys = {task: self.seal_keys[task] for task in self._moved if task in self.seal_keys}
         after._claims = {claim.id: claim for append in self.appends for claim in append.claims}
         return after
 
@@ -358,6 +373,8 @@ class _Batch:
             if one.task.task_id not in self.states:
                 self.states[one.task.task_id] = one.task
                 self._positions[one.task.task_id] = one.position
+                if one.seal_key is not None:
+                    self.seal_keys[one.task.task_id] = one.seal_key
         self._claims = claims | self._claims
 
     def account_of(self, command: TaskCommand) -> str:
@@ -471,22 +488,33 @@ class _Batch:
         if events and claims:
             events = [replace(events[0], claims=tuple(map(_claimed, claims))), *events[1:]]
         recorded_at_us = max(self.recorded_at_us, command.at_us)
+        entries = [
+            entry(event, actor=command.actor, request_id=command.request_id, recorded_at_us=recorded_at_us)
+            for event in events
+        ]
+        old_key = seal_key = self.seal_keys.get(task.task_id)
+        if any(one.payload is not None for one in entries):
+            assert not task.deleted, "no content after its deletion"
+            seal_key = old_key or self._entropy(KEY_BYTES)
+            entries = [*_sealed(entries, task, seal_key, self._entropy)]
         append = Append(
             stream=task.task_id,
             account=after.account,
             expected=task.version,
-            entries=tuple(
-                entry(event, actor=command.actor, request_id=command.request_id, recorded_at_us=recorded_at_us)
-                for event in events
-            ),
+            entries=tuple(entries),
             task=row_of(after) if events else None,
             claims=rows,
+            seal_key=seal_key if old_key is None else None,
             move=move,
             rests_on=account.version if account is not None and is_new else None,
         )
         # From here on nothing can go wrong: a command is in the batch whole or not at all.
         self.recorded_at_us = recorded_at_us
         self.states[task.task_id] = after
+        if after.deleted:
+            self.seal_keys.pop(task.task_id, None)
+        elif seal_key is not None:
+            self.seal_keys[task.task_id] = seal_key
         self._claims |= {row.id: row for row in rows}
         self._last[task.task_id] = len(self.appends)
         if events:
@@ -495,6 +523,16 @@ class _Batch:
             self.accounts.put(account, by=len(self.appends))
         self.appends.append(append)
         return after
+
+
+def _sealed(entries: Iterable[Entry], task: Task, key: bytes, entropy: _Entropy) -> Iterable[Entry]:
+    """What is appended to *task*, ready to be written."""
+    for version, one in enumerate(entries, start=task.version + 1):
+        if one.payload is None:
+            yield one
+        else:
+            nonce = entropy(NONCE_BYTES)
+            yield replace(one, payload=seal(one.payload, key=key, nonce=nonce, stream=task.task_id, version=version))
 
 
 class _After(NamedTuple):

@@ -39,6 +39,7 @@ class Check(StrEnum):
     MONEY = "money"
     CLAIMS = "claims"
     ACCOUNTS = "accounts"
+    SEALS = "seals"
     UNREADABLE = "unreadable"
 
 

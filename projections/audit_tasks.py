@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Sequence
 from itertools import groupby
 
-from ledger.engine import Engine
+from ledger.engine import ERASES, Engine
 from ledger.events import (
     Cancelled,
     Claimed,
@@ -102,6 +102,8 @@ class TaskPass:
             return []
         for check, position, detail in _order_breaks(rows):
             self._found.add(check, detail, position=position, task=task)
+        for check, position, detail in _seal_breaks(placed, rows):
+            self._found.add(check, detail, position=position, task=task)
         try:
             events: list[TaskEvent] = [row.event for row in rows]  # type: ignore[misc]
         except Exception:  # noqa: BLE001 - whatever damage makes a decoder raise
@@ -163,6 +165,23 @@ def _order_breaks(rows: Sequence[Recorded]) -> Iterable[Break]:
         if row.entry.recorded_at_us < recorded_at_us:
             yield Check.HISTORY, row.position, "was recorded before the event before it"
         version, position, recorded_at_us = row.version, row.position, row.entry.recorded_at_us
+
+
+def _seal_breaks(placed: Placed, rows: Sequence[Recorded]) -> Iterable[Break]:
+    """Where a task's key is not there exactly as long as there is content that nobody has deleted."""
+    last, is_sealed, is_erased = rows[-1].position, False, False
+    for row in rows:
+        if is_erased and row.entry.payload is not None:
+            yield Check.SEALS, row.position, "has content after the deletion"
+        is_sealed |= row.entry.payload is not None
+        is_erased |= row.entry.type == ERASES
+    if placed.seal_key is None:
+        if is_sealed and not is_erased:
+            yield Check.SEALS, last, "the key of its content is not there, and nobody deleted it"
+    elif is_erased:
+        yield Check.SEALS, last, "the key of its content is still there after the deletion"
+    elif not is_sealed:
+        yield Check.SEALS, last, "there is a key, and no content that it opens"
 
 
 def _life_breaks(rows: Sequence[Recorded], events: Sequence[TaskEvent]) -> Iterable[Break]:

@@ -48,9 +48,9 @@ def event_json(row: Recorded, log_id: str) -> dict[str, Any]:
     """A row of the log as an object.
 
     Raises:
-        DamagedError: its event is no JSON.
+        DamagedError: its event is no JSON, or its payload is not what was sealed.
     """
-    entry = row.entry
+    entry, payload = row.entry, row.payload
     return {
         "cursor": position_cursor(log_id, row.position),
         "position": row.position,
@@ -64,7 +64,8 @@ def event_json(row: Recorded, log_id: str) -> dict[str, Any]:
         "request_id": entry.request_id,
         "amount_credits": None if entry.amount_micros is None else credits_text(entry.amount_micros),
         "facts": _decoded(row, entry.facts),
-        "payload": None if entry.payload is None else _decoded(row, entry.payload),
+        "payload": None if payload is None else _decoded(row, payload),
+        "erased": row.is_erased,
     }
 
 

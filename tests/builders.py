@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 from msgspec.structs import replace
 
-from ledger.commands import Claim, Complete, Create, RequestCancel, Start
+from ledger.commands import Claim, Complete, Create, Delete, RequestCancel, Start
 from ledger.engine import Engine
 from ledger.events import AnyEvent, CreditLimited, Progressed
 from ledger.ids import ENTROPY_BYTES, TaskId, task_id
@@ -35,6 +35,7 @@ from ledger.records import (
     TaskRow,
     entry,
 )
+from ledger.seals import KEY_BYTES, NONCE_BYTES, seal
 from ledger.sqlite import SqliteEngine, open_to_serve
 from ledger.task import Status, Task
 from ledger.views import row_of
@@ -131,6 +132,10 @@ def cancel(task: TaskId, *claims: Claim, **changes: Any) -> RequestCancel:  # no
     return replace(asked, **changes)
 
 
+def delete(task: TaskId) -> Delete:
+    return Delete(task_id=task, at_us=CREATED_US, actor="k1", account=ACCOUNT)
+
+
 # Appends
 
 
@@ -140,6 +145,24 @@ def progressed(percent: int = 0) -> Progressed:
 
 def entries(*events: AnyEvent, recorded_at_us: int = CREATED_US) -> tuple[Entry, ...]:
     return tuple(entry(event, actor="k1", request_id="r1", recorded_at_us=recorded_at_us) for event in events)
+
+
+SEAL_KEY = bytes(range(KEY_BYTES))
+"""What the content of made-up tasks is sealed under."""
+
+
+def sealed(number: int, told: Sequence[Entry], *, expected: int = 0) -> tuple[Entry, ...]:
+    """*told* as it is appended to task *number*, its payloads sealed under `SEAL_KEY`."""
+    return tuple(
+        one if one.payload is None else replace(one, payload=_sealed(number, version, one.payload))
+        for version, one in enumerate(told, start=expected + 1)
+    )
+
+
+def _sealed(number: int, version: int, payload: bytes) -> bytes:
+    return seal(
+        payload, key=SEAL_KEY, nonce=version.to_bytes(NONCE_BYTES, "big"), stream=ident(number), version=version
+    )
 
 
 def task_row(number: int, *, version: int = 1, status: Status = Status.QUEUED, **facts: Any) -> TaskRow:  # noqa: ANN401
@@ -238,7 +261,8 @@ async def whole_ledger(engine: Engine) -> list[Recorded]:
     assert placed.keys() == tasks
     for task in tasks:
         stream = [row for row in rows if row.stream == task]
-        assert placed[task] == Placed(row=row_of(fold_rows(task, stream)), position=stream[-1].position)
+        fresh = Placed(row=row_of(fold_rows(task, stream)), position=stream[-1].position)
+        assert replace(placed[task], seal_key=None) == fresh
     return rows
 
 

@@ -6,11 +6,13 @@ import sqlite3
 import subprocess
 import sys
 from collections.abc import Callable, Sequence
+from contextlib import closing
 from pathlib import Path
 from random import Random
 from typing import Any, NamedTuple
 
 import pytest
+from msgspec import UNSET
 from msgspec.structs import replace
 
 from ledger.chain import GENESIS, Place, link
@@ -26,8 +28,10 @@ from ledger.events import (
     CreditGranted,
     CreditLimited,
     CreditRevoked,
+    Deleted,
     KeyIssued,
     KeyRevoked,
+    Payload,
     Progressed,
     Refunded,
     TaskEvent,
@@ -63,6 +67,7 @@ from tests import stored
 from tests.builders import (
     ACCOUNT,
     CREATED_US,
+    SEAL_KEY,
     STRANGER,
     Watched,
     append,
@@ -70,9 +75,11 @@ from tests.builders import (
     claim,
     complete,
     create,
+    delete,
     entries,
     ident,
     key_row,
+    sealed,
     start,
 )
 from tests.rules_dsl import ON_SUCCESS, at, given
@@ -263,23 +270,97 @@ def amount_and_event_changed_together(db: sqlite3.Connection, random: Random) ->
     return Tampering(position, {Check.CHAIN})
 
 
+def forge(db: sqlite3.Connection) -> None:
+    """Make the chain and the head fit to whatever the rows are now."""
+    previous = GENESIS
+    for values in db.execute(f"{EVENTS} ORDER BY position").fetchall():
+        row = read_event(values)
+        place = Place(row.lane, row.position, row.stream, row.version, row.account)
+        previous = link(previous, place, row.entry)
+        set_event(db, row.position, "hash", previous)
+    db.execute("UPDATE lanes SET hash = ?", (previous,))
+
+
 def forged(tamper: Tamper) -> Tamper:
     """As *tamper*, and the chain from there on and the head are made to fit: what is folded from the log tells."""
 
     def tamper_and_forge(db: sqlite3.Connection, random: Random) -> Tampering:
         position = tamper(db, random).position
-        previous = b""
-        for values in db.execute(f"{EVENTS} ORDER BY position").fetchall():
-            row = read_event(values)
-            place = Place(row.lane, row.position, row.stream, row.version, row.account)
-            previous = link(previous or GENESIS, place, row.entry)
-            set_event(db, row.position, "hash", previous)
-        db.execute("UPDATE lanes SET hash = ?", (previous,))
+        forge(db)
         (task,) = db.execute("SELECT task FROM events WHERE position = ?", (position,)).fetchone()
         (last,) = db.execute("SELECT max(position) FROM events WHERE task = ?", (task,)).fetchone()
         return Tampering(last, {Check.ROW}, task)
 
     return tamper_and_forge
+
+
+# Sealed content: of what lives there is a key, and of what was deleted there is none
+
+SEALED = "payload IS NOT NULL AND task IN (SELECT task FROM seals)"
+
+
+def payload_flipped_and_forged(db: sqlite3.Connection, random: Random) -> Tampering:
+    position = any_event(db, random, SEALED)
+    (payload,) = db.execute("SELECT payload FROM events WHERE position = ?", (position,)).fetchone()
+    set_event(db, position, "payload", flip(payload, random))
+    forge(db)
+    return Tampering(position, {Check.EVENT}, said="does not open")
+
+
+def payloads_swapped_and_forged(db: sqlite3.Connection, random: Random) -> Tampering:
+    first, second = sorted(
+        random.choice(
+            db.execute(
+                """SELECT one.position, other.position FROM events AS one JOIN events AS other USING (task)
+                    WHERE one.version < other.version AND one.payload IS NOT NULL AND other.payload IS NOT NULL
+                    AND task IN (SELECT task FROM seals)"""
+            ).fetchall()
+        )
+    )
+    found = dict(db.execute("SELECT position, payload FROM events").fetchall())
+    set_event(db, first, "payload", found[second])
+    set_event(db, second, "payload", found[first])
+    forge(db)
+    return Tampering(first, {Check.EVENT}, said="does not open")
+
+
+def any_seal(db: sqlite3.Connection, random: Random) -> tuple[bytes, int]:
+    """A task that has a key, and the position of its last event."""
+    sql = "SELECT task, tasks.position FROM seals JOIN tasks USING (task)"
+    task, last = random.choice(db.execute(sql).fetchall())
+    return bytes(task), int(last)
+
+
+def seal_key_flipped(db: sqlite3.Connection, random: Random) -> Tampering:
+    task, _ = any_seal(db, random)
+    (key,) = db.execute("SELECT key FROM seals WHERE task = ?", (task,)).fetchone()
+    db.execute("UPDATE seals SET key = ? WHERE task = ?", (flip(key, random), task))
+    return Tampering(first_content(db, task), {Check.EVENT}, task, "does not open")
+
+
+def first_content(db: sqlite3.Connection, task: bytes) -> int:
+    """The position of the first event of *task* that has content."""
+    sql = "SELECT min(position) FROM events WHERE task = ? AND payload IS NOT NULL"
+    return int(db.execute(sql, (task,)).fetchone()[0])
+
+
+def seal_key_deleted(db: sqlite3.Connection, random: Random) -> Tampering:
+    task, last = any_seal(db, random)
+    db.execute("DELETE FROM seals WHERE task = ?", (task,))
+    return Tampering(last, {Check.SEALS}, task, "not there, and nobody deleted it")
+
+
+def seal_key_moved(db: sqlite3.Connection, random: Random) -> Tampering:
+    task, last = any_seal(db, random)
+    db.execute("UPDATE seals SET task = ? WHERE task = ?", (flip(task, random), task))
+    return Tampering(last, {Check.SEALS}, task, "not there, and nobody deleted it")
+
+
+def seal_key_invented(db: sqlite3.Connection, random: Random) -> Tampering:
+    sql = "SELECT task FROM tasks WHERE task NOT IN (SELECT task FROM seals)"
+    (task,) = random.choice(db.execute(sql).fetchall())
+    db.execute("INSERT INTO seals VALUES (?, ?)", (task, random.randbytes(32)))
+    return Tampering(first_content(db, task), {Check.EVENT}, task, "does not open")
 
 
 def row_deleted(db: sqlite3.Connection, random: Random) -> Tampering:
@@ -554,6 +635,12 @@ def head_deleted(db: sqlite3.Connection, _random: Random) -> Tampering:
 TAMPERINGS: dict[str, Tamper] = {
     "a bit of an event's facts": flipped("data"),
     "a bit of a payload": flipped("payload"),
+    "a bit of a payload, with the chain made to fit": payload_flipped_and_forged,
+    "two payloads swapped, with the chain made to fit": payloads_swapped_and_forged,
+    "a bit of a key": seal_key_flipped,
+    "a key lost": seal_key_deleted,
+    "a key under another task": seal_key_moved,
+    "a key in the place of one that is gone": seal_key_invented,
     "a payload erased": set_to("payload", "payload IS NOT NULL", [None, b""]),
     "a payload invented": set_to("payload", "payload IS NULL", [b"{}", b"", b'{"message":"no"}']),
     "a bit of a hash": flipped("hash"),
@@ -695,8 +782,10 @@ async def written(*told: TaskEvent | Entry) -> list[tuple[Check, int | None, str
     rows = [row for one in (CREATED, *told) for row in ([one] if isinstance(one, Entry) else entries(one))]
     for row in rows:
         after = evolve(task, decode(row.facts, row.payload))  # type: ignore[arg-type]
-        stands = {"task": row_of(after), "move": move_of(task, after)}
-        one = Append(stream=task.task_id, account=ACCOUNT, expected=task.version, entries=(row,), **stands)  # type: ignore[arg-type]
+        (told_sealed,) = sealed(1, [row], expected=task.version)
+        first = SEAL_KEY if not task.version else None
+        stands = {"task": row_of(after), "move": move_of(task, after), "seal_key": first}
+        one = Append(stream=task.task_id, account=ACCOUNT, expected=task.version, entries=(told_sealed,), **stands)  # type: ignore[arg-type]
         await engine.commit([one])
         task = after
     return said(await audit(engine))
@@ -732,9 +821,9 @@ async def test_a_task_that_is_created_twice_is_found() -> None:
 async def test_events_that_cannot_be_folded_are_found() -> None:
     (told,) = entries(UpdateReverted(at_us=CREATED_US, cause="failed"))
     engine, stream = MemoryEngine(), ident(1)
-    rows = (*entries(CREATED), told)
+    rows = sealed(1, (*entries(CREATED), told))
     row = row_of(fold([CREATED], stream))
-    await engine.commit([Append(stream=stream, account=ACCOUNT, expected=0, entries=rows, task=row)])
+    await engine.commit([Append(stream=stream, account=ACCOUNT, expected=0, entries=rows, task=row, seal_key=SEAL_KEY)])
     ((check, position, detail),) = said(await audit(engine))
     assert (check, position) == (Check.HISTORY, 2)
     assert detail.startswith("cannot be folded: AssertionError")
@@ -754,7 +843,7 @@ async def test_an_event_that_this_version_does_not_know_is_named() -> None:
     engine = MemoryEngine()
     (told,) = entries(CREATED)
     unknown = replace(told, type="exploded", facts=told.facts.replace(b'"created"', b'"exploded"'))
-    await engine.commit([replace(append(1), entries=(unknown,))])
+    await engine.commit([replace(append(1), entries=sealed(1, [unknown]), seal_key=SEAL_KEY)])
     ((check, position, detail),) = said(await audit(engine))
     assert (check, position) == (Check.EVENT, 1)
     assert "exploded" in detail
@@ -775,8 +864,10 @@ async def test_a_column_that_contradicts_its_event_is_named(changes: dict[str, A
 
 async def test_an_account_that_is_not_the_task_s_is_named() -> None:
     engine, stream = MemoryEngine(), ident(1)
-    row = row_of(fold([CREATED], stream))
-    await engine.commit([Append(stream=stream, account=STRANGER, expected=0, entries=entries(CREATED), task=row)])
+    row, told = row_of(fold([CREATED], stream)), sealed(1, entries(CREATED))
+    await engine.commit(
+        [Append(stream=stream, account=STRANGER, expected=0, entries=told, task=row, seal_key=SEAL_KEY)]
+    )
     assert said(await audit(engine)) == [
         (Check.EVENT, 1, "account is 'umbrella', the event says 'acme'"),
         (Check.HISTORY, 1, "account is 'umbrella', the task's is 'acme'"),
@@ -793,6 +884,37 @@ async def test_a_claim_without_its_row_is_found() -> None:
     claimed = Claimed(account=ACCOUNT, operation="create", key="k", fingerprint="f")
     found = await written(Progressed(at_us=CREATED_US, percent=1, claims=(claimed,)))
     assert found == [(Check.CLAIMS, 2, "claim create 'k' of account 'acme' is not there")]
+
+
+async def test_a_key_that_is_still_there_after_the_deletion_is_found(tmp_path: Path) -> None:
+    path = tmp_path / "ledger.db"
+    async with stored.serving(path) as ledger:
+        with closing(sqlite3.connect(path, isolation_level=None)) as db:
+            db.execute("DROP TRIGGER events_erase")
+        for command in (create(ident(1)), cancel(ident(1)), delete(ident(1))):
+            await ledger.handle(command)
+        assert said(await audit(ledger.engine)) == [
+            (Check.SEALS, 6, "the key of its content is still there after the deletion"),
+        ]
+
+
+async def test_content_that_was_written_after_the_deletion_is_found() -> None:
+    engine, stream = MemoryEngine(), ident(1)
+    told = [CREATED, Deleted(at_us=CREATED_US), Progressed(at_us=CREATED_US, payload=Payload(message="late"))]
+    row = row_of(fold([replace(event, payload=UNSET) for event in told], stream))
+    rows = sealed(1, entries(*told))
+    await engine.commit([Append(stream=stream, account=ACCOUNT, expected=0, entries=rows, task=row, seal_key=SEAL_KEY)])
+    assert (Check.SEALS, 3, "has content after the deletion") in said(await audit(engine))
+
+
+async def test_a_key_of_nothing_is_found() -> None:
+    engine, stream = MemoryEngine(), ident(1)
+    bare = replace(CREATED, payload=UNSET)
+    row = row_of(fold([bare], stream))
+    move = move_of(NO_TASK, fold([bare], stream))
+    told = Append(stream=stream, account=ACCOUNT, expected=0, entries=entries(bare), task=row, move=move)
+    await engine.commit([replace(told, seal_key=SEAL_KEY)])
+    assert said(await audit(engine)) == [(Check.SEALS, 1, "there is a key, and no content that it opens")]
 
 
 async def test_a_key_event_in_another_account_s_stream_is_named() -> None:

@@ -252,6 +252,7 @@ def test_a_trace_as_json_is_a_line_an_event(shell: Shell) -> None:
             "cause": "created",
         },
         "payload": None,
+        "erased": False,
         "elapsed_seconds": 0.0,
         "status": "queued",
     }

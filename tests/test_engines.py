@@ -11,7 +11,7 @@ from msgspec.structs import replace
 from ledger.chain import GENESIS, Place, link
 from ledger.engine import Engine
 from ledger.errors import StorageError
-from ledger.events import Created, Held, Payload, Refunded, School, Terms
+from ledger.events import Created, Deleted, Held, Payload, Refunded, School, Terms
 from ledger.ids import TaskId
 from ledger.records import SUM_MAX_MICROS, AccountRow, Append, Entry, Head, Move, Placed, Recorded, Stale, TaskFilter
 from ledger.sqlite_sql import READ_MAX
@@ -19,6 +19,7 @@ from ledger.task import Status
 from tests.builders import (
     ENGINES,
     PERSISTENT,
+    SEAL_KEY,
     Store,
     append,
     chained,
@@ -30,6 +31,7 @@ from tests.builders import (
     key_row,
     owes,
     progressed,
+    sealed,
     task_row,
     whole_log,
 )
@@ -200,8 +202,8 @@ def test_another_place_gives_another_hash(place: Place) -> None:
 
 
 async def test_an_event_comes_back_exactly_as_it_was_written(engine: Engine) -> None:
-    told = entries(CREATED, HELD, REFUNDED)
-    await engine.commit([replace(append(1), entries=told)])
+    told = sealed(1, entries(CREATED, HELD, REFUNDED))
+    await engine.commit([replace(append(1), entries=told, seal_key=SEAL_KEY)])
     rows = await engine.streams([ident(1)])
     assert tuple(row.entry for row in rows) == told
     assert [row.event for row in rows] == [CREATED, HELD, REFUNDED]
@@ -344,6 +346,60 @@ async def test_a_claim_that_is_taken_again_tells_of_its_last_taker(engine: Engin
     await engine.commit([append(1, claims=(claim_row("k"),))])
     await engine.commit([append(2, claims=(again,))])
     assert await engine.claims([again.id]) == {again.id: again}
+
+
+def deletion(number: int, *, expected: int, **rows: Any) -> Append:  # noqa: ANN401 - as of `append`
+    told = entries(Deleted(at_us=CREATED_US))
+    return replace(append(number, expected=expected, **rows), entries=told)
+
+
+def contents_of(number: int) -> tuple[Entry, ...]:
+    return sealed(number, entries(CREATED, HELD, REFUNDED))
+
+
+async def test_the_key_of_a_task_comes_with_its_row_and_with_each_of_its_events(engine: Engine) -> None:
+    told = replace(append(1, task=task_row(1, version=3)), entries=contents_of(1), seal_key=SEAL_KEY)
+    await engine.commit([told, append(2)])
+    await engine.commit([append(1, expected=3)])
+    assert {placed.row.task_id: placed.seal_key for placed in await engine.page(TaskFilter())} == {
+        ident(1): SEAL_KEY,
+        ident(2): None,
+    }
+    assert (await engine.tasks([ident(1)]))[ident(1)].seal_key == SEAL_KEY
+    assert {row.seal_key for row in await engine.streams([ident(1)])} == {SEAL_KEY}
+    assert [row.seal_key for row in await engine.after(0, 10)] == [SEAL_KEY] * 3 + [None, SEAL_KEY]
+
+
+async def test_a_deletion_takes_the_key_with_it_and_leaves_every_event_and_every_other_key(engine: Engine) -> None:
+    other_key = SEAL_KEY[::-1]
+    await engine.commit(
+        [
+            replace(append(1, task=task_row(1, version=3)), entries=contents_of(1), seal_key=SEAL_KEY),
+            replace(append(2, task=task_row(2, version=3)), entries=contents_of(2), seal_key=other_key),
+        ]
+    )
+    before = await whole_log(engine)
+    await engine.commit([deletion(1, expected=3)])
+    *kept, last = await whole_log(engine)
+    assert [replace(row, seal_key=None) for row in kept] == [replace(row, seal_key=None) for row in before]
+    assert [row.seal_key for row in kept] == [None] * 3 + [other_key] * 3
+    assert (last.entry.type, last.seal_key) == ("deleted", None)
+    assert [row.event.content for row in kept[:3]] == [Payload()] * 3
+    placed = await engine.tasks([ident(1), ident(2)])
+    assert (placed[ident(1)].seal_key, placed[ident(2)].seal_key) == (None, other_key)
+
+
+async def test_of_a_task_that_is_deleted_in_the_batch_that_creates_it_no_key_is_left(engine: Engine) -> None:
+    await engine.commit([replace(append(1), seal_key=SEAL_KEY), deletion(1, expected=1)])
+    assert {row.seal_key for row in await engine.after(0, 10)} == {None}
+    assert (await engine.tasks([ident(1)]))[ident(1)].seal_key is None
+
+
+async def test_a_stale_append_brings_no_key_and_takes_none(engine: Engine) -> None:
+    await engine.commit([replace(append(1), seal_key=SEAL_KEY), append(2)])
+    stale = [deletion(1, expected=0), replace(append(2, expected=0), seal_key=SEAL_KEY)]
+    assert await engine.commit(stale) == [Stale(1), Stale(1)]
+    assert [row.seal_key for row in await engine.after(0, 10)] == [SEAL_KEY, None]
 
 
 async def test_keys_are_listed_by_account_in_order_of_issue(engine: Engine) -> None:
@@ -607,13 +663,14 @@ async def contents(engine: Engine) -> tuple[object, ...]:
 @on_engines_that_persist
 async def test_a_log_that_is_opened_again_is_the_same_and_goes_on(engine: Engine, store: Store) -> None:
     await engine.commit([append(1, events=2, claims=(claim_row("k1"),)), owes(2, 5, keys=(key_row("key"),))])
+    await engine.commit([replace(append(4), seal_key=SEAL_KEY), deletion(2, expected=1)])
     await engine.commit([append(1, expected=2, claims=(claim_row("k2"),))])
     before = await contents(engine)
     reopened = await store.open()
     assert await contents(reopened) == before
-    assert await reopened.commit([append(1, expected=2), append(1, expected=3), append(3)]) == [Stale(3), Stale(3), 5]
-    assert await reopened.commit([append(1, expected=3)]) == [6]
-    assert len(await whole_log(reopened)) == 6
+    assert await reopened.commit([append(1, expected=2), append(1, expected=3), append(3)]) == [Stale(3), Stale(3), 7]
+    assert await reopened.commit([append(1, expected=3)]) == [8]
+    assert len(await whole_log(reopened)) == 8
 
 
 @on_engines_that_persist

@@ -20,6 +20,7 @@ from ledger.errors import Refusal
 from ledger.events import (
     Cancelled,
     Completed,
+    Deleted,
     Expired,
     Failed,
     LateReported,
@@ -170,6 +171,21 @@ def test_erasing_every_payload_changes_neither_the_status_nor_the_money(school: 
         content = {"metadata": {}, "run": Run(), "updating": None}
         assert replace(erased, **content) == replace(steps[-1].after, **content), f"{school}, seed {seed}"
         assert as_task(as_json(erased)) == erased, f"{school}, seed {seed}"
+
+
+@pytest.mark.parametrize("school", School)
+def test_a_task_that_was_deleted_is_to_the_byte_what_its_events_give_without_their_payloads(school: School) -> None:
+    deleted = 0
+    for seed in range(SEEDS):
+        steps = list(history(school, seed))
+        log = [event for step in steps for event in step.events]
+        if steps[-1].after.deleted:
+            deleted += 1
+            erased = fold([replace(event, payload=UNSET) for event in log], ID)
+            assert as_json(erased) == as_json(steps[-1].after), f"{school}, seed {seed}"
+            after = log[[isinstance(event, Deleted) for event in log].index(True) :]
+            assert {event.payload for event in after} == {UNSET}, "content was written after the deletion"
+    assert deleted > 3
 
 
 def _broken_by(step: Step) -> Iterator[str]:

@@ -14,9 +14,9 @@ import pytest
 import structlog
 
 from api import logs, settings
-from api.app import POOL_BYTES, Entropy
 from ledger import catalogue
 from ledger.engine import Engine
+from ledger.entropy import POOL_BYTES, Entropy
 from ledger.errors import StorageError
 from ledger.ids import Spelling
 from ledger.keys import Role, parse

@@ -10,6 +10,7 @@ from contextlib import asynccontextmanager, closing, contextmanager
 from pathlib import Path
 
 import pytest
+from msgspec.structs import replace
 
 from ledger.errors import CannotOpenError, StorageError
 from ledger.keyring import Keyring
@@ -19,6 +20,7 @@ from ledger.records import Placed, Stale, TaskFilter
 from ledger.sqlite import SqliteEngine, open_beside, open_to_read, open_to_serve
 from ledger.sqlite_sql import APPLICATION_ID, SCHEMA_VERSION
 from tests.builders import (
+    SEAL_KEY,
     append,
     claim_row,
     ident,
@@ -69,12 +71,12 @@ async def issue(engine: SqliteEngine) -> str:
 
 def insert(*, verb: str = "INSERT", position: str = "4", task: int = 1, version: str = "3", **columns: str) -> str:
     """Insert an event; were it left at the defaults, the next one of task 1."""
-    values = {"lane": "lane", "amount_micros": "amount_micros"} | columns
+    values = {name: name for name in ("lane", "type", "amount_micros")} | columns
     return f"""
 {verb} INTO events (position, lane, task, version, type, recorded_at, effective_at, account, amount_micros, actor,
     request_id, data, payload, hash)
-SELECT {position}, {values["lane"]}, x'{ident(task).hex()}', {version}, type, recorded_at, effective_at, account,
-    {values["amount_micros"]}, actor, request_id, data, payload, hash FROM events WHERE position = 1"""  # noqa: S608
+SELECT {position}, {values["lane"]}, x'{ident(task).hex()}', {version}, {values["type"]}, recorded_at, effective_at,
+    account, {values["amount_micros"]}, actor, request_id, data, payload, hash FROM events WHERE position = 1"""  # noqa: S608
 
 
 TAMPERING = [  # with a log of two events of task 1 and one of task 2
@@ -138,13 +140,37 @@ async def test_the_next_position_and_version_is_all_that_an_insert_may_have(thre
         assert connection.execute(sql).rowcount == 1
 
 
-@pytest.mark.parametrize("table", ["events", "tasks", "claims", "keys"])
+async def test_whoever_writes_a_deletion_takes_the_key_of_its_task_with_it(three_events: Path) -> None:
+    with by_hand(three_events) as connection:
+        for task in (1, 2):
+            connection.execute("INSERT INTO seals VALUES (?, ?)", (ident(task), SEAL_KEY))
+        connection.execute(insert(type="'started'"))
+        assert connection.execute("SELECT count(*) FROM seals").fetchone() == (2,)
+        connection.execute(insert(position="5", version="4", type="'deleted'"))
+        assert connection.execute("SELECT task, key FROM seals").fetchall() == [(ident(2), SEAL_KEY)]
+
+
+@pytest.mark.parametrize("row", [(ident(1), b""), (ident(1), SEAL_KEY[1:]), (b"task", SEAL_KEY), (ident(1), None)])
+async def test_the_database_itself_refuses_what_is_no_key(three_events: Path, row: tuple[bytes, bytes | None]) -> None:
+    with by_hand(three_events) as connection, pytest.raises(sqlite3.IntegrityError):
+        connection.execute("INSERT INTO seals VALUES (?, ?)", row)
+
+
+async def test_a_task_never_gets_a_second_key(path: Path) -> None:
+    async with opened(open_to_serve, path) as engine:
+        await engine.commit([replace(append(1), seal_key=SEAL_KEY)])
+        with pytest.raises(StorageError):
+            await engine.commit([replace(append(1, expected=1), seal_key=SEAL_KEY[::-1])])
+        assert [row.seal_key for row in await whole_log(engine)] == [SEAL_KEY]
+
+
+@pytest.mark.parametrize("table", ["seals", "events", "tasks", "claims", "keys"])
 async def test_a_commit_that_fails_at_any_of_its_tables_writes_to_none(path: Path, table: str) -> None:
     async with opened(open_to_serve, path) as engine:
         await engine.commit([append(1)])
         with by_hand(path) as connection:
             connection.execute(f"CREATE TRIGGER no BEFORE INSERT ON {table} BEGIN SELECT RAISE(ABORT, 'no'); END")
-        more = append(2, claims=(claim_row("k"),), keys=(key_row("key"),))
+        more = replace(append(2, claims=(claim_row("k"),), keys=(key_row("key"),)), seal_key=SEAL_KEY)
         with pytest.raises(StorageError):
             await engine.commit([append(1, expected=1), more])
         assert len(await whole_log(engine)) == 1
@@ -207,6 +233,15 @@ async def test_a_commit_is_on_disk_before_it_returns(path: Path, how: Opener) ->
             assert list(await engine._writer.execute_fetchall("PRAGMA journal_mode")) == [("wal",)]
 
 
+@pytest.mark.parametrize("how", TO_WRITE)
+async def test_what_is_deleted_turns_to_zeros_and_no_page_lies_in_a_temporary_file(path: Path, how: Opener) -> None:
+    for _ in ("a new file", "an old one"):
+        async with opened(how, path) as engine:
+            assert engine._writer is not None
+            assert list(await engine._writer.execute_fetchall("PRAGMA secure_delete")) == [(1,)]  # and not FAST
+            assert list(await engine._writer.execute_fetchall("PRAGMA temp_store")) == [(2,)]  # MEMORY
+
+
 async def test_the_file_says_what_it_is(path: Path, tmp_path: Path) -> None:
     async with opened(open_to_serve, path):
         pass
@@ -261,6 +296,18 @@ async def test_a_newer_schema_is_not_opened(three_events: Path, how: Opener) -> 
         connection.execute(f"PRAGMA user_version = {SCHEMA_VERSION + 1}")
     with pytest.raises(CannotOpenError, match=f"has schema {SCHEMA_VERSION + 1}, .* use a newer task-ledger"):
         await how(three_events)
+
+
+@pytest.mark.parametrize("how", ALL_WAYS)
+async def test_an_older_schema_is_not_opened_and_what_to_do_is_said(
+    tmp_path: Path, three_events: Path, how: Opener
+) -> None:
+    with by_hand(three_events) as connection:
+        connection.execute("PRAGMA user_version = 1")
+    before = files(tmp_path)["ledger.db"]
+    with pytest.raises(CannotOpenError, match=r"has schema 1, whose contents are not sealed.*: begin a new ledger in"):
+        await how(three_events)
+    assert files(tmp_path)["ledger.db"] == before
 
 
 @pytest.mark.parametrize("how", ALL_WAYS)

@@ -16,13 +16,13 @@ from projections.audit import audit
 from tests import stored
 from tests.builders import append
 
-OLDEST = 1
-"""The first schema: without accounts, and what is appended did not bring any."""
+OLDEST = 2
+"""The first schema that is upgraded: without accounts, and what is appended did not bring any."""
 
 
 @pytest.fixture(scope="module")
 def filled(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A ledger of the oldest schema with something of everything in it, but for what came later."""
+    """A ledger with something of everything in it, but for what came after the oldest schema."""
     path = tmp_path_factory.mktemp("older") / "ledger.db"
     stored.make(path, terms=False)
     return path
