@@ -1,4 +1,4 @@
-"""The native API, ``/ledger/v1``: workers create and report, operators read everything, cancel, and issue keys.
+"""The native API, ``/ledger/v1``: workers create and report, operators read, cancel, and see to keys and accounts.
 
 Errors are problem details (RFC 9457). A write answers with the task at or after its own change.
 """
@@ -13,6 +13,7 @@ from api.bodies import read_json, url_in
 from api.contracts import CONTRACTS, parse_any
 from api.contracts.shape import Act, Answer, Asked, Contract, Refused, bearer, json_answer
 from api.deps import Deps
+from api.native_accounts import ACCOUNT_ROUTES
 from api.native_bodies import (
     CancelBody,
     CreateBody,
@@ -25,7 +26,7 @@ from api.native_bodies import (
     report_in,
     time_in,
 )
-from api.native_shapes import ROOT, Problem, event_view, key_view, problem_view, task_view
+from api.native_shapes import ROOT, Problem, event_view, key_view, problem_view, shortage_view, task_view
 from api.refusals import (
     Broken,
     Forbidden,
@@ -331,6 +332,8 @@ def _facts(refusal: Refusal) -> dict[str, Any]:
             return {"version": actual}
         case AmountExceeds(asked_micros=asked, left_micros=left, settled_by=keys):
             return {"asked_credits": credits_text(asked), "left_credits": credits_text(left), "settled_by": keys}
+        case InsufficientCredits():
+            return shortage_view(refusal)
         case KeyReused(fingerprint=first, task=task):
             return {"fingerprint": first, "task": None if task is None else Spelling.UUID.spell(task)}
         case _:
@@ -353,6 +356,7 @@ CONTRACT = Contract(
         Act("GET", "/v1/keys", list_keys, operator_only=True),
         Act("DELETE", "/v1/keys/{id}", revoke_key, operator_only=True),
         Act("POST", "/v1/keys/{id}/rotate", rotate_key, operator_only=True),
+        *ACCOUNT_ROUTES,
     ),
     token=bearer,
     gone=lambda _, __: False,

@@ -110,6 +110,27 @@ class RotateBody(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     overlap_seconds: Seconds = 86_400
 
 
+class LimitBody(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """*limit_credits* null: no limit."""
+
+    limit_credits: Amount | None
+
+
+class GrantBody(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    amount_credits: Amount
+    key: Key
+    reason: Text | None = None
+
+
+class RevocationBody(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """*grant* is the key of the grant that is taken back, *key* the revocation's own."""
+
+    grant: Key
+    amount_credits: Amount
+    key: Key
+    reason: Text | None = None
+
+
 class Asset(msgspec.Struct, frozen=True, kw_only=True):
     """One thing that was made: what every contract reads of it."""
 
@@ -235,12 +256,16 @@ def report_in(asked: Asked, task: TaskId) -> Start | Progress | Complete | Fail 
         case CancelledBody():
             return ConfirmCancel(**common, actual_micros=credits_in(body.actual_credits, "actual_credits"))
         case ChargedBody():
-            return Charge(**common, amount_micros=_positive(body.amount_credits), key=body.key, reason=body.reason)
+            return Charge(
+                **common, amount_micros=positive_credits(body.amount_credits), key=body.key, reason=body.reason
+            )
         case RefundedBody():
-            return Refund(**common, amount_micros=_positive(body.amount_credits), key=body.key, reason=body.reason)
+            return Refund(
+                **common, amount_micros=positive_credits(body.amount_credits), key=body.key, reason=body.reason
+            )
 
 
-def _positive(text: str) -> int:
+def positive_credits(text: str) -> int:
     """Micro-credits of an amount that must be more than 0.
 
     Raises:

@@ -7,10 +7,11 @@ import msgspec
 
 from api.contracts import CONTRACTS
 from ledger.cursors import position_cursor
+from ledger.errors import InsufficientCredits
 from ledger.ids import Spelling
 from ledger.keys import is_dead
 from ledger.money import credits_text
-from ledger.records import KeyRow, Recorded
+from ledger.records import AccountRow, KeyRow, Recorded
 from ledger.task import Callback, Task
 from ledger.times import rfc3339
 
@@ -113,6 +114,36 @@ def key_view(row: KeyRow, *, now_us: int) -> dict[str, Any]:
     }
 
 
+def account_view(row: AccountRow) -> dict[str, Any]:
+    """What an account may spend, as of *position*; an unlimited one has no figure of what is available."""
+    return {
+        "account": row.account,
+        "unlimited": row.unlimited,
+        "limit_credits": credits_or_none(row.limit_micros),
+        "granted_credits": credits_or_none(row.granted_micros),
+        "held_credits": credits_text(row.held_micros),
+        "charged_credits": credits_text(row.charged_micros),
+        "refunded_credits": credits_text(row.refunded_micros),
+        "net_credits": credits_text(row.charged_micros - row.refunded_micros),
+        "expected_credits": credits_text(row.expected_micros),
+        "exposure_credits": credits_text(row.exposure_micros),
+        "available_credits": None if row.unlimited else credits_text(row.available_micros),
+        "position": row.position,
+    }
+
+
+def shortage_view(refusal: InsufficientCredits) -> dict[str, Any]:
+    """The figures by which new work was refused, and where in the log they stood."""
+    return {
+        "asked_credits": credits_text(refusal.asked_micros),
+        "available_credits": credits_text(refusal.available_micros),
+        "limit_credits": credits_or_none(refusal.limit_micros),
+        "granted_credits": credits_or_none(refusal.granted_micros),
+        "exposure_credits": credits_text(refusal.exposure_micros),
+        "position": refusal.position,
+    }
+
+
 class Problem(NamedTuple):
     """What a refusal is called here."""
 
@@ -132,6 +163,10 @@ def problem_view(problem: Problem, *, detail: str, request_id: str, facts: Mappi
         "request_id": request_id,
         **facts,
     }
+
+
+def credits_or_none(micros: int | None) -> str | None:
+    return None if micros is None else credits_text(micros)
 
 
 def _time(at_us: int | None) -> str | None:

@@ -7,6 +7,7 @@ carry out what the row asks for, word the refusal, log one line.
 import time
 import weakref
 from collections.abc import Awaitable, Callable, Hashable, Mapping, Sequence
+from contextlib import suppress
 
 from aiohttp import web
 from msgspec.structs import replace
@@ -19,6 +20,7 @@ from api.contracts.shape import (
     Alter,
     Answer,
     Asked,
+    Balance,
     Browse,
     ByKey,
     ByTask,
@@ -120,6 +122,9 @@ async def _answer(deps: Deps, request: web.BaseRequest, exchange: Exchange, now_
     key = exchange.key
     if key is None:
         key = exchange.key = await deps.callers.identify(contract, headers, exchange.mark, now_us)
+    if contract.quota is not None:
+        with suppress(StorageError):  # then there is nothing to be told of it; the answer may be had all the same
+            await deps.ledger.accounts.refresh(key.account)  # a read a second, at most
     permit(contract, operation, key)
     if not isinstance(operation, Act):  # those are the native API's, for workers and operators
         exchange.standing = deps.limits.spend(key.account, type(operation), now_us)
@@ -152,6 +157,8 @@ async def _answer(deps: Deps, request: web.BaseRequest, exchange: Exchange, now_
         case Browse():
             page = await deps.ledger.browse(operation.wanted(asked), gone=lambda task: contract.gone(task, now_us))
             return operation.answer(asked, page)
+        case Balance():
+            return operation.answer(await deps.ledger.accounts.row(key.account))
         case Act():
             return await operation.run(deps, asked)
 
@@ -300,7 +307,7 @@ def _counted(deps: Deps, request: web.BaseRequest, refusal: Refusal, now_us: int
 
 
 def _told(deps: Deps, request: web.BaseRequest, exchange: Exchange, now_us: int) -> bytes:
-    """The header lines that tell what is left of the account's budget.
+    """The header lines that tell what is left of the account's budget of requests, and of its credit.
 
     A request that was refused before it was any account's is told what is left of its address's (chosen: the vendors
     that send such headers with every response do not say).
@@ -308,7 +315,8 @@ def _told(deps: Deps, request: web.BaseRequest, exchange: Exchange, now_us: int)
     standing = exchange.standing
     if standing is None and exchange.refusal is not None:
         standing = deps.limits.told(request.remote or "", now_us)
-    return b"" if standing is None else exchange.contract.limits(standing)
+    told = b"" if standing is None else exchange.contract.limits(standing)
+    return told if exchange.contract.quota is None else told + _quota(deps, exchange)
 
 
 def _refuse(request: web.BaseRequest, exchange: Exchange, refusal: Refusal) -> Answer:
@@ -332,3 +340,10 @@ def _refuse(request: web.BaseRequest, exchange: Exchange, refusal: Refusal) -> A
         case _:
             pass
     return answer._replace(headers=headers)
+
+
+def _quota(deps: Deps, exchange: Exchange) -> bytes:
+    """The header line that tells what credit a limited account has left, out of memory, for vendors that have one."""
+    tell, key = exchange.contract.quota, exchange.key
+    row = None if tell is None or key is None else deps.ledger.accounts.cached(key.account)
+    return b"" if tell is None or row is None or row.unlimited else tell(row)

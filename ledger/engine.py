@@ -7,6 +7,10 @@ be written.
 One append writes its events, its task's row, its claims and its API keys together or not at all, so that a reader
 never lags, a refund is in the commit of its cancel, and an idempotency key exists exactly when its effect does.
 
+Of an account's row an append carries what it changes: a task's events move sums up or down, whoever else moves them,
+and an account's own events set its terms. New work was admitted by terms that another process may have changed since,
+so its append names their version, and is stale when they are no longer those.
+
 With the key under which a task's payloads are sealed it is the same: it is there with the first of them, and the event
 `ERASES` itself takes it away. No append can say the one without the other.
 """
@@ -21,12 +25,16 @@ from ledger.chain import Place, link
 from ledger.events import Deleted
 from ledger.ids import TaskId
 from ledger.records import (
+    SUM_MAX_MICROS,
+    AccountRow,
     Append,
     ClaimId,
     ClaimRow,
+    CreditTerms,
     Entry,
     Head,
     KeyRow,
+    Move,
     Outcome,
     Placed,
     Recorded,
@@ -67,6 +75,9 @@ class Engine(Protocol):
     async def keys(self, account: str | None) -> list[KeyRow]:
         """The API keys of an account, or all, oldest first."""
 
+    async def accounts(self, names: Sequence[str] | None) -> dict[str, AccountRow]:
+        """The rows of those accounts that have one; *names* None: of all, in the order of their names."""
+
     async def streams(self, names: Sequence[bytes]) -> list[Recorded]:
         """The events of these streams, stream by stream, oldest first."""
 
@@ -81,6 +92,65 @@ class Engine(Protocol):
 
     async def close(self) -> None:
         """Let go of the store. What was committed stays."""
+
+
+class AccountChange:
+    """All that a batch does to one account: sums that move, and terms if they change."""
+
+    __slots__ = ("charged_micros", "expected_micros", "held_micros", "position", "refunded_micros", "rests_on", "terms")
+
+    def __init__(self) -> None:
+        self.position = 0
+        self.held_micros = self.charged_micros = self.refunded_micros = self.expected_micros = 0
+        self.terms: CreditTerms | None = None
+        self.rests_on: int | None = None
+        """The oldest version of the account's terms that anything written was admitted by."""
+
+    def add(self, move: Move) -> None:
+        self.held_micros += move.held_micros
+        self.charged_micros += move.charged_micros
+        self.refunded_micros += move.refunded_micros
+        self.expected_micros += move.expected_micros
+
+    def applied(self, row: AccountRow) -> AccountRow:
+        """The account's row after it."""
+        terms = self.terms or CreditTerms(
+            version=row.version, limit_micros=row.limit_micros, granted_micros=row.granted_micros
+        )
+        return AccountRow(
+            account=row.account,
+            position=self.position,
+            version=terms.version,
+            limit_micros=terms.limit_micros,
+            granted_micros=terms.granted_micros,
+            held_micros=_kept(row.held_micros + self.held_micros),
+            charged_micros=_kept(row.charged_micros + self.charged_micros),
+            refunded_micros=_kept(row.refunded_micros + self.refunded_micros),
+            expected_micros=_kept(row.expected_micros + self.expected_micros),
+        )
+
+
+def _kept(sum_micros: int) -> int:
+    return min(sum_micros, SUM_MAX_MICROS)
+
+
+def account_changes(written: Sequence[tuple[Append, int]]) -> dict[str, AccountChange]:
+    """What these appends, each with its place, do to accounts: one change an account."""
+    changes: dict[str, AccountChange] = {}
+    for append, position in written:
+        if append.move is None and append.terms is None:
+            continue
+        change = changes.get(append.account)
+        if change is None:
+            change = changes[append.account] = AccountChange()
+        change.position = position
+        if append.move is not None:
+            change.add(append.move)
+        if append.terms is not None:
+            change.terms = append.terms
+        if append.rests_on is not None and (change.rests_on is None or append.rests_on < change.rests_on):
+            change.rests_on = append.rests_on
+    return changes
 
 
 class Plan(msgspec.Struct, frozen=True, kw_only=True):
@@ -104,26 +174,42 @@ def _recorded(place: Place, entry: Entry, link_hash: bytes) -> Recorded:
     )
 
 
-def plan(batch: Sequence[Append], *, head: Head, versions: Mapping[bytes, int] | None) -> Plan:
-    """Give each append its place after *head*, and pass over those decided on another version of their stream.
+class Found(msgspec.Struct, frozen=True, kw_only=True):
+    """How the log stands that a batch is planned for: events by stream, versions of terms by account (absent: 0)."""
 
-    What follows a stale append in its stream was decided on top of it, so it is stale as well.
+    versions: Mapping[bytes, int]
+    terms: Mapping[str, int]
 
-    *versions* holds how many events each stream has (absent: 0). None: trust the appends, because the engine's own
-    constraints would refuse a wrong one; they cannot refuse one without entries.
+
+def plan(batch: Sequence[Append], *, head: Head, found: Found | None) -> Plan:
+    """Give each append its place after *head*, and pass over those decided on another version of what they rest on.
+
+    What follows a stale append in its stream was decided on top of it, so it is stale as well; and so is what was
+    admitted to an account on top of one that was to move it.
+
+    *found* None: trust the appends, because the engine's own constraints would refuse a wrong one; they cannot
+    refuse one without entries.
     """
-    known = dict(versions) if versions is not None else {}
+    known = dict(found.versions) if found is not None else {}
+    terms = dict(found.terms) if found is not None else {}
     stale: set[bytes] = set()
+    unmoved: set[str] = set()
     rows: list[Recorded] = []
     written: list[tuple[Append, int]] = []
     outcomes: list[Outcome] = []
     position, last_hash, recorded_at_us = head.position, head.hash, head.recorded_at_us
     for append in batch:
-        actual = known.get(append.stream, append.expected if versions is None else 0)
-        if actual != append.expected or append.stream in stale:
+        actual = known.get(append.stream, append.expected if found is None else 0)
+        admitted = append.rests_on is None or (
+            append.account not in unmoved and (found is None or terms.get(append.account, 0) == append.rests_on)
+        )
+        if actual != append.expected or append.stream in stale or not admitted:
             stale.add(append.stream)
+            unmoved.add(append.account)
             outcomes.append(Stale(actual))
             continue
+        if append.terms is not None:
+            terms[append.account] = append.terms.version
         for version, entry in enumerate(append.entries, start=append.expected + 1):
             position += 1
             place = Place(head.lane, position, append.stream, version, append.account)

@@ -6,6 +6,8 @@ table. A refusal may carry *evidence*: facts that the log keeps although the ans
 
 from typing import TYPE_CHECKING
 
+from ledger.money import credits_text
+
 if TYPE_CHECKING:
     from ledger.events import TaskEvent
     from ledger.ids import TaskId
@@ -111,11 +113,35 @@ class WrongVersion(Refusal):
 
 
 class InsufficientCredits(Refusal):
-    """The account cannot bear the task: its price is more than what is *left* as of *position* in the log."""
+    """The account cannot bear what is asked: limit + granted - exposure is less, as of *position* in the log.
 
-    def __init__(self, *, asked_micros: int, left_micros: int, position: int) -> None:
-        super().__init__(f"{asked_micros} micro-credits asked, {left_micros} left as of position {position}")
-        self.asked_micros, self.left_micros, self.position = asked_micros, left_micros, position
+    *limit_micros* and *granted_micros* None: it has no such thing. *position* is None until that is known.
+    """
+
+    def __init__(
+        self,
+        *,
+        asked_micros: int,
+        limit_micros: int | None,
+        granted_micros: int | None,
+        exposure_micros: int,
+        position: int | None = None,
+    ) -> None:
+        self.asked_micros, self.exposure_micros, self.position = asked_micros, exposure_micros, position
+        self.limit_micros, self.granted_micros = limit_micros, granted_micros
+        self.available_micros = (limit_micros or 0) + (granted_micros or 0) - exposure_micros
+        told = f"{credits_text(asked_micros)} credits asked, {credits_text(self.available_micros)} available"
+        super().__init__(told if position is None else f"{told} as of position {position}")
+
+    def at(self, position: int) -> "InsufficientCredits":
+        """The same, resting on *position*."""
+        return InsufficientCredits(
+            asked_micros=self.asked_micros,
+            limit_micros=self.limit_micros,
+            granted_micros=self.granted_micros,
+            exposure_micros=self.exposure_micros,
+            position=position,
+        )
 
 
 class UnknownModel(Refusal):

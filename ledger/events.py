@@ -234,12 +234,41 @@ class KeyRevoked(Event, frozen=True, kw_only=True, tag="key-revoked"):
     revoked_at_us: int
 
 
-AccountEvent: TypeAlias = KeyIssued | KeyRevoked
+class CreditLimited(Event, frozen=True, kw_only=True, tag="credit-limited"):
+    """The account may owe this much from now on; None: its limit is taken away."""
+
+    limit_micros: int | None
+
+
+class CreditMoved(Event, frozen=True, kw_only=True):
+    """The account's own credit changed. Under one key it changes once. The reason is the operator's, and stays."""
+
+    amount_micros: int  # > 0
+    key: str
+    reason: str | None = None
+
+
+class CreditGranted(CreditMoved, frozen=True, kw_only=True, tag="credit-granted"):
+    pass
+
+
+class CreditRevoked(CreditMoved, frozen=True, kw_only=True, tag="credit-revoked"):
+    """A part of the grant *grant*, or all of it, is taken back: how a grant is corrected."""
+
+    grant: str
+
+
+KeyEvent: TypeAlias = KeyIssued | KeyRevoked
+CreditEvent: TypeAlias = CreditLimited | CreditGranted | CreditRevoked
+AccountEvent: TypeAlias = KeyEvent | CreditEvent
 AnyEvent: TypeAlias = TaskEvent | AccountEvent
 
 _encoder = msgspec.json.Encoder()
 _facts: msgspec.json.Decoder[AnyEvent] = msgspec.json.Decoder(AnyEvent)
 _payload: msgspec.json.Decoder[Payload] = msgspec.json.Decoder(Payload)
+
+
+_MOVEMENTS = (MoneyEvent, CreditMoved)
 
 
 def tag_of(event: AnyEvent) -> str:
@@ -251,7 +280,7 @@ def tag_of(event: AnyEvent) -> str:
 
 def amount_of(event: AnyEvent) -> int | None:
     """Micro-credits that the event moved; None when it moved no money."""
-    return event.amount_micros if isinstance(event, MoneyEvent) else None
+    return event.amount_micros if isinstance(event, _MOVEMENTS) else None
 
 
 def encode(event: AnyEvent) -> tuple[bytes, bytes | None]:

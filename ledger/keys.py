@@ -16,7 +16,7 @@ from typing import TypeAlias
 import msgspec
 
 from ledger.errors import UnknownKey
-from ledger.events import AccountEvent, KeyIssued, KeyRevoked
+from ledger.events import KeyEvent, KeyIssued, KeyRevoked
 from ledger.records import KeyRow
 
 _ALPHABET = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
@@ -119,7 +119,7 @@ class RotateKey(msgspec.Struct, frozen=True, kw_only=True):
 KeyCommand: TypeAlias = IssueKey | RevokeKey | RotateKey
 
 
-def decide_key(old: KeyRow | None, command: KeyCommand) -> list[AccountEvent]:
+def decide_key(old: KeyRow | None, command: KeyCommand) -> list[KeyEvent]:
     """The events that *command* causes, given the key that it names.
 
     Raises:
@@ -153,7 +153,7 @@ def decide_key(old: KeyRow | None, command: KeyCommand) -> list[AccountEvent]:
             return [issued, KeyRevoked(at_us=at_us, key_id=key_id, revoked_at_us=until_us)]
 
 
-def evolve_key(row: KeyRow | None, event: AccountEvent, *, account: str) -> KeyRow:
+def evolve_key(row: KeyRow | None, event: KeyEvent, *, account: str) -> KeyRow:
     """The key's row after *event*."""
     match event:
         case KeyIssued():

@@ -6,6 +6,7 @@ from typing import Self
 import msgspec
 from msgspec.structs import replace
 
+from ledger.accounts import Accounts
 from ledger.commands import TaskCommand
 from ledger.engine import Engine
 from ledger.entropy import Entropy
@@ -75,7 +76,10 @@ class Ledger:
         self.engine = engine
         self.keys = Keyring(engine, pepper=pepper)
         self.views = Views(engine, weight_max_bytes=views_max_bytes)
-        self.writer = Writer(engine, self.views, entropy=Entropy(), queue_max=queue_max, batch_max=batch_max)
+        self.accounts = Accounts(engine)
+        self.writer = Writer(
+            engine, self.views, self.accounts, entropy=Entropy(), queue_max=queue_max, batch_max=batch_max
+        )
 
     async def start(self) -> Self:
         """Begin to take commands. When that fails, the store is let go: its thread would outlive the program."""

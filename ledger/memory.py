@@ -7,9 +7,10 @@ from contextlib import asynccontextmanager
 from msgspec.structs import replace
 
 from ledger.chain import GENESIS
-from ledger.engine import ERASES, plan
+from ledger.engine import ERASES, Found, account_changes, plan
 from ledger.ids import TaskId
 from ledger.records import (
+    AccountRow,
     Append,
     ClaimId,
     ClaimRow,
@@ -33,11 +34,13 @@ class MemoryEngine:
         self._tasks: dict[TaskId, Placed] = {}
         self._claims: dict[ClaimId, ClaimRow] = {}
         self._keys: dict[str, KeyRow] = {}
+        self._accounts: dict[str, AccountRow] = {}
         self._seal_keys: dict[bytes, bytes] = {}
         self._head = Head(lane=0, position=0, hash=GENESIS)
 
     async def commit(self, batch: Sequence[Append]) -> list[Outcome]:
-        planned = plan(batch, head=self._head, versions=self._versions)
+        terms = {one.account: self._accounts[one.account].version for one in batch if one.account in self._accounts}
+        planned = plan(batch, head=self._head, found=Found(versions=self._versions, terms=terms))
         self._log += planned.rows
         for append, position in planned.written:
             self._versions[append.stream] = append.expected + len(append.entries)
@@ -49,6 +52,8 @@ class MemoryEngine:
                 self._seal_keys[append.stream] = append.seal_key
             if any(entry.type == ERASES for entry in append.entries):
                 self._seal_keys.pop(append.stream, None)
+        for account, change in account_changes(planned.written).items():
+            self._accounts[account] = change.applied(self._accounts.get(account) or AccountRow(account=account))
         self._head = planned.head
         return planned.outcomes
 
@@ -68,6 +73,10 @@ class MemoryEngine:
     async def keys(self, account: str | None) -> list[KeyRow]:
         rows = [row for row in self._keys.values() if account in (None, row.account)]
         return sorted(rows, key=lambda row: (row.issued_at_us, row.key_id))
+
+    async def accounts(self, names: Sequence[str] | None) -> dict[str, AccountRow]:
+        wanted = sorted(self._accounts if names is None else self._accounts.keys() & set(names))
+        return {account: self._accounts[account] for account in wanted}
 
     async def streams(self, names: Sequence[bytes]) -> list[Recorded]:
         wanted = set(names)

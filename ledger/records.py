@@ -120,6 +120,60 @@ class KeyRow(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     revoked_at_us: int | None = None
 
 
+SUM_MAX_MICROS = 2**63 - 1
+"""What a sum over an account is kept at when it is more: nine trillion credits, the most that every engine holds."""
+
+
+class Move(msgspec.Struct, frozen=True, gc=False, kw_only=True):
+    """How a task's events move the exposure of its account, each by so many micro-credits, up or down."""
+
+    held_micros: int = 0
+    charged_micros: int = 0
+    refunded_micros: int = 0
+    expected_micros: int = 0
+
+
+class CreditTerms(msgspec.Struct, frozen=True, gc=False, kw_only=True):
+    """What an account was given, as of event *version* of its stream. None: no limit; nothing was ever granted."""
+
+    version: int
+    limit_micros: int | None
+    granted_micros: int | None
+
+
+class AccountRow(msgspec.Struct, frozen=True, gc=False, kw_only=True):
+    """What an account may spend, and what its tasks may cost it; *position* is the event that last changed that.
+
+    *version* is that of the last event in its stream that changed its credit; 0: there was none.
+    """
+
+    account: str
+    position: int = 0
+    version: int = 0
+    limit_micros: int | None = None
+    granted_micros: int | None = None
+    """All grants that stand; None: there never was one."""
+    held_micros: int = 0
+    charged_micros: int = 0
+    refunded_micros: int = 0
+    expected_micros: int = 0
+    """What the live runs are estimated to cost that are charged only when they succeed."""
+
+    @property
+    def unlimited(self) -> bool:
+        return self.limit_micros is None and self.granted_micros is None
+
+    @property
+    def exposure_micros(self) -> int:
+        """What its tasks have cost and may cost yet."""
+        return self.held_micros + self.charged_micros - self.refunded_micros + self.expected_micros
+
+    @property
+    def available_micros(self) -> int:
+        """What it may still spend; nobody asks when it is unlimited."""
+        return (self.limit_micros or 0) + (self.granted_micros or 0) - self.exposure_micros
+
+
 ClaimId: TypeAlias = tuple[str, str, str]
 """Account, operation, key."""
 
@@ -146,6 +200,7 @@ class Append(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     """Events of one stream, decided when it held *expected* events, and the rows that follow from them.
 
     A stream is a task's, named by its id, or an account's, which has no task row. No entries: only claims are written.
+    *move* is what a task's events do to the account's row, *terms* is what an account's own events do to it.
     *seal_key* comes with the first payload of the stream.
     """
 
@@ -156,11 +211,15 @@ class Append(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     task: TaskRow | None = None
     keys: tuple[KeyRow, ...] = ()
     claims: tuple[ClaimRow, ...] = ()
+    move: Move | None = None
+    terms: CreditTerms | None = None
+    rests_on: int | None = None
+    """The version of the account's terms that an admission was decided on; None: it was decided on none."""
     seal_key: bytes | None = None
 
 
 class Stale(msgspec.Struct, frozen=True, gc=False):
-    """Nothing was written: the stream holds *actual* events, not those the append was decided on."""
+    """Nothing was written: the stream, which holds *actual* events, or the account is not as the append found it."""
 
     actual: int
 

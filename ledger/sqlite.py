@@ -9,17 +9,18 @@ is planned again under SQLite's write lock, after the new head.
 import asyncio
 import os
 import sqlite3
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Collection, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
 import aiosqlite
 
-from ledger.engine import ERASES, Plan, plan
+from ledger.engine import ERASES, Found, Plan, account_changes, plan
 from ledger.errors import CannotOpenError, StorageError
 from ledger.ids import TaskId
 from ledger.records import (
+    AccountRow,
     Append,
     ClaimId,
     ClaimRow,
@@ -30,11 +31,13 @@ from ledger.records import (
     Recorded,
     TaskFilter,
 )
-from ledger.sqlite_file import TROUBLE, connect, prepare, read_meta, take_lock
+from ledger.sqlite_file import TROUBLE, connect, is_older, prepare, read_meta, take_lock, upgrade
 from ledger.sqlite_rows import (
+    account_values,
     claim_values,
     event_values,
     key_values,
+    read_account,
     read_claim,
     read_event,
     read_head,
@@ -43,6 +46,9 @@ from ledger.sqlite_rows import (
     task_values,
 )
 from ledger.sqlite_sql import (
+    ACCOUNT_ROWS,
+    ACCOUNTS_ALL,
+    ACCOUNTS_BY_NAME,
     APPEND,
     CLAIM_ROWS,
     CLAIMS_BY_ID,
@@ -105,11 +111,11 @@ class SqliteEngine:
         return planned
 
     async def _after_known_head(self, writer: aiosqlite.Connection, batch: Sequence[Append]) -> Plan | None:
-        """What has been written, or None, and nothing has: the log has moved on, or a version was not the next."""
+        """What has been written, or None, and nothing has: the log has moved on, or is not what the batch rests on."""
         head, self._head = self._head, None  # unknown until the commit has returned
         if head is None or not all(append.entries for append in batch):  # claims alone would break no constraint
             return None
-        planned = plan(batch, head=head, versions=None)
+        planned = plan(batch, head=head, found=None)
         try:
             await _write(writer, planned, after=head)
         except sqlite3.IntegrityError:
@@ -121,7 +127,7 @@ class SqliteEngine:
         async with _all_or_nothing(writer):
             await writer.execute("BEGIN IMMEDIATE")
             head = await _head(writer)
-            planned = plan(batch, head=head, versions=await _versions(writer, [append.stream for append in batch]))
+            planned = plan(batch, head=head, found=await _found(writer, batch))
             await _write(writer, planned, after=head)
             await writer.commit()
             return planned
@@ -164,6 +170,13 @@ class SqliteEngine:
 
     async def keys(self, account: str | None) -> list[KeyRow]:
         return [read_key(row) for row in await self._read(KEYS_OF, (account,))]
+
+    async def accounts(self, names: Sequence[str] | None) -> dict[str, AccountRow]:
+        if names is None:
+            rows = await self._read(ACCOUNTS_ALL, ())
+        else:
+            rows = await self._by_key(ACCOUNTS_BY_NAME, [(name,) for name in names])
+        return {row.account: row for row in map(read_account, rows)}
 
     async def streams(self, names: Sequence[bytes]) -> list[Recorded]:
         return [read_event(row) for row in await self._by_key(EVENTS_BY_STREAM, [(name,) for name in names])]
@@ -230,7 +243,8 @@ async def _write(writer: aiosqlite.Connection, planned: Plan, *, after: Head) ->
     """Write *planned*, in the transaction that is open, or in one of its own.
 
     Raises:
-        sqlite3.IntegrityError: the log's head is not *after*, or a version is not the next; nothing is written.
+        sqlite3.IntegrityError: the log's head is not *after*, a version is not the next, or an account has other terms
+            than new work was admitted by; nothing is written.
     """
     end = planned.head
     tasks = [task_values(append.task, at) for append, at in planned.written if append.task is not None]
@@ -247,12 +261,30 @@ async def _write(writer: aiosqlite.Connection, planned: Plan, *, after: Head) ->
         *TASK_ROWS.packed(tasks),
         *CLAIM_ROWS.packed([claim_values(claim) for append, _ in planned.written for claim in append.claims]),
         *KEY_ROWS.packed([key_values(key) for append, _ in planned.written for key in append.keys]),
+        *ACCOUNT_ROWS.packed([account_values(*one) for one in account_changes(planned.written).items()]),
     )
     await writer.execute_fetchall(APPEND, values)
 
 
 async def _head(connection: aiosqlite.Connection) -> Head:
     return read_head(next(iter(await connection.execute_fetchall(HEAD))))
+
+
+async def _found(writer: aiosqlite.Connection, batch: Sequence[Append]) -> Found:
+    versions = await _versions(writer, [append.stream for append in batch])
+    terms = await _terms(writer, {append.account for append in batch if append.rests_on is not None})
+    return Found(versions=versions, terms=terms)
+
+
+async def _terms(writer: aiosqlite.Connection, accounts: Collection[str]) -> dict[str, int]:
+    found: dict[str, int] = {}
+    names = [*accounts]
+    for start in range(0, len(names), READ_MAX):
+        some: list[str | None] = [*names[start : start + READ_MAX]]
+        some += [None] * (READ_MAX - len(some))
+        rows = await writer.execute_fetchall(ACCOUNTS_BY_NAME[READ_MAX], some)
+        found |= {row.account: row.version for row in map(read_account, rows)}
+    return found
 
 
 async def _versions(writer: aiosqlite.Connection, streams: list[bytes]) -> dict[bytes, int]:
@@ -311,9 +343,25 @@ async def _open_to_write(path: Path, *, lock_fd: int | None) -> SqliteEngine:
     writer = await connect(path, mode="rwc")
     try:
         await prepare(writer, path)
+        if await is_older(writer):
+            await _upgrade(writer, path, lock_fd=lock_fd)
         meta = await read_meta(writer, path)
         reader = await connect(path, mode="ro")
     except BaseException:
         await writer.close()
         raise
     return SqliteEngine(reader=reader, writer=writer, lock_fd=lock_fd, meta=meta)
+
+
+async def _upgrade(writer: aiosqlite.Connection, path: Path, *, lock_fd: int | None) -> None:
+    """Bring the file up to date, while no other process serves it.
+
+    Raises:
+        CannotOpenError: one does, or the file cannot be upgraded.
+    """
+    own_fd = take_lock(path) if lock_fd is None else None
+    try:
+        await upgrade(writer, path)
+    finally:
+        if own_fd is not None:
+            os.close(own_fd)

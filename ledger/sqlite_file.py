@@ -13,6 +13,7 @@ import aiosqlite
 from ledger.chain import GENESIS
 from ledger.errors import CannotOpenError
 from ledger.sqlite_sql import APPLICATION_ID, LANE, READ_MAX, SCHEMA, SCHEMA_VERSION
+from ledger.sqlite_upgrades import UPGRADES
 
 BUSY_TIMEOUT_SECONDS = 5.0
 FOUNDING_PAUSE_SECONDS = 0.05
@@ -111,11 +112,37 @@ COMMIT;
 """
 
 
+async def is_older(connection: aiosqlite.Connection) -> bool:
+    """Whether the file is a ledger that an older version made, which `upgrade` makes one of this version."""
+    return (
+        await _pragma(connection, "application_id") == APPLICATION_ID
+        and await _pragma(connection, "user_version") in UPGRADES
+    )
+
+
+async def upgrade(writer: aiosqlite.Connection, path: Path) -> None:
+    """Make a ledger of an older schema one of this version's, step by step, each whole or not at all.
+
+    The caller has the lock of the serving process: one of an older version could write no more.
+
+    Raises:
+        CannotOpenError: a step failed; the file is as it was before it.
+    """
+    while await is_older(writer):
+        version = await _pragma(writer, "user_version")
+        script = f"BEGIN IMMEDIATE;\n{UPGRADES[version]}\nPRAGMA user_version = {version + 1};\nCOMMIT;"
+        try:
+            await writer.executescript(script)
+        except TROUBLE as error:
+            await writer.rollback()
+            raise CannotOpenError(f"{path} cannot be brought to schema {version + 1}: {error}") from error
+
+
 async def read_meta(connection: aiosqlite.Connection, path: Path) -> dict[str, bytes]:
     """What the file says of itself.
 
     Raises:
-        CannotOpenError: it is no ledger, or of another schema than this program knows.
+        CannotOpenError: it is no ledger, or of another schema than this program's.
     """
     try:
         application = await _pragma(connection, "application_id")
@@ -125,6 +152,10 @@ async def read_meta(connection: aiosqlite.Connection, path: Path) -> dict[str, b
         if version > SCHEMA_VERSION:
             raise CannotOpenError(
                 f"{path} has schema {version}, this program knows up to {SCHEMA_VERSION}: use a newer task-ledger"
+            )
+        if version in UPGRADES:
+            raise CannotOpenError(
+                f"{path} has schema {version}, this program needs {SCHEMA_VERSION}: `task-ledger serve` brings it there"
             )
         if version < SCHEMA_VERSION:
             raise CannotOpenError(

@@ -3,8 +3,9 @@
 from collections.abc import Sequence
 from typing import Any
 
+from ledger.engine import AccountChange
 from ledger.ids import TaskId
-from ledger.records import ClaimRow, Entry, Head, KeyRow, Placed, Recorded, TaskRow
+from ledger.records import SUM_MAX_MICROS, AccountRow, ClaimRow, Entry, Head, KeyRow, Placed, Recorded, TaskRow
 
 
 def event_values(recorded: Recorded) -> tuple[Any, ...]:
@@ -135,4 +136,32 @@ def read_key(row: Sequence[Any]) -> KeyRow:
         digest=digest,
         issued_at_us=issued_at,
         revoked_at_us=revoked_at,
+    )
+
+
+def account_values(account: str, change: AccountChange) -> tuple[Any, ...]:
+    """The change as the row to be merged into the account's; behind it, the version that it rests on."""
+    terms = change.terms
+    sums = (change.held_micros, change.charged_micros, change.refunded_micros, change.expected_micros)
+    return (
+        account,
+        change.position,
+        *((0, None, None) if terms is None else (terms.version, terms.limit_micros, terms.granted_micros)),
+        *(max(-SUM_MAX_MICROS, min(moved, SUM_MAX_MICROS)) for moved in sums),
+        change.rests_on,
+    )
+
+
+def read_account(row: Sequence[Any]) -> AccountRow:
+    account, position, version, limit, granted, held, charged, refunded, expected = row
+    return AccountRow(
+        account=account,
+        position=position,
+        version=version,
+        limit_micros=limit,
+        granted_micros=granted,
+        held_micros=held,
+        charged_micros=charged,
+        refunded_micros=refunded,
+        expected_micros=expected,
     )

@@ -16,9 +16,9 @@ import msgspec
 from ledger.engine import ERASES
 
 APPLICATION_ID = 0x544C4447  # "TLDG": how `file` and we tell a ledger from any other SQLite file
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
 """1 had payloads that were not sealed. It is refused and not upgraded, for the chain covers them as they are; no
-release wrote it."""
+release wrote it. 2 had no accounts, and is upgraded."""
 LANE = 0
 
 _encoder = msgspec.json.Encoder()
@@ -98,6 +98,18 @@ TASK_COLUMNS = (
 CLAIM_COLUMNS = ("account", "operation", "key", "fingerprint", "task", "version", "appended", "at")
 KEY_COLUMNS = ("key_id", "account", "contract", "role", "digest", "issued_at", "revoked_at")
 
+ACCOUNT_COLUMNS = (
+    "account",
+    "position",
+    "version",
+    "limit_micros",
+    "granted_micros",
+    "held_micros",
+    "charged_micros",
+    "refunded_micros",
+    "expected_micros",
+)
+
 EVENT_ROWS = Rows("events", EVENT_COLUMNS, byte_columns=("task", "payload", "hash"))
 TASK_ROWS = Rows(
     "tasks",
@@ -127,6 +139,24 @@ KEY_ROWS = Rows(
     otherwise="ON CONFLICT (key_id) DO UPDATE SET revoked_at = excluded.revoked_at",
 )
 
+ACCOUNT_ROWS = Rows(
+    "accounts",
+    ACCOUNT_COLUMNS,
+    byte_columns=(),
+    # Sums are moved, not set. A cast keeps what is beyond 64 bits at `SUM_MAX_MICROS`, as every engine does. Terms are
+    # set by those rows that bring a version.
+    otherwise="""
+ON CONFLICT (account) DO UPDATE SET
+    position = excluded.position,
+    version = iif(excluded.version, excluded.version, version),
+    limit_micros = iif(excluded.version, excluded.limit_micros, limit_micros),
+    granted_micros = iif(excluded.version, excluded.granted_micros, granted_micros),
+    held_micros = CAST(held_micros + excluded.held_micros AS INTEGER),
+    charged_micros = CAST(charged_micros + excluded.charged_micros AS INTEGER),
+    refunded_micros = CAST(refunded_micros + excluded.refunded_micros AS INTEGER),
+    expected_micros = CAST(expected_micros + excluded.expected_micros AS INTEGER)""",
+)
+
 APPEND_COLUMNS = (
     "lane",
     "after_position",
@@ -134,8 +164,40 @@ APPEND_COLUMNS = (
     "position",
     "hash",
     "recorded_at",
-    *(f"{table}_{part}" for table in ("seals", "events", "tasks", "claims", "keys") for part in ("rows", "bytes")),
+    *(
+        f"{table}_{part}"
+        for table in ("seals", "events", "tasks", "claims", "keys", "accounts")
+        for part in ("rows", "bytes")
+    ),
 )
+
+ACCOUNTS = """
+CREATE TABLE accounts (
+    account TEXT PRIMARY KEY,
+    position INTEGER NOT NULL,
+    version INTEGER NOT NULL,
+    limit_micros INTEGER,
+    granted_micros INTEGER,
+    held_micros INTEGER NOT NULL,
+    charged_micros INTEGER NOT NULL,
+    refunded_micros INTEGER NOT NULL,
+    expected_micros INTEGER NOT NULL
+) STRICT;
+"""
+APPENDS = f"""
+CREATE VIEW appends ({", ".join(APPEND_COLUMNS)}) AS SELECT {", ".join(["NULL"] * len(APPEND_COLUMNS))} WHERE FALSE;
+CREATE TRIGGER append INSTEAD OF INSERT ON appends
+BEGIN
+    UPDATE lanes SET position = NEW.position, hash = NEW.hash, recorded_at = NEW.recorded_at
+    WHERE lane = NEW.lane AND position = NEW.after_position AND hash = NEW.after_hash;
+    SELECT RAISE(ABORT, 'the log has moved on') WHERE changes() = 0;
+    SELECT RAISE(ABORT, 'an account''s terms have changed')
+    FROM json_each(NEW.accounts_rows) AS change
+    CROSS JOIN accounts ON accounts.account = json_extract(change.value, '$[0]')
+    WHERE json_extract(change.value, '$[{len(ACCOUNT_COLUMNS)}]') <> accounts.version;
+    {SEAL_ROWS.insert}{EVENT_ROWS.insert}{TASK_ROWS.insert}{CLAIM_ROWS.insert}{KEY_ROWS.insert}{ACCOUNT_ROWS.insert}
+END;
+"""
 
 SCHEMA = f"""
 CREATE TABLE meta (name TEXT PRIMARY KEY, value BLOB NOT NULL) STRICT, WITHOUT ROWID;
@@ -213,15 +275,7 @@ CREATE TABLE keys (
     issued_at INTEGER NOT NULL,
     revoked_at INTEGER
 ) STRICT;
-CREATE VIEW appends ({", ".join(APPEND_COLUMNS)}) AS SELECT {", ".join(["NULL"] * len(APPEND_COLUMNS))} WHERE FALSE;
-CREATE TRIGGER append INSTEAD OF INSERT ON appends
-BEGIN
-    UPDATE lanes SET position = NEW.position, hash = NEW.hash, recorded_at = NEW.recorded_at
-    WHERE lane = NEW.lane AND position = NEW.after_position AND hash = NEW.after_hash;
-    SELECT RAISE(ABORT, 'the log has moved on') WHERE changes() = 0;
-    {SEAL_ROWS.insert}{EVENT_ROWS.insert}{TASK_ROWS.insert}{CLAIM_ROWS.insert}{KEY_ROWS.insert}
-END;
-"""
+{ACCOUNTS}{APPENDS}"""
 
 APPEND = f"INSERT INTO appends VALUES ({', '.join(['?'] * len(APPEND_COLUMNS))})"
 """A whole batch in one statement: by itself, a transaction of its own."""
@@ -234,6 +288,8 @@ KEYS = f"SELECT {', '.join(KEY_COLUMNS)} FROM keys"
 KEY = f"{KEYS} WHERE key_id = ?"
 KEYS_OF = f"{KEYS} WHERE ?1 IS NULL OR account = ?1 ORDER BY issued_at, key_id"
 
+ACCOUNTS_ALL = f"SELECT {', '.join(ACCOUNT_COLUMNS)} FROM accounts ORDER BY account"
+
 READ_MAX = 64
 """Rows asked for by key in one statement. The statements below are whole texts, so that SQLite keeps them compiled."""
 
@@ -244,6 +300,9 @@ def _marks(count: int, mark: str) -> str:
 
 WIDTHS = (1, 8, READ_MAX)
 TASKS_BY_ID = {n: f"{TASKS} WHERE task IN ({_marks(n, '?')})" for n in WIDTHS}
+ACCOUNTS_BY_NAME = {
+    n: f"SELECT {', '.join(ACCOUNT_COLUMNS)} FROM accounts WHERE account IN ({_marks(n, '?')})" for n in WIDTHS
+}
 VERSIONS = f"SELECT task, max(version) FROM events WHERE task IN ({_marks(READ_MAX, '?')}) GROUP BY task"
 CLAIMS_BY_ID = {
     # A join in this order seeks each wanted key; `(account, operation, key) IN (VALUES ...)` reads the whole table.

@@ -11,6 +11,10 @@ beaten: to decide when the store is done, which left each of them waiting for th
 answer before they ask again would all meet in one batch, with nobody left to be decided meanwhile, so a batch takes
 half of those who ask. The price: on a disk that syncs slower than half of them are answered, more commits than needed.
 
+The writer knows accounts as it knows tasks: every task that it touches moves the account that it belongs to, and new
+work is admitted by the account as the commands before it left it. A refusal for want of credit appends nothing that
+the store could find stale, so the account's terms are read anew before it is given.
+
 A commit that fails fails those who wait for it and nothing else: what is in memory of their tasks is forgotten, and
 the next batch reads it anew. Callers who leave before their commit begins are passed over; later they change nothing.
 """
@@ -24,15 +28,18 @@ from typing import NamedTuple, TypeAlias
 import msgspec
 from msgspec.structs import replace
 
-from ledger.commands import Claim, Create, TaskCommand
+from ledger.accounts import Accounts
+from ledger.commands import Claim, Create, RequestUpdate, TaskCommand
+from ledger.credit import move_of
 from ledger.engine import Engine
-from ledger.errors import KeyReused, Overloaded, Refusal, StorageError
+from ledger.errors import InsufficientCredits, KeyReused, Overloaded, Refusal, StorageError
 from ledger.events import Claimed, LateReported, TaskEvent
 from ledger.ids import TaskId
 from ledger.records import Append, ClaimId, ClaimRow, Entry, Outcome, Stale, entry
 from ledger.rules import decide
 from ledger.seals import KEY_BYTES, NONCE_BYTES, seal
 from ledger.settlement import violations
+from ledger.tally import Places, Tally
 from ledger.task import NO_TASK, Task, evolve
 from ledger.views import Seen, Views, row_of
 
@@ -41,6 +48,8 @@ ATTEMPTS_MAX = 3
 """How often a command is decided again because another node appended to its task first."""
 
 
+NEW_WORK = (Create, RequestUpdate)
+"""What is asked of an account's credit."""
 HALVED_MIN = 8
 """Fewer commands than this are not worth two commits."""
 
@@ -78,6 +87,10 @@ class _Verdict(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     replay: ClaimRow | None = None
     refusal: Exception | None = None
     """A `Refusal`, or the bug that the command met."""
+    short: str | None = None
+    """The account that had too little credit."""
+    short_since: int | None = None
+    """The last append of this batch to move that account; None: it rests on nothing new."""
 
 
 class _Waiter:
@@ -96,8 +109,17 @@ _Entropy: TypeAlias = Callable[[int], bytes]
 class Writer:
     """The one who appends to the log's tasks."""
 
-    def __init__(self, engine: Engine, views: Views, *, entropy: _Entropy, queue_max: int, batch_max: int) -> None:
-        self._engine, self._views, self._entropy = engine, views, entropy
+    def __init__(  # noqa: PLR0913 - all that it works with, and its two bounds
+        self,
+        engine: Engine,
+        views: Views,
+        accounts: Accounts,
+        *,
+        entropy: _Entropy,
+        queue_max: int,
+        batch_max: int,
+    ) -> None:
+        self._engine, self._views, self._accounts, self._entropy = engine, views, accounts, entropy
         self._queue_max, self._batch_max = queue_max, batch_max
         self._queue: deque[_Waiter] = deque()
         self._wake = asyncio.Event()
@@ -179,7 +201,7 @@ class Writer:
             await self._not_written(batch, error)
         else:
             self._show(batch, outcomes)
-        await self._rest_on(None if outcomes is None else batch.positions(outcomes))
+        await self._rest_on(None if outcomes is None else batch.after(outcomes))
         if self._next.waiters:
             self._begin()
             await asyncio.sleep(0)  # it is on its way to the store before the answers take up this thread
@@ -203,16 +225,31 @@ class Writer:
             else:
                 self._failed(waiters, error)
             return
+        short = [waiter for waiter in waiters if not batch.decide(waiter)]
+        if short:
+            await self._decide_short(batch, short)
+
+    async def _decide_short(self, batch: "_Batch", waiters: Sequence[_Waiter]) -> None:
+        """Decide commands that lack credit by what is in memory: another process may have given them some."""
+        try:
+            rows = await self._accounts.reread({batch.account_of(waiter.command) for waiter in waiters})
+        except Exception as error:  # noqa: BLE001 - as above
+            self._failed(waiters, error)
+            return
+        batch.accounts.learn_terms(rows)
         for waiter in waiters:
-            batch.decide(waiter)
+            batch.decide(waiter, for_good=True)
 
     async def _read(self, batch: "_Batch", waiters: Sequence[_Waiter]) -> None:
-        """All that the commands are decided on, in two reads at most."""
+        """All that the commands are decided on, in two reads, and a third of accounts that are not at hand."""
         keys = [(claim.account, claim.operation, claim.key) for w in waiters for claim in w.command.claims]
         claims = await self._engine.claims(keys) if keys else {}
         ids = {waiter.command.task_id for waiter in waiters if not isinstance(waiter.command, Create)}
         ids |= {row.task_id for row in claims.values()}
         batch.learn([one for one in await self._views.get_all(ids) if one is not None], claims)
+        accounts = batch.accounts.unknown({batch.account_of(waiter.command) for waiter in waiters})
+        if accounts:
+            batch.accounts.learn(await self._accounts.get_all(accounts))
 
     async def _written(self, batch: "_Batch") -> list[Outcome]:
         return await self._engine.commit(batch.appends) if batch.appends else []
@@ -233,11 +270,11 @@ class Writer:
                 self._show(alone, outcomes)
                 self._answer_all(alone, outcomes)
 
-    async def _rest_on(self, positions: _Positions | None) -> None:
+    async def _rest_on(self, after: "_After | None") -> None:
         """The commit before the next has ended: go on from there, or decide anew if that is not where it was to end."""
         waiters = [waiter for waiter in self._next.waiters if not waiter.answer.done()]
-        if positions is not None and waiters and len(waiters) == len(self._next.waiters):
-            self._next.rest_on(positions)
+        if after is not None and waiters and len(waiters) == len(self._next.waiters):
+            self._next.rest_on(after)
         else:
             self._next = self._afresh()
             await self._decide(self._next, waiters)
@@ -246,6 +283,7 @@ class Writer:
         return _Batch(recorded_at_us=self._recorded_at_us, entropy=self._entropy)
 
     def _failed(self, waiters: Sequence[_Waiter], error: Exception) -> None:
+        self._accounts.forget()
         for waiter in waiters:
             self._views.drop(waiter.command.task_id)
             _fail(waiter, error)
@@ -261,6 +299,10 @@ class Writer:
             elif append.task.version == batch.states[append.task.task_id].version:  # the last of its task
                 task = batch.states[append.task.task_id]
                 self._views.put(Seen(task, outcome, len(append.task.view), batch.seal_keys.get(task.task_id)))
+        if any(isinstance(outcome, Stale) for outcome in outcomes):
+            self._accounts.forget()
+        else:
+            self._accounts.put(batch.accounts.moved(outcomes))
 
     def _answer_all(self, batch: "_Batch", outcomes: Sequence[Outcome]) -> None:
         for waiter, verdict in zip(batch.waiters, batch.verdicts, strict=True):
@@ -274,6 +316,8 @@ class Writer:
             else:
                 self._queue.append(waiter)
                 self._wake.set()
+        elif isinstance(verdict.refusal, InsufficientCredits):
+            _fail(waiter, verdict.refusal.at(position))
         elif verdict.refusal is not None:
             _fail(waiter, verdict.refusal)
         elif waiter.answer.done():  # its caller has left
@@ -299,6 +343,7 @@ class _Batch:
         self.verdicts: list[_Verdict] = []
         self.appends: list[Append] = []
         self.states: dict[TaskId, Task] = {}
+        self.accounts = Tally()
         self.seal_keys: dict[TaskId, bytes] = {}
         """Of the states, what their payloads are sealed under, if there is any that has not been erased."""
         self.recorded_at_us = recorded_at_us
@@ -312,13 +357,15 @@ class _Batch:
         """An empty batch on top of this one, before it is known where in the log that is."""
         after = _Batch(recorded_at_us=self.recorded_at_us, entropy=self._entropy)
         after.states = {task: self.states[task] for task in self._moved}
+        after.accounts = self.accounts.successor()
         after.seal_keys = {task: self.seal_keys[task] for task in self._moved if task in self.seal_keys}
         after._claims = {claim.id: claim for append in self.appends for claim in append.claims}
         return after
 
-    def rest_on(self, positions: _Positions) -> None:
-        """The batch before has been written, and its tasks stand at *positions*."""
-        self._positions |= positions
+    def rest_on(self, before: "_After") -> None:
+        """The batch before has been written."""
+        self._positions |= before.tasks
+        self.accounts.rest_on(before.accounts)
 
     def learn(self, seen: Sequence[Seen], claims: dict[ClaimId, ClaimRow]) -> None:
         """Take in what has been read; what has been decided since is newer."""
@@ -330,14 +377,27 @@ class _Batch:
                     self.seal_keys[one.task.task_id] = one.seal_key
         self._claims = claims | self._claims
 
-    def decide(self, waiter: _Waiter) -> None:
-        """Decide the waiter's command, and put what it appends into the batch."""
+    def account_of(self, command: TaskCommand) -> str:
+        """The account that the command is about; of a task that is not there, nobody's."""
+        if isinstance(command, Create):
+            return command.account
+        task = self.states.get(command.task_id)
+        return "" if task is None else task.account
+
+    def decide(self, waiter: _Waiter, *, for_good: bool = False) -> bool:
+        """Decide the waiter's command, and put what it appends into the batch.
+
+        False: it lacks credit, by terms that may have been changed; without *for_good* it is not in the batch then.
+        """
         try:
             verdict = self._verdict(waiter.command)
         except Exception as bug:  # noqa: BLE001 - a command that meets a bug fails alone
             verdict = _Verdict(refusal=bug)
+        if verdict.short is not None and not for_good:
+            return False
         self.waiters.append(waiter)
         self.verdicts.append(verdict)
+        return True
 
     def _verdict(self, command: TaskCommand) -> _Verdict:
         try:
@@ -350,10 +410,13 @@ class _Batch:
         task = self.states.get(command.task_id) or replace(NO_TASK, task_id=command.task_id)
         try:
             events = decide(task, command)
+            after = self._append(task, command, events, claims=command.claims)
+        except InsufficientCredits as refusal:
+            account = self.account_of(command)
+            return _Verdict(refusal=refusal, short=account, short_since=self.accounts.moved_by(account))
         except Refusal as refusal:
             self._append(task, command, refusal.evidence, claims=())
             return _Verdict(refusal=refusal, rests_on=self._last.get(command.task_id))
-        after = self._append(task, command, events, claims=command.claims)
         return _Verdict(
             task=after,
             rests_on=self._last.get(command.task_id),
@@ -363,7 +426,9 @@ class _Batch:
         )
 
     def position(self, verdict: _Verdict, outcomes: Sequence[Outcome]) -> int | None:
-        """Where in the log the verdict's task stands; None when what it rests on was not written."""
+        """Where in the log what the verdict is about stands; None when what it rests on was not written."""
+        if verdict.short is not None:
+            return self.accounts.place(verdict.short, moved_by=verdict.short_since, outcomes=outcomes)
         if verdict.rests_on is not None and isinstance(outcomes[verdict.rests_on], Stale):
             return None
         if verdict.moved_by is not None:
@@ -372,12 +437,12 @@ class _Batch:
             return outcome
         return 0 if verdict.task is None else self._positions.get(verdict.task.task_id, 0)
 
-    def positions(self, outcomes: Sequence[Outcome]) -> _Positions | None:
-        """Where the tasks that it moved stand in the log; None when a part of it was not written."""
+    def after(self, outcomes: Sequence[Outcome]) -> "_After | None":
+        """Where what it moved stands in the log; None when a part of it was not written."""
         places = [outcome for outcome in outcomes if not isinstance(outcome, Stale)]
         if len(places) < len(outcomes):
             return None
-        return {task: places[last] for task, last in self._moved.items()}
+        return _After({task: places[last] for task, last in self._moved.items()}, self.accounts.places(outcomes))
 
     def _first_answer(self, command: TaskCommand) -> ClaimRow | None:
         """The claim under which this request was answered before, if it was: the first, if it brings several keys.
@@ -416,6 +481,8 @@ class _Batch:
             return task
         after = reduce(evolve, events, task)
         assert not violations(after), violations(after)
+        move, is_new = move_of(task, after), isinstance(command, NEW_WORK)
+        account = None if move is None else self.accounts.after(after.account, move, is_new=is_new)
         answer = _First(task.task_id, after.version, bool(events))
         rows = tuple(_claim_row(claim, answer, at_us=command.at_us) for claim in claims)
         if events and claims:
@@ -438,6 +505,8 @@ class _Batch:
             task=row_of(after) if events else None,
             claims=rows,
             seal_key=seal_key if old_key is None else None,
+            move=move,
+            rests_on=account.version if account is not None and is_new else None,
         )
         # From here on nothing can go wrong: a command is in the batch whole or not at all.
         self.recorded_at_us = recorded_at_us
@@ -450,6 +519,8 @@ class _Batch:
         self._last[task.task_id] = len(self.appends)
         if events:
             self._moved[task.task_id] = len(self.appends)
+        if account is not None:
+            self.accounts.put(account, by=len(self.appends))
         self.appends.append(append)
         return after
 
@@ -462,6 +533,13 @@ def _sealed(entries: Iterable[Entry], task: Task, key: bytes, entropy: _Entropy)
         else:
             nonce = entropy(NONCE_BYTES)
             yield replace(one, payload=seal(one.payload, key=key, nonce=nonce, stream=task.task_id, version=version))
+
+
+class _After(NamedTuple):
+    """Where the tasks and the accounts stand that a batch has moved."""
+
+    tasks: _Positions
+    accounts: Places
 
 
 def is_late(events: Sequence[TaskEvent]) -> bool:

@@ -2,10 +2,12 @@
 
 Two passes inside one snapshot, so that it can run beside a serving process. The first reads the log in order: chain,
 positions, head, every event and its columns, API keys. The second reads every task's row, folds its events afresh
-and compares: versions, row and view to the byte, seals, money, outcomes, claims. Events whose task has no row show in
-the count; only then is the log read once more, to name them. What cannot be read is named and passed over.
+and compares: versions, row and view to the byte, seals, money, outcomes, claims. Both add up what each account comes
+to, and its row is compared with that when every task could be read. Events whose task has no row show in the count;
+only then is the log read once more, to name them. What cannot be read is named and passed over.
 
-Memory is a page of the log, or the histories of a page of tasks, and the API keys: it does not grow with the log.
+Memory is a page of the log, or the histories of a page of tasks, and the API keys, the accounts and their grants: it
+does not grow with the tasks.
 Alternative beaten: the streams in memory, which would have spared the second reading of the events.
 
 What it cannot see, by design: the end of the log cut off and its head set back with it (compare with a `Report` kept
@@ -16,6 +18,7 @@ changed nothing, since no event tells of it; a key in the table of seals that is
 from ledger.engine import Engine
 from ledger.ids import TaskId
 from ledger.records import Head
+from projections.audit_accounts import AccountBooks
 from projections.audit_findings import Check, Findings, Meter, Progress, Report, brief, is_account, log_pages, sound
 from projections.audit_log import LogPass
 from projections.audit_tasks import TaskPass
@@ -31,14 +34,17 @@ async def audit(engine: Engine, *, progress: Progress = _nobody) -> Report:
     async with engine.snapshot():
         head = await _head(engine, found)
         meter = Meter(progress, total=0 if head is None else 2 * head.position)
-        log = LogPass(head, found, meter)
+        books = AccountBooks(found)
+        log = LogPass(head, found, meter, books)
         await log.read(engine)
         first_bad_position = found.first_bad_position  # of the log, if it is broken itself: what follows from it is too
         await log.compare_keys(engine)
-        tasks = TaskPass(engine, found, meter)
+        tasks = TaskPass(engine, found, meter, books)
         await tasks.read()
         if tasks.complete and tasks.events != log.task_events:
             await _name_strays(engine, found, surplus=log.task_events - tasks.events)
+        elif tasks.complete:
+            await books.compare(engine)
     end = head or log.end
     return Report(
         position=end.position,

@@ -38,6 +38,7 @@ class Check(StrEnum):
     ROW = "row"
     MONEY = "money"
     CLAIMS = "claims"
+    ACCOUNTS = "accounts"
     SEALS = "seals"
     UNREADABLE = "unreadable"
 

@@ -1,10 +1,14 @@
-"""The audit's first pass: the log in order, against its own chain, its head and the API keys that it gives."""
+"""The audit's first pass: the log in order, against its own chain, its head and the API keys that it gives.
+
+The accounts' own events are handed on to the books.
+"""
 
 from ledger.chain import GENESIS, Place, link
 from ledger.engine import Engine
-from ledger.events import AccountEvent, AnyEvent, Created, KeyIssued, KeyRevoked, amount_of, tag_of
+from ledger.events import AccountEvent, AnyEvent, Created, KeyEvent, KeyIssued, KeyRevoked, amount_of, tag_of
 from ledger.keys import account_stream, evolve_key
 from ledger.records import Head, KeyRow, Recorded
+from projections.audit_accounts import AccountBooks
 from projections.audit_findings import Check, Findings, Meter, brief, differences, is_account, log_pages, sound
 
 _LOWEST = -(2**63)
@@ -13,12 +17,12 @@ _LOWEST = -(2**63)
 class LogPass:
     """Row after row; a broken row is told once, and the next one is held against what it left behind."""
 
-    def __init__(self, head: Head | None, found: Findings, meter: Meter) -> None:
+    def __init__(self, head: Head | None, found: Findings, meter: Meter, books: AccountBooks) -> None:
         self.events = 0
         self.task_events = 0
         self.end = Head(lane=0 if head is None else head.lane, position=0, hash=GENESIS)
         """What the head should be, going by what has been read."""
-        self._head, self._found, self._meter = head, found, meter
+        self._head, self._found, self._meter, self._books = head, found, meter, books
         self._gap = False
         """Whether the row before the next one is not there to tell what its hash follows on."""
         self._keys: dict[str, tuple[KeyRow, int]] = {}
@@ -53,8 +57,8 @@ class LogPass:
             self._found.add(Check.EVENT, f"cannot be decoded: {brief(error)}", position=row.position, task=row.stream)
             return
         self._agrees(row, event)
-        if isinstance(event, KeyIssued | KeyRevoked):
-            self._key(row, event)
+        if isinstance(event, AccountEvent):
+            self._account(row, event)
 
     def _chained(self, row: Recorded) -> None:
         """Check that the row has the next position, and the hash that its bytes give after the row before it."""
@@ -87,15 +91,23 @@ class LogPass:
                 detail = f"{column} is {stands!r}, the event says {says!r}"
                 self._found.add(Check.EVENT, detail, position=row.position, task=row.stream)
 
-    def _key(self, row: Recorded, event: AccountEvent) -> None:
+    def _account(self, row: Recorded, event: AccountEvent) -> None:
         """Check that the event belongs where it stands, and fold it."""
         before = self._versions.get(row.stream, 0)
         self._versions[row.stream] = row.version
         if row.version != before + 1:
             detail = f"version {row.version} of account {row.account!r} follows {before}"
             self._found.add(Check.VERSIONS, detail, position=row.position)
+        is_key = isinstance(event, KeyIssued | KeyRevoked)
         if row.stream != account_stream(row.account):
-            self._found.add(Check.KEYS, f"not in the stream of account {row.account!r}", position=row.position)
+            check = Check.KEYS if is_key else Check.ACCOUNTS
+            self._found.add(check, f"not in the stream of account {row.account!r}", position=row.position)
+        if isinstance(event, KeyIssued | KeyRevoked):
+            self._key(row, event)
+        else:
+            self._books.credit(row, event)
+
+    def _key(self, row: Recorded, event: KeyEvent) -> None:
         key, _ = self._keys.get(event.key_id, (None, 0))
         if isinstance(event, KeyIssued) is (key is None):
             self._keys[event.key_id] = evolve_key(key, event, account=row.account), row.position

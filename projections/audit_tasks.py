@@ -21,6 +21,7 @@ from ledger.records import ClaimId, ClaimRow, Placed, Recorded, TaskFilter
 from ledger.settlement import violations
 from ledger.task import Task, fold
 from ledger.views import row_of
+from projections.audit_accounts import AccountBooks
 from projections.audit_findings import Check, Findings, Meter, brief, differences, name_of, sound
 
 PAGE = 64
@@ -29,12 +30,12 @@ PAGE = 64
 class TaskPass:
     """The tasks, newest first."""
 
-    def __init__(self, engine: Engine, found: Findings, meter: Meter) -> None:
+    def __init__(self, engine: Engine, found: Findings, meter: Meter, books: AccountBooks) -> None:
         self.tasks = 0
         self.events = 0
         self.complete = True
         """Whether every row and its events were read."""
-        self._engine, self._found, self._meter = engine, found, meter
+        self._engine, self._found, self._meter, self._books = engine, found, meter, books
 
     async def read(self) -> None:
         before: TaskId | None = None
@@ -116,6 +117,7 @@ class TaskPass:
             self._found.add(Check.HISTORY, detail, position=rows[-1].position, task=task)
         else:
             self._row(placed, fresh, last=rows[-1].position)
+            self._books.task(fresh, rows, events)
             for row in rows:
                 if row.account != fresh.account:
                     detail = f"account is {row.account!r}, the task's is {fresh.account!r}"

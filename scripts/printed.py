@@ -101,6 +101,8 @@ def plain(text: str) -> str:
 
 
 def _fact(name: str, value: object) -> str:
+    if name.endswith("_micros") and value is None:
+        return f"{name.removesuffix('_micros')}=none"
     if name.endswith("_micros") and isinstance(value, int):
         return f"{name.removesuffix('_micros')}={credits_text(value)}"
     if name.endswith(("_at_us", "_since_us")) and isinstance(value, int):

@@ -12,17 +12,21 @@ from msgspec.structs import replace
 
 from ledger.commands import Claim, Complete, Create, Delete, RequestCancel, Start
 from ledger.engine import Engine
-from ledger.events import AnyEvent, Progressed
+from ledger.events import AnyEvent, CreditLimited, Progressed
 from ledger.ids import ENTROPY_BYTES, TaskId, task_id
+from ledger.keys import account_stream
 from ledger.ledger import fold_rows
 from ledger.memory import MemoryEngine
 from ledger.records import (
+    AccountRow,
     Append,
     ClaimId,
     ClaimRow,
+    CreditTerms,
     Entry,
     Head,
     KeyRow,
+    Move,
     Outcome,
     Placed,
     Recorded,
@@ -186,6 +190,18 @@ def key_row(key_id: str, *, account: str = ACCOUNT, issued_at_us: int = CREATED_
     )
 
 
+def owes(number: int, amount: int, **changes: Any) -> Append:  # noqa: ANN401 - fields of Append
+    """An append to task *number* that holds so many micro-credits of `ACCOUNT`."""
+    return append(number, move=Move(held_micros=amount), **changes)
+
+
+def credit(version: int, limit: int | None, granted: int | None = None, *, account: str = ACCOUNT) -> Append:
+    """An append to an account's own stream that gives it these terms; it is event number *version*."""
+    told = entries(CreditLimited(at_us=CREATED_US, limit_micros=limit))
+    terms = CreditTerms(version=version, limit_micros=limit, granted_micros=granted)
+    return Append(stream=account_stream(account), account=account, expected=version - 1, entries=told, terms=terms)
+
+
 def append(number: int, *, expected: int = 0, events: int = 1, **rows: Any) -> Append:  # noqa: ANN401 - rows of Append
     """*events* events of task *number* and its row after them."""
     told = entries(*(progressed(expected + n) for n in range(1, events + 1)))
@@ -288,6 +304,7 @@ class Watched:
         self.commits: list[Sequence[Append]] = []
         self.task_reads: list[Sequence[TaskId]] = []
         self.key_reads: list[str] = []
+        self.account_reads: list[Sequence[str] | None] = []
         self.commit_faults: deque[Exception] = deque()
         """Raised by the next commits, which then write nothing, unless *faults_come_late*."""
         self.faults_come_late = False
@@ -343,6 +360,12 @@ class Watched:
 
     async def keys(self, account: str | None) -> list[KeyRow]:
         return await self.engine.keys(account)
+
+    async def accounts(self, names: Sequence[str] | None) -> dict[str, AccountRow]:
+        self.account_reads.append(names)
+        found = await self.engine.accounts(names)
+        await self.read_gate.pass_through()
+        return found
 
     async def streams(self, names: Sequence[bytes]) -> list[Recorded]:
         return await self.engine.streams(names)

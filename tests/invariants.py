@@ -2,15 +2,18 @@
 
 from collections import Counter
 from collections.abc import Sequence
+from typing import Any, NamedTuple
 
+import msgspec
 from msgspec.structs import replace
 
 from ledger.engine import Engine
 from ledger.ids import TaskId
 from ledger.ledger import fold_rows
-from ledger.records import Placed, Recorded
+from ledger.records import AccountRow, Placed, Recorded
 from ledger.views import row_of
 from projections.audit import audit
+from projections.audit_findings import is_account
 
 OUTCOMES = frozenset({"completed", "failed", "cancelled", "expired", "update-reverted"})
 
@@ -19,19 +22,63 @@ async def common_invariant(engine: Engine) -> dict[TaskId, list[Recorded]]:
     """The tasks' histories, once all of it has been found true.
 
     For each hold, captured, voided and still held are what was authorised; no more is given back than was taken; a
-    run of a task has one outcome at most; a fold from scratch equals the stored view byte for byte; the chain holds.
+    run of a task has one outcome at most; a fold from scratch equals the stored view byte for byte; what an account's
+    tasks cost is the sum of what each does; the chain holds.
     """
     report = await audit(engine)
     assert report.found == 0, report.findings
     histories: dict[TaskId, list[Recorded]] = {}
-    for row in await engine.after(0, 1_000_000):
-        if row.entry.type not in {"key-issued", "key-revoked"}:
+    log = await engine.after(0, 1_000_000)
+    for row in log:
+        if not is_account(row.stream):
             histories.setdefault(TaskId(row.stream), []).append(row)
     placed = await engine.tasks([*histories])
     assert placed.keys() == histories.keys()
     for task, rows in histories.items():
         _one_task(placed[task], rows)
+    kept = {name: _sums_of(row) for name, row in (await engine.accounts(None)).items()}
+    assert {name: sums for name, sums in kept.items() if any(sums)} == exposures(log)
     return histories
+
+
+class Sums(NamedTuple):
+    """What an account's tasks cost, in micro-credits."""
+
+    held: int
+    charged: int
+    refunded: int
+    expected: int
+
+    @property
+    def exposure(self) -> int:
+        return self.held + self.charged - self.refunded + self.expected
+
+
+def exposures(rows: Sequence[Recorded]) -> dict[str, Sums]:
+    """What every account's tasks cost by these rows of the log, from its first on, added up from their columns."""
+    accounts = {row.account: _exposure([one for one in rows if one.account == row.account]) for row in rows}
+    return {account: sums for account, sums in accounts.items() if any(sums)}
+
+
+def _exposure(rows: Sequence[Recorded]) -> Sums:
+    moved, schools, expected = Counter[str](), dict[bytes, dict[str, Any]](), dict[bytes, int]()
+    for row in rows:
+        kind, amount = row.entry.type, row.entry.amount_micros or 0
+        if kind == "created":
+            schools[row.stream] = msgspec.json.decode(row.entry.facts)["terms"]
+        terms = schools.get(row.stream, {"school": "none"})
+        if kind in {"created", "update-requested"} and terms["school"] == "on-success":
+            expected[row.stream] = terms["estimated_micros"]
+        elif kind in OUTCOMES:
+            expected.pop(row.stream, None)
+        moved[kind] += amount
+        moved["captured"] += amount if kind == "charged" and terms["school"] == "hold" else 0
+    held = moved["held"] - moved["released"] - moved["captured"]
+    return Sums(held, moved["charged"], moved["refunded"], sum(expected.values()))
+
+
+def _sums_of(row: AccountRow) -> Sums:
+    return Sums(row.held_micros, row.charged_micros, row.refunded_micros, row.expected_micros)
 
 
 def _one_task(placed: Placed, rows: Sequence[Recorded]) -> None:

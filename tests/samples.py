@@ -186,5 +186,10 @@ SAMPLES: dict[str, list[dict[str, Any]]] = {
     "POST /ledger/v1/tasks/{id}/cancel": [{"reason": "the customer called"}],
     "POST /ledger/v1/keys": [{"account": ACCOUNT, "contract": "lemondata", "role": "client"}],
     "POST /ledger/v1/keys/{id}/rotate": [{"overlap_seconds": 60}],
+    "PUT /ledger/v1/accounts/{account}/limit": [{"limit_credits": "10"}],
+    "POST /ledger/v1/accounts/{account}/grants": [{"amount_credits": "0.5", "key": "g1", "reason": "sorry"}],
+    "POST /ledger/v1/accounts/{account}/revocations": [
+        {"grant": "g1", "amount_credits": "0.5", "key": "r1", "reason": "a slip"}
+    ],
 }
 """For every route that reads a body, bodies that are good in every field."""

@@ -27,9 +27,11 @@ from tests.builders import ACCOUNT, STRANGER
 from tests.http import MODELS, Call, Clock
 from tests.wire import Reply, Wire, request
 
-__all__ = ["ACCOUNT", "MODELS", "ROUTES", "STRANGER", "VENDORS", "Clock", "Route", "Service", "serving"]
+__all__ = ["ACCOUNT", "CREDITED", "MODELS", "ROUTES", "STRANGER", "VENDORS", "Clock", "Route", "Service", "serving"]
 
 VENDORS = tuple(CONTRACTS)
+CREDITED = "initech"
+"""The account of paths that name one."""
 CATALOGUE = read()
 
 
@@ -67,8 +69,8 @@ class Route(NamedTuple):
         return MOUNTS[self.contract].contract.spelling
 
     def at(self, name: str) -> str:
-        """The path with *name* in the place of the id."""
-        return self.path.replace("{id}", name)
+        """The path with *name* in the place of the id, and an account that no task belongs to in that of an account."""
+        return self.path.replace("{id}", name).replace("{account}", CREDITED)
 
 
 ROUTES = [Route(name, operation) for name, mount in MOUNTS.items() for operation in mount.contract.operations]

@@ -9,7 +9,9 @@ from pathlib import Path
 
 from msgspec.structs import replace
 
+from ledger.accounts import Accounts
 from ledger.commands import Create, RequestCancel
+from ledger.credit import Grant, RevokeGrant
 from ledger.engine import Engine
 from ledger.errors import Refusal
 from ledger.events import School
@@ -22,12 +24,15 @@ from tests.rules_dsl import ACCOUNT, CREATED_US, at
 from tests.test_histories import history
 
 SEEDS_PER_SCHOOL = 4
-KEY_EVENTS = 6
+KEY_EVENTS, TERMS_EVENTS = 6, 5
 HOUR_US = at(3600) - at(0)
 
 
-async def fill(engine: Engine) -> list[NewKey]:
-    """Tasks of all schools with random lives, idempotent creates and cancels, and keys in every state."""
+async def fill(engine: Engine, *, terms: bool = True) -> list[NewKey]:
+    """Tasks of all schools with random lives, idempotent creates and cancels, and keys in every state.
+
+    With *terms*, accounts with limits and grants too, far beyond what the tasks need.
+    """
     ledger = await Ledger(engine).start()
     keys = [
         await ledger.keys.issue(account=ACCOUNT, contract="lemondata", role=Role.CLIENT, by="test", at_us=CREATED_US),
@@ -39,8 +44,20 @@ async def fill(engine: Engine) -> list[NewKey]:
     keys.append(await ledger.keys.rotate(keys[0].key_id, overlap_us=HOUR_US, by="test", at_us=at(10)))
     keys.append(await ledger.keys.issue(account=STRANGER, contract="chunkr", role=Role.CLIENT, by="test", at_us=at(11)))
     await ledger.keys.revoke(keys[-1].key_id, by="test", at_us=at(12))
+    if terms:
+        await _give(ledger.accounts)
     await ledger.writer.close()
     return keys
+
+
+async def _give(accounts: Accounts) -> None:
+    grants = [Grant(at_us=at(13), amount_micros=10**9, key=f"g{number}") for number in range(2)]
+    for one in grants:
+        await accounts.grant(ACCOUNT, one, by="test")
+    taken = RevokeGrant(at_us=at(14), amount_micros=10**8, key="r0", grant="g0", reason="a slip")
+    await accounts.revoke(ACCOUNT, taken, by="test")
+    await accounts.set_limit(STRANGER, 10**9, by="test", at_us=at(15))
+    await accounts.set_limit(STRANGER, None, by="test", at_us=at(16))
 
 
 async def _live(ledger: Ledger, number: int, school: School, seed: int) -> None:
@@ -57,12 +74,12 @@ async def _live(ledger: Ledger, number: int, school: School, seed: int) -> None:
             continue
 
 
-def make(path: Path) -> list[NewKey]:
+def make(path: Path, *, terms: bool = True) -> list[NewKey]:
     """A filled ledger at *path*; its keys."""
 
     async def _make() -> list[NewKey]:
         async with serving(path) as ledger:
-            return await fill(ledger.engine)
+            return await fill(ledger.engine, terms=terms)
 
     return asyncio.run(_make())
 

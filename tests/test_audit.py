@@ -16,13 +16,18 @@ from msgspec import UNSET
 from msgspec.structs import replace
 
 from ledger.chain import GENESIS, Place, link
+from ledger.credit import move_of
 from ledger.engine import Engine
 from ledger.errors import CannotOpenError, StorageError
 from ledger.events import (
+    AccountEvent,
     Cancelled,
     Charged,
     Claimed,
     Completed,
+    CreditGranted,
+    CreditLimited,
+    CreditRevoked,
     Deleted,
     KeyIssued,
     KeyRevoked,
@@ -38,10 +43,22 @@ from ledger.ids import Spelling
 from ledger.keys import Role, account_stream
 from ledger.ledger import Ledger
 from ledger.memory import MemoryEngine
-from ledger.records import Append, ClaimId, ClaimRow, Entry, Head, KeyRow, Placed, Recorded, TaskFilter
+from ledger.records import (
+    AccountRow,
+    Append,
+    ClaimId,
+    ClaimRow,
+    CreditTerms,
+    Entry,
+    Head,
+    KeyRow,
+    Placed,
+    Recorded,
+    TaskFilter,
+)
 from ledger.sqlite_rows import read_event
 from ledger.sqlite_sql import EVENTS
-from ledger.task import fold
+from ledger.task import NO_TASK, evolve, fold
 from ledger.views import row_of
 from projections import audit_findings
 from projections.audit import audit
@@ -113,7 +130,7 @@ async def test_progress_is_told_page_by_page_and_ends_at_the_whole(engine: Engin
     report = await audit(engine, progress=lambda done, total: told.append((done, total)))
     assert told == sorted(told)
     assert {total for _, total in told} == {2 * report.events}
-    assert told[-1][0] == 2 * report.events - stored.KEY_EVENTS  # which are read once
+    assert told[-1][0] == 2 * report.events - stored.KEY_EVENTS - stored.TERMS_EVENTS  # which are read once
 
 
 async def test_more_events_and_tasks_than_a_page_holds_are_all_checked(ledger: Ledger) -> None:
@@ -244,7 +261,7 @@ def moved_to_another_task(db: sqlite3.Connection, random: Random) -> Tampering:
 
 
 def amount_and_event_changed_together(db: sqlite3.Connection, random: Random) -> Tampering:
-    position = any_event(db, random, "amount_micros IS NOT NULL")
+    position = any_event(db, random, "amount_micros IS NOT NULL AND type NOT LIKE 'credit-%'")
     db.execute(
         """UPDATE events SET amount_micros = amount_micros + 1,
            data = json_set(data, '$.amount_micros', amount_micros + 1) WHERE position = ?""",
@@ -556,6 +573,40 @@ def last_of_key(db: sqlite3.Connection, key_id: str) -> int:
     return int(db.execute(sql, (key_id,)).fetchone()[0])
 
 
+def account_number(column: str) -> Tamper:
+    """A number in an account's row is changed, or is not there any more, or is there."""
+
+    def tamper(db: sqlite3.Connection, random: Random) -> Tampering:
+        account, position = any_account(db, random)
+        by = random.choice([-1, 1, 10**6])
+        db.execute(f"UPDATE accounts SET {column} = coalesce({column} + ?, 0) WHERE account = ?", (by, account))  # noqa: S608
+        return Tampering(position, {Check.ACCOUNTS}, said=column)
+
+    return tamper
+
+
+def account_deleted(db: sqlite3.Connection, random: Random) -> Tampering:
+    account, position = any_account(db, random)
+    db.execute("DELETE FROM accounts WHERE account = ?", (account,))
+    return Tampering(position, {Check.ACCOUNTS}, said=f"{account!r} is not there")
+
+
+def account_inserted(db: sqlite3.Connection, _random: Random) -> Tampering:
+    db.execute("INSERT INTO accounts VALUES ('mallory', 1, 0, NULL, NULL, 0, 0, 0, 0)")
+    return Tampering(None, {Check.ACCOUNTS}, said="'mallory'")
+
+
+def account_unlimited(db: sqlite3.Connection, _random: Random) -> Tampering:
+    db.execute("UPDATE accounts SET granted_micros = NULL WHERE account = ?", (ACCOUNT,))
+    (position,) = db.execute("SELECT position FROM accounts WHERE account = ?", (ACCOUNT,)).fetchone()
+    return Tampering(position, {Check.ACCOUNTS}, said="granted_micros is None")
+
+
+def any_account(db: sqlite3.Connection, random: Random) -> tuple[str, int]:
+    """An account, and the position of what last changed its row."""
+    return random.choice(db.execute("SELECT account, position FROM accounts ORDER BY account").fetchall())  # type: ignore[no-any-return]
+
+
 def head_moved(db: sqlite3.Connection, random: Random) -> Tampering:
     (end,) = db.execute("SELECT max(position) FROM events").fetchone()
     by = random.choice([-2, -1, 1, 7])
@@ -649,6 +700,17 @@ TAMPERINGS: dict[str, Tamper] = {
     "a key back to life": key_put_back_to_life,
     "a key deleted": key_deleted,
     "a key invented": key_inserted,
+    "an account's place": account_number("position"),
+    "an account's version": account_number("version"),
+    "an account's limit": account_number("limit_micros"),
+    "an account's grants": account_number("granted_micros"),
+    "an account's held credits": account_number("held_micros"),
+    "an account's charged credits": account_number("charged_micros"),
+    "an account's refunded credits": account_number("refunded_micros"),
+    "an account's expected credits": account_number("expected_micros"),
+    "an account deleted": account_deleted,
+    "an account invented": account_inserted,
+    "an account without its grants": account_unlimited,
     "the head's position": head_moved,
     "the head's hash": head_hash,
     "the head's time": head_time,
@@ -716,14 +778,16 @@ async def readable(path: Path) -> tuple[list[Recorded], list[object], list[objec
 
 async def written(*told: TaskEvent | Entry) -> list[tuple[Check, int | None, str]]:
     """What the audit finds in a log of one task: its creation, then what is *told*, whatever the rules say to it."""
-    engine, stream = MemoryEngine(), ident(1)
+    engine, task = MemoryEngine(), replace(NO_TASK, task_id=ident(1))
     rows = [row for one in (CREATED, *told) for row in ([one] if isinstance(one, Entry) else entries(one))]
-    events: list[TaskEvent] = [decode(row.facts, row.payload) for row in rows]  # type: ignore[misc]
-    row = row_of(fold(events, stream))
-    told_sealed = sealed(1, rows)
-    await engine.commit(
-        [Append(stream=stream, account=ACCOUNT, expected=0, entries=told_sealed, task=row, seal_key=SEAL_KEY)]
-    )
+    for row in rows:
+        after = evolve(task, decode(row.facts, row.payload))  # type: ignore[arg-type]
+        (told_sealed,) = sealed(1, [row], expected=task.version)
+        first = SEAL_KEY if not task.version else None
+        stands = {"task": row_of(after), "move": move_of(task, after), "seal_key": first}
+        one = Append(stream=task.task_id, account=ACCOUNT, expected=task.version, entries=(told_sealed,), **stands)  # type: ignore[arg-type]
+        await engine.commit([one])
+        task = after
     return said(await audit(engine))
 
 
@@ -733,7 +797,10 @@ def said(report: Report) -> list[tuple[Check, int | None, str]]:
 
 async def test_a_second_outcome_of_a_run_is_found() -> None:
     found = await written(Cancelled(at_us=CREATED_US), Completed(at_us=CREATED_US))
-    assert found == [(Check.HISTORY, 3, "a second outcome of the same run")]
+    assert found == [
+        (Check.HISTORY, 3, "a second outcome of the same run"),
+        (Check.ACCOUNTS, 3, "account 'acme': position is 2, the events give 3"),  # the run was expected no more
+    ]
 
 
 async def test_an_outcome_of_each_run_is_none_too_many() -> None:
@@ -804,6 +871,7 @@ async def test_an_account_that_is_not_the_task_s_is_named() -> None:
     assert said(await audit(engine)) == [
         (Check.EVENT, 1, "account is 'umbrella', the event says 'acme'"),
         (Check.HISTORY, 1, "account is 'umbrella', the task's is 'acme'"),
+        (Check.ACCOUNTS, 1, "account 'acme' is not there"),
     ]
 
 
@@ -836,16 +904,16 @@ async def test_content_that_was_written_after_the_deletion_is_found() -> None:
     row = row_of(fold([replace(event, payload=UNSET) for event in told], stream))
     rows = sealed(1, entries(*told))
     await engine.commit([Append(stream=stream, account=ACCOUNT, expected=0, entries=rows, task=row, seal_key=SEAL_KEY)])
-    assert said(await audit(engine)) == [(Check.SEALS, 3, "has content after the deletion")]
+    assert (Check.SEALS, 3, "has content after the deletion") in said(await audit(engine))
 
 
 async def test_a_key_of_nothing_is_found() -> None:
     engine, stream = MemoryEngine(), ident(1)
     bare = replace(CREATED, payload=UNSET)
     row = row_of(fold([bare], stream))
-    await engine.commit(
-        [Append(stream=stream, account=ACCOUNT, expected=0, entries=entries(bare), task=row, seal_key=SEAL_KEY)]
-    )
+    move = move_of(NO_TASK, fold([bare], stream))
+    told = Append(stream=stream, account=ACCOUNT, expected=0, entries=entries(bare), task=row, move=move)
+    await engine.commit([replace(told, seal_key=SEAL_KEY)])
     assert said(await audit(engine)) == [(Check.SEALS, 1, "there is a key, and no content that it opens")]
 
 
@@ -873,6 +941,61 @@ async def test_a_key_that_is_revoked_without_having_been_issued_is_named() -> No
     told = entries(KeyRevoked(at_us=CREATED_US, key_id="k9", revoked_at_us=CREATED_US))
     await engine.commit([Append(stream=account_stream(ACCOUNT), account=ACCOUNT, expected=0, entries=told)])
     assert said(await audit(engine)) == [(Check.KEYS, 1, "key-revoked of key 'k9', which was never issued before")]
+
+
+async def credited(*told: AccountEvent, **terms: int | None) -> list[tuple[Check, int | None, str]]:
+    """What the audit says of an account with these events, and with the terms that they should come to."""
+    engine = MemoryEngine()
+    given = CreditTerms(**({"version": len(told), "limit_micros": None, "granted_micros": None} | terms))  # type: ignore[arg-type]
+    append = Append(stream=account_stream(ACCOUNT), account=ACCOUNT, expected=0, entries=entries(*told), terms=given)
+    await engine.commit([append])
+    return said(await audit(engine))
+
+
+GRANTED = CreditGranted(at_us=CREATED_US, amount_micros=5, key="g")
+TAKEN = CreditRevoked(at_us=CREATED_US, amount_micros=5, key="r", grant="g")
+
+
+async def test_credit_that_is_as_its_events_say_is_clean() -> None:
+    limited = CreditLimited(at_us=CREATED_US, limit_micros=7)
+    assert await credited(GRANTED, limited, TAKEN, limit_micros=7, granted_micros=0) == []
+
+
+@pytest.mark.parametrize(
+    ("told", "granted", "position", "detail"),
+    [
+        ((GRANTED, GRANTED), 5, 2, "key 'g' grants a second time"),
+        ((GRANTED, TAKEN, TAKEN), 0, 3, "key 'r' takes back a second time"),
+        ((GRANTED, replace(TAKEN, amount_micros=6)), -1, 2, "more is taken back of grant 'g' than was left of it"),
+        ((GRANTED, replace(TAKEN, grant="h")), 0, 2, "more is taken back of grant 'h' than was left of it"),
+    ],
+)
+async def test_credit_that_the_rules_would_not_have_given_is_found(
+    told: tuple[AccountEvent, ...], granted: int, position: int, detail: str
+) -> None:
+    assert await credited(*told, granted_micros=granted) == [(Check.MONEY, position, detail)]
+
+
+async def test_a_credit_event_in_another_account_s_stream_is_named() -> None:
+    engine, terms = MemoryEngine(), CreditTerms(version=1, limit_micros=None, granted_micros=5)
+    stream = account_stream(STRANGER)
+    told = Append(stream=stream, account=ACCOUNT, expected=0, entries=entries(GRANTED), terms=terms)
+    await engine.commit([told])
+    assert said(await audit(engine)) == [(Check.ACCOUNTS, 1, "not in the stream of account 'acme'")]
+
+
+async def test_accounts_that_cannot_be_read_are_found_as_that(original: Path) -> None:
+    async with stored.reading(original) as engine:
+        report = await audit(Blind(engine))
+    assert said(report) == [(Check.UNREADABLE, None, "the accounts cannot be read: StorageError: no accounts")]
+
+
+class Blind(Watched):
+    """An engine whose accounts cannot be read."""
+
+    async def accounts(self, names: Sequence[str] | None) -> dict[str, AccountRow]:
+        del names
+        raise StorageError("no accounts")
 
 
 # How much is told

@@ -22,11 +22,11 @@ from ledger.task import Status
 from tests import form_bodies
 from tests.form_bodies import BAD_FORMS, DECLARED, FILE, form
 from tests.samples import CONFIGURED, SAMPLES
-from tests.serving import ACCOUNT, ROUTES, VENDORS, Route, Service, serving, spelled
+from tests.serving import ACCOUNT, CREDITED, ROUTES, VENDORS, Route, Service, serving, spelled
 from tests.wire import Reply, Wire, chunked, request
 from tests.worded import code_of
 
-READS_BODY = [route for route in ROUTES if route.method in {"POST", "PATCH"}]
+READS_BODY = [route for route in ROUTES if route.method in {"POST", "PUT", "PATCH"}]
 TAKES_NO_BODY = [route for route in ROUTES if route not in READS_BODY]
 TOLERANT = {"lemondata", "chunkr"}
 """Contracts whose vendor passes over fields that it does not know."""
@@ -288,6 +288,9 @@ async def test_a_sample_is_taken(service: Service, route: Route) -> None:
             await service.native("POST", f"/tasks/{aim.name}/cancel", {})
         if sample.get("type") == "refunded":
             await service.reported(aim.name, "charged", amount_credits="0.5", key="c1")
+        if "grant" in sample:
+            granted = {"amount_credits": "1", "key": sample["grant"]}
+            assert (await service.native("POST", f"/accounts/{CREDITED}/grants", granted)).status == 200
         reply = await aim.hit(msgspec.json.encode(body))
         assert reply.status in {200, 201, 202}, reply
 
@@ -610,7 +613,7 @@ async def test_another_method_is_refused_and_told_which_are_allowed(service: Ser
 
 def _same_path(route: Route, path: str) -> bool:
     theirs, mine = route.path.split("/"), path.split("/")
-    return len(theirs) == len(mine) and all(a in (b, "{id}") for a, b in zip(theirs, mine, strict=True))
+    return len(theirs) == len(mine) and all(a in (b, "{id}", "{account}") for a, b in zip(theirs, mine, strict=True))
 
 
 @pytest.mark.parametrize("contract", [*VENDORS, "ledger"])

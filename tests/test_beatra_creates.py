@@ -441,7 +441,9 @@ async def test_what_the_model_does_not_do_is_refused(
 
 
 def test_a_balance_that_does_not_cover_the_task_is_a_402() -> None:
-    refusal = InsufficientCredits(asked_micros=80_000_000, left_micros=79_999_999, position=7)
+    refusal = InsufficientCredits(
+        asked_micros=80_000_000, limit_micros=79_990_000, granted_micros=None, exposure_micros=10_000, position=7
+    )
     answer = beatra.CONTRACT.refuse(refusal, Refused("POST", "req_1"))
     assert (answer.status, json.loads(answer.body)) == (
         402,
@@ -451,6 +453,7 @@ def test_a_balance_that_does_not_cover_the_task_is_a_402() -> None:
                 "message": "The balance does not cover this task.",
                 "retryable": False,
                 "request_id": "req_1",
+                "details": {"balance_credits": "79.9800", "required_credits": "80.0000"},
             }
         },
     )

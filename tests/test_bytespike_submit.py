@@ -154,7 +154,7 @@ def test_a_model_that_makes_neither_image_nor_video_is_refused() -> None:
     ("refusal", "wanted"),
     [
         (
-            InsufficientCredits(asked_micros=2, left_micros=1, position=1),
+            InsufficientCredits(asked_micros=2, limit_micros=1, granted_micros=None, exposure_micros=0),
             error(402, "Insufficient balance.", "insufficient_quota", "insufficient_balance", None),
         ),
         (

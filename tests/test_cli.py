@@ -294,6 +294,8 @@ def test_tail_prints_the_events_of_one_account(shell: Shell) -> None:
     assert [event["type"] for event in shell("tail", "--json", "--account", "umbrella").objects] == [
         "key-issued",
         "key-revoked",
+        "credit-limited",
+        "credit-limited",
     ]
     assert shell("tail", "--account", "nobody") == (0, "", "")
 
@@ -305,6 +307,20 @@ def test_a_line_of_the_log_reads_like_this(shell: Shell) -> None:
     assert float(amount) > 0
     assert facts == ["key=hold:1", "cause=created"]
     assert "digest" not in shell("tail", "--type", "key-issued").out
+
+
+def test_what_an_account_was_given_reads_like_this(shell: Shell) -> None:
+    types = ("credit-limited", "credit-granted", "credit-revoked")
+    lines = [line.split()[2:-1] for kind in types for line in shell("tail", "--type", kind).out.splitlines()]
+    assert lines == [
+        ["account", "v3", "umbrella", "limit=1000"],
+        ["account", "v4", "umbrella", "limit=none"],
+        ["account", "v4", "acme", "1000", "key=g0"],
+        ["account", "v5", "acme", "1000", "key=g1"],
+        ["account", "v6", "acme", "100", "key=r0", "reason=a", "slip", "grant=g0"],
+    ]
+    (taken,) = shell("tail", "--json", "--type", "credit-revoked").objects
+    assert (taken["amount_credits"], taken["facts"]["reason"]) == ("100", "a slip")
 
 
 async def test_tail_follows_the_log_until_it_is_interrupted(path: Path) -> None:

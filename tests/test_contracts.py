@@ -116,7 +116,9 @@ SAMPLES: dict[type[Refusal], Refusal] = {
     Overloaded: Overloaded(retry_after_seconds=1),
     RateLimited: RateLimited(Standing(1, 0, 1), retry_after_seconds=1),
     UnknownModel: UnknownModel("m"),
-    InsufficientCredits: InsufficientCredits(asked_micros=2, left_micros=1, position=1),
+    InsufficientCredits: InsufficientCredits(
+        asked_micros=2, limit_micros=1, granted_micros=None, exposure_micros=0, position=1
+    ),
 }
 """Those that carry facts; and those that the ledger adds to the rules' own."""
 

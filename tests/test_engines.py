@@ -13,7 +13,7 @@ from ledger.engine import Engine
 from ledger.errors import StorageError
 from ledger.events import Created, Deleted, Held, Payload, Refunded, School, Terms
 from ledger.ids import TaskId
-from ledger.records import Append, Entry, Head, Placed, Recorded, Stale, TaskFilter
+from ledger.records import SUM_MAX_MICROS, AccountRow, Append, Entry, Head, Move, Placed, Recorded, Stale, TaskFilter
 from ledger.sqlite_sql import READ_MAX
 from ledger.task import Status
 from tests.builders import (
@@ -25,9 +25,11 @@ from tests.builders import (
     chained,
     claim_row,
     claims_only,
+    credit,
     entries,
     ident,
     key_row,
+    owes,
     progressed,
     sealed,
     task_row,
@@ -418,6 +420,78 @@ async def test_a_revoked_key_stays_and_tells_when_it_died(engine: Engine) -> Non
     assert await engine.keys(None) == [dead]
 
 
+# Accounts
+
+
+async def test_what_a_batch_does_to_an_account_is_one_row_at_the_place_of_the_last_of_it(engine: Engine) -> None:
+    assert await engine.accounts(None) == {}
+    batch = [owes(1, 5), append(2), owes(3, 7, events=2), append(4, move=Move(charged_micros=3, expected_micros=2))]
+    assert await engine.commit([*batch, append(5)]) == [1, 2, 4, 5, 6]
+    row = AccountRow(account=ACCOUNT, position=5, held_micros=12, charged_micros=3, expected_micros=2)
+    assert await engine.accounts(None) == {ACCOUNT: row}
+    await engine.commit([append(4, expected=1, move=Move(held_micros=-12, refunded_micros=1, expected_micros=-2))])
+    row = AccountRow(account=ACCOUNT, position=7, charged_micros=3, refunded_micros=1)
+    assert await engine.accounts([ACCOUNT]) == {ACCOUNT: row}
+
+
+async def test_what_moves_no_account_makes_no_row(engine: Engine) -> None:
+    await engine.commit([append(1), append(2, rests_on=0)])
+    assert await engine.accounts(None) == {}
+
+
+async def test_terms_are_set_by_an_account_s_own_events_and_kept_by_its_tasks(engine: Engine) -> None:
+    await engine.commit([owes(1, 5)])
+    await engine.commit([credit(1, 100)])
+    await engine.commit([owes(2, 6)])
+    row = AccountRow(account=ACCOUNT, position=3, version=1, limit_micros=100, held_micros=11)
+    assert await engine.accounts(None) == {ACCOUNT: row}
+    await engine.commit([credit(2, None, granted=0)])
+    row = replace(row, position=4, version=2, limit_micros=None, granted_micros=0)
+    assert await engine.accounts(None) == {ACCOUNT: row}
+    assert await engine.accounts([STRANGER, ACCOUNT, "nobody"]) == {ACCOUNT: row}
+
+
+async def test_accounts_are_listed_by_their_names(engine: Engine) -> None:
+    await engine.commit([credit(1, 1, account=name) for name in ("b", "a", "\N{SNOWMAN}", "A")])
+    assert [*await engine.accounts(None)] == ["A", "a", "b", "\N{SNOWMAN}"]
+
+
+async def test_new_work_is_written_when_the_terms_are_those_it_was_admitted_by(engine: Engine) -> None:
+    assert await engine.commit([owes(1, 5, rests_on=0)]) == [1]
+    await engine.commit([credit(1, 100)])
+    assert await engine.commit([owes(2, 5, rests_on=1), owes(3, 5, rests_on=1), owes(1, 1, expected=1)]) == [3, 4, 5]
+    assert (await engine.accounts(None))[ACCOUNT].held_micros == 16
+
+
+async def test_new_work_that_was_admitted_by_other_terms_is_stale_and_reports_are_not(engine: Engine) -> None:
+    await engine.commit([owes(1, 5, rests_on=0)])
+    await engine.commit([credit(1, 100)])
+    await engine.commit([append(9)])
+    stranger = replace(owes(4, 5, rests_on=0), account=STRANGER)
+    batch = [owes(1, 2, expected=1), owes(2, 5, rests_on=0), owes(2, 1, expected=1), owes(3, 5, rests_on=1), stranger]
+    outcomes = await engine.commit(batch)
+    assert [isinstance(outcome, Stale) for outcome in outcomes] == [False, True, True, True, False]
+    rows = await engine.accounts(None)
+    assert {name: row.held_micros for name, row in rows.items()} == {ACCOUNT: 7, STRANGER: 5}
+    assert await engine.commit([owes(3, 5, rests_on=1)]) == [(await engine.head()).position]
+    await whole_log(engine)
+
+
+async def test_what_was_admitted_on_top_of_a_stale_append_of_its_account_is_stale(engine: Engine) -> None:
+    await engine.commit([owes(1, 50), credit(1, 50)])
+    await engine.commit([append(1, expected=1)])
+    release = append(1, expected=1, move=Move(held_micros=-50))
+    assert await engine.commit([release, owes(2, 50, rests_on=1)]) == [Stale(2), Stale(0)]
+    assert (await engine.accounts(None))[ACCOUNT].held_micros == 50
+
+
+async def test_a_sum_is_kept_at_the_most_that_64_bits_hold(engine: Engine) -> None:
+    await engine.commit([append(1, move=Move(charged_micros=SUM_MAX_MICROS))])
+    await engine.commit([append(2, move=Move(charged_micros=1))])
+    await engine.commit([append(number, move=Move(charged_micros=SUM_MAX_MICROS)) for number in (3, 4)])
+    assert (await engine.accounts(None))[ACCOUNT].charged_micros == SUM_MAX_MICROS
+
+
 # All or nothing
 
 
@@ -557,6 +631,9 @@ async def test_any_number_of_rows_can_be_asked_for_at_once(engine: Engine, count
     claims = {number: claim_row(f"k{number}", number=number) for number in numbers}
     await engine.commit([append(n, events=2, claims=(claims[n],)) for n in numbers] + [append(count + 1)])
     ids = [ident(number) for number in numbers]
+    await engine.commit([credit(1, n, account=f"a{n}") for n in numbers])
+    found = await engine.accounts([f"a{n}" for n in numbers])
+    assert {name: row.limit_micros for name, row in found.items()} == {f"a{n}": n for n in numbers}
     assert await engine.tasks(ids) == {
         ident(number): Placed(row=task_row(number, version=2), position=2 * number) for number in numbers
     }
@@ -579,12 +656,13 @@ async def test_a_batch_may_be_larger_than_what_is_read_at_once(engine: Engine) -
 async def contents(engine: Engine) -> tuple[object, ...]:
     tasks = await engine.page(TaskFilter(limit=1000))
     claims = await engine.claims([(ACCOUNT, "create", f"k{n}") for n in range(5)])
-    return await whole_log(engine), await engine.head(), tasks, claims, await engine.keys(None)
+    kept = (await engine.keys(None), await engine.accounts(None))
+    return await whole_log(engine), await engine.head(), tasks, claims, kept
 
 
 @on_engines_that_persist
 async def test_a_log_that_is_opened_again_is_the_same_and_goes_on(engine: Engine, store: Store) -> None:
-    await engine.commit([append(1, events=2, claims=(claim_row("k1"),)), append(2, keys=(key_row("key"),))])
+    await engine.commit([append(1, events=2, claims=(claim_row("k1"),)), owes(2, 5, keys=(key_row("key"),))])
     await engine.commit([replace(append(4), seal_key=SEAL_KEY), deletion(2, expected=1)])
     await engine.commit([append(1, expected=2, claims=(claim_row("k2"),))])
     before = await contents(engine)
@@ -601,7 +679,7 @@ async def test_in_a_snapshot_all_is_of_one_moment_whatever_is_written_meanwhile(
     async with engine.snapshot():
         before = await contents(engine)
         assert await engine.commit([append(1, expected=1, claims=(claim_row("k2"),), keys=(key_row("key"),))]) == [2]
-        assert await engine.commit([append(2)]) == [3]
+        assert await engine.commit([owes(2, 5)]) == [3]
         assert await contents(engine) == before
     assert len(await whole_log(engine)) == 3
     async with engine.snapshot():

@@ -16,6 +16,10 @@ from ledger.events import (
     Claimed,
     Completed,
     Created,
+    CreditGranted,
+    CreditLimited,
+    CreditMoved,
+    CreditRevoked,
     Deleted,
     Event,
     Expired,
@@ -221,6 +225,22 @@ GOLDEN: list[tuple[AnyEvent, str, str | None]] = [  # event, its facts, its payl
         '{"type":"key-revoked","at_us":19,"key_id":"k1","revoked_at_us":20}',
         None,
     ),
+    (
+        CreditLimited(at_us=20, limit_micros=10_000_000),
+        '{"type":"credit-limited","at_us":20,"limit_micros":10000000}',
+        None,
+    ),
+    (CreditLimited(at_us=21, limit_micros=None), '{"type":"credit-limited","at_us":21,"limit_micros":null}', None),
+    (
+        CreditGranted(at_us=22, amount_micros=5, key="g1", reason="sorry"),
+        '{"type":"credit-granted","at_us":22,"amount_micros":5,"key":"g1","reason":"sorry"}',
+        None,
+    ),
+    (
+        CreditRevoked(at_us=23, amount_micros=4, key="r1", reason="a slip", grant="g1"),
+        '{"type":"credit-revoked","at_us":23,"amount_micros":4,"key":"r1","reason":"a slip","grant":"g1"}',
+        None,
+    ),
 ]
 golden = pytest.mark.parametrize(
     ("event", "facts", "payload"),
@@ -290,6 +310,8 @@ LEFT_OUT: dict[type[msgspec.Struct], dict[str, object]] = {  # what the absence 
     LateReported: {"code": None, "percent": None, "claimed_micros": None, "usage": None},
     CallbackAttempted: {"error": None},
     KeyIssued: {"replaces": None},
+    CreditGranted: {"reason": None},
+    CreditRevoked: {"reason": None},
     Terms: {
         "cancellable": True,
         "point_of_no_return_percent": None,
@@ -312,7 +334,7 @@ def test_the_billing_schools_keep_their_names() -> None:
     assert [school.value for school in School] == ["hold", "prepaid", "on-success"]
 
 
-@pytest.mark.parametrize("kind", [*get_args(AnyEvent), MoneyEvent, Event, Terms, Notice, Claimed, Payload])
+@pytest.mark.parametrize("kind", [*get_args(AnyEvent), MoneyEvent, CreditMoved, Event, Terms, Notice, Claimed, Payload])
 def test_a_fact_cannot_be_changed(kind: type[msgspec.Struct]) -> None:
     assert kind.__struct_config__.frozen
 
@@ -332,7 +354,7 @@ def test_the_tag_is_the_events_type_on_the_wire(event: AnyEvent, facts: str, pay
 def test_money_events_and_no_others_have_an_amount(event: AnyEvent, facts: str, payload: str | None) -> None:
     del payload
     assert amount_of(event) == json.loads(facts).get("amount_micros")
-    assert isinstance(event, MoneyEvent) == (amount_of(event) is not None)
+    assert isinstance(event, MoneyEvent | CreditMoved) == (amount_of(event) is not None)
 
 
 # Reading what other hands and other versions wrote

@@ -332,7 +332,9 @@ async def test_a_store_that_takes_nothing_is_a_503_and_no_task(service: Service)
     ],
 )
 def test_what_is_left_and_what_it_costs_are_told_digit_by_digit(left: int, asked: int, numbers: str) -> None:
-    refusal = InsufficientCredits(asked_micros=asked, left_micros=left, position=1)
+    refusal = InsufficientCredits(
+        asked_micros=asked, limit_micros=max(left, 0), granted_micros=None, exposure_micros=max(-left, 0), position=1
+    )
     answer = lemondata.refuse(refusal, Refused("POST", "req_1"))
     wanted = (
         '{"error":{"message":"Insufficient balance for this task.","type":"insufficient_balance",'

@@ -884,6 +884,9 @@ OPERATOR_ONLY = {
     "GET /ledger/v1/keys",
     "DELETE /ledger/v1/keys/{id}",
     "POST /ledger/v1/keys/{id}/rotate",
+    "PUT /ledger/v1/accounts/{account}/limit",
+    "POST /ledger/v1/accounts/{account}/grants",
+    "POST /ledger/v1/accounts/{account}/revocations",
 }
 
 

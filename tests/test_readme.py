@@ -11,6 +11,7 @@ from api.contracts.shape import Alter, Browse, Cancel, Operation, Read, Submit
 from ledger.ids import Digits
 from ledger.task import Status
 from tests.http import (
+    ACCOUNT,
     COMPLETED,
     FAILED,
     STARTED,
@@ -187,6 +188,17 @@ async def test_the_create_that_the_readme_shows_is_taken(service: Service, contr
     made = (await service.native("GET", "/tasks")).json()["tasks"]
     assert [task["contract"] for task in made] == [contract] * len(CREATES[contract])
     assert made
+
+
+@every_contract
+async def test_too_little_credit_is_refused_and_told_as_the_table_says(service: Service, contract: str) -> None:
+    place = {"curl localhost:8080": "curl -X POST http://localhost:8080", "$KEY": await service.key(contract)}
+    await service.ledger.accounts.set_limit(ACCOUNT, 0, by="test", at_us=service.clock())
+    for line in CREATES[contract]:
+        reply = await service.curl(line, place)
+        assert [reply.status] == codes(TABLE["too little credit"][contract])
+        header = TABLE["credit left, in every answer"][contract].strip("`")
+        assert ("X-Quota-Remaining-Credits" in reply.headers) is (header == "X-Quota-Remaining-Credits")
 
 
 def test_the_documented_cancel_is_the_one_that_the_tests_ask() -> None:

@@ -8,6 +8,7 @@ import asyncio
 from collections import Counter
 from collections.abc import AsyncIterator, Coroutine, Sequence
 from pathlib import Path
+from random import Random
 from typing import Any
 
 import msgspec
@@ -17,12 +18,13 @@ from ledger.catalogue import Model, read
 from ledger.commands import Expire
 from ledger.errors import StorageError
 from ledger.keys import Role
+from ledger.money import credits_text
 from ledger.sqlite import open_to_read, open_to_serve
 from ledger.task import Status
 from ledger.times import rfc3339
 from tests.builders import CREATED_US, Watched
-from tests.http import MODELS, cancel, query, spell
-from tests.invariants import OUTCOMES, common_invariant
+from tests.http import MODELS, Call, cancel, query, spell
+from tests.invariants import OUTCOMES, common_invariant, exposures
 from tests.processes import Server, keys_in
 from tests.serving import ACCOUNT, VENDORS, Service, queued, serving, spelled
 from tests.wire import Cut, Reply, request
@@ -99,6 +101,37 @@ async def test_s04_a_refund_that_is_asked_for_five_times_is_one_and_every_answer
             assert (reply.status, code_of("ledger", reply)) == (422, "amount_exceeds")
             assert any(name.startswith("refunded:r") for name in reply.json()["settled_by"])
     assert sum(reply.status == 200 for reply in replies) == (5 if len(set(keys)) == 1 else 1)
+
+
+# S05
+
+
+async def test_s05_a_grant_that_is_pressed_in_many_tabs_is_given_once_and_taken_back_once(service: Service) -> None:
+    given = {"amount_credits": "5", "key": "ticket-7"}
+    for reply in await asyncio.gather(
+        *(service.native("POST", f"/accounts/{ACCOUNT}/grants", given) for _ in range(10))
+    ):
+        assert (reply.status, reply.json()["granted_credits"]) == (200, "5")
+    taken = [{"grant": "ticket-7", "amount_credits": "3", "key": key} for key in ("r1", "r1", "r2", "r1", "r2")]
+    path = f"/accounts/{ACCOUNT}/revocations"
+    replies = await asyncio.gather(*(service.native("POST", path, body) for body in taken))
+    refused = [reply for reply in replies if reply.status != 200]
+    assert {code_of("ledger", reply) for reply in refused} == {"amount_exceeds"}
+    assert len({tuple(reply.json()["settled_by"]) for reply in refused}) == 1  # the one that was first
+    assert (await account(service))["granted_credits"] == "2"
+
+
+async def account(service: Service, **figures: str) -> dict[str, Any]:
+    """`ACCOUNT` as it is shown, once these figures have been found in it."""
+    reply = await service.native("GET", f"/accounts/{ACCOUNT}")
+    shown: dict[str, Any] = reply.json()
+    assert figures.items() <= shown.items(), shown
+    return shown
+
+
+async def limited(service: Service, amount: str) -> None:
+    reply = await service.native("PUT", f"/accounts/{ACCOUNT}/limit", {"limit_credits": amount})
+    assert reply.status == 200, reply
 
 
 # S07
@@ -323,6 +356,144 @@ async def test_s36_fifty_identical_creates_across_a_power_cut_are_one_task_and_f
     finally:
         await engine.close()
     assert [row.entry.type for row in rows] == ["created", "charged"]
+
+
+# S13, S14
+
+
+async def test_s13_a_hold_of_a_client_who_left_is_seen_ends_by_its_deadline_and_blocks_no_refund(
+    service: Service,
+) -> None:
+    await limited(service, "5")
+    stranded = (await service.bring(Status.RUNNING, estimated_credits="3", expires_at=DEADLINE))["id"]
+    other = (await service.bring(Status.COMPLETED, estimated_credits="2"))["id"]
+    await account(service, held_credits="3", available_credits="0")
+    await service.reported(other, "refunded", amount_credits="2", key="r")
+    await account(service, held_credits="3", available_credits="2")
+    service.clock.advance(3600)
+    await service.ledger.handle(Expire(task_id=spelled(stranded), at_us=service.clock(), actor="sweep"))
+    await account(service, held_credits="0", available_credits="5")
+
+
+@pytest.mark.parametrize("contract", VENDORS)
+async def test_s14_a_task_that_failed_leaves_the_credit_and_what_was_used_as_they_were(
+    service: Service, contract: str
+) -> None:
+    grant = {"amount_credits": "10.00", "key": "top-up"}
+    assert (await service.native("POST", f"/accounts/{ACCOUNT}/grants", grant)).status == 200
+    task = (await service.create(contract, estimated_credits="2.26"))["id"]
+    await account(service, available_credits="7.74")
+    await service.reported(task, "failed", code="broke")
+    await account(service, available_credits="10", net_credits="0", granted_credits="10", exposure_credits="0")
+
+
+# S20
+
+
+@pytest.mark.parametrize("at_once", [False, True], ids=["as they come", "in one batch"])
+@pytest.mark.parametrize("contract", VENDORS)
+async def test_s20_of_five_submits_at_once_exactly_three_fit_into_the_budget_and_room_comes_back(
+    service: Service, watched: Watched, contract: str, *, at_once: bool
+) -> None:
+    await limited(service, "0.45")
+    asks = [service.native("POST", "/tasks", priced(contract, "0.15")) for _ in range(5)]
+    replies = await (batched(service, watched, asks) if at_once else asyncio.gather(*asks))
+    made = [reply.json()["id"] for reply in replies if reply.status == 201]
+    refused = [reply for reply in replies if reply.status == 402]
+    assert (len(made), len(refused)) == (3, 2)
+    for reply in refused:
+        assert (reply.json()["available_credits"], reply.json()["asked_credits"]) == ("0", "0.15")
+    await service.reported(made[0], "failed", code="broke")
+    assert (await service.native("POST", f"/tasks/{made[1]}/cancel")).status == 200
+    again = await asyncio.gather(*(service.native("POST", "/tasks", priced(contract, "0.15")) for _ in range(3)))
+    assert sorted(reply.status for reply in again) == [201, 201, 402]
+    await account(service, exposure_credits="0.45", available_credits="0")
+
+
+async def test_s20_what_is_decided_on_top_of_a_commit_that_fails_is_decided_anew(
+    service: Service, watched: Watched
+) -> None:
+    await limited(service, "0.45")
+    watched.commit_gate.shut()
+    watched.commit_faults.append(StorageError("disk full"))
+    lost = [asyncio.create_task(service.native("POST", "/tasks", priced("bytespike", "0.15"))) for _ in range(3)]
+    await watched.commit_gate.someone_waits()
+    later = [asyncio.create_task(service.native("POST", "/tasks", priced("bytespike", "0.15"))) for _ in range(5)]
+    await queued(service, 5)
+    watched.commit_gate.open()
+    lost_replies, replies = await asyncio.gather(*lost), await asyncio.gather(*later)
+    admitted = sum(reply.status == 201 for reply in [*lost_replies, *replies])
+    assert admitted == 3
+    assert any(reply.status == 503 for reply in lost_replies)
+    assert (await service.native("POST", "/tasks", priced("bytespike", "0.15"))).status == 402
+
+
+def priced(contract: str, amount: str) -> dict[str, Any]:
+    """A create at this price."""
+    return {"account": ACCOUNT, "contract": contract, "model": MODELS[contract], "estimated_credits": amount}
+
+
+# S21
+
+
+async def test_s21_the_value_that_refuses_is_the_log_s_at_its_position_under_load_and_after_a_restart(
+    tmp_path: Path,
+) -> None:
+    path = tmp_path / "busy.db"
+    engine = await open_to_serve(path)
+    async with serving(engine) as service:
+        await limited(service, "20")
+        refused = [
+            reply for replies in await asyncio.gather(*(load(service, n) for n in range(8))) for reply in replies
+        ]
+        assert len(refused) > 20
+        rows = await engine.after(0, 100_000)
+        for reply in refused:
+            cost = exposures(rows[: reply.json()["position"]])[ACCOUNT]
+            assert reply.json()["exposure_credits"] == credits_text(cost.exposure)
+        before = await service.native("POST", "/tasks", priced("beatra", "21"))
+        await common_invariant(engine)
+    again = await open_to_serve(path)
+    async with serving(again) as service:
+        after = await service.native("POST", "/tasks", priced("beatra", "21"))
+        figures = ("asked", "available", "limit", "granted", "exposure")
+        for name in [*(f"{figure}_credits" for figure in figures), "position"]:
+            assert after.json()[name] == before.json()[name]
+        await common_invariant(again)
+
+
+async def load(service: Service, seed: int) -> list[Reply]:
+    """Forty tasks of any school, some of which end at once, some never; the refusals."""
+    random, refused = Random(f"S21/{seed}"), []
+    for _ in range(40):
+        amount = f"0.{random.randrange(1, 100):02}"
+        reply = await service.native("POST", "/tasks", priced(random.choice(VENDORS), amount))
+        if reply.status == 402:
+            refused.append(reply)
+        elif random.random() < 0.6:
+            outcome = random.choice(
+                [{"type": "failed", "code": "broke"}, {"type": "completed", "actual_credits": "0.01"}]
+            )
+            task = reply.json()["id"]
+            assert (await service.native("POST", f"/tasks/{task}/events", outcome)).status == 200
+    return refused
+
+
+# S28
+
+
+async def test_s28_of_a_hold_that_was_refused_there_is_nothing_that_could_be_captured(service: Service) -> None:
+    await limited(service, "1")
+    order = b'{"model":"wan-2.6","params":{"prompt":"a cat"},"out_task_id":"order-7"}'
+    submit = Call("POST", "/v1/tasks/submit", order)
+    position = await service.position() + 1  # with the client's key
+    assert (await service.client("bytespike", submit)).status == 402
+    for path in ("query", "cancel"):
+        reply = await service.client("bytespike", Call("POST", f"/v1/tasks/{path}", b'{"out_task_id":"order-7"}'))
+        assert (reply.status, code_of("bytespike", reply)) == (404, "task_not_found")
+    assert (await service.native("GET", f"/tasks?account={ACCOUNT}")).json()["tasks"] == []
+    assert await service.position() == position
+    await account(service, exposure_credits="0", available_credits="1")
 
 
 # S37

@@ -293,7 +293,7 @@ class Breaking(Watched):
         return await (self.engine if key_id in self.holders else self._work()).key(key_id)
 
     def __getattribute__(self, name: str) -> Any:  # noqa: ANN401 - any verb
-        verbs = {"commit", "tasks", "page", "claims", "keys", "streams", "after", "head"}
+        verbs = {"commit", "tasks", "page", "claims", "keys", "accounts", "streams", "after", "head"}
         return getattr(self._work(), name) if name in verbs else super().__getattribute__(name)
 
 
@@ -314,7 +314,7 @@ async def sensible(service: Service, route: Route) -> Callable[[], Awaitable[Rep
     key = await service.key_for(route)
     name = route.spelling.spell(UNKNOWN)
     body = b""
-    if route.method == "POST":
+    if route.method in {"POST", "PUT"}:
         sample = SAMPLES[str(route)][0]
         body = msgspec.json.encode({field: name if value == "-" else value for field, value in sample.items()})
     return lambda: service.ask(route.method, route.at(name), key=key, body=body)

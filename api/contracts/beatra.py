@@ -31,7 +31,7 @@ from typing import Annotated, Any
 import msgspec
 
 from api.bodies import read_json
-from api.contracts.beatra_envelope import SPELLING, STATUSES, view
+from api.contracts.beatra_envelope import SPELLING, STATUSES, credits_fixed, view
 from api.contracts.beatra_list import LIST
 from api.contracts.beatra_orders import CREATES, UnsupportedCapability, UnsupportedOption, keyed, replayed
 from api.contracts.shape import (
@@ -145,6 +145,8 @@ def refuse(refusal: Refusal, refused: Refused) -> Answer:
         case UnsupportedOption(fields=fields):
             error["param"] = _pointer(fields[0])
             error["details"] = {"unsupported_fields": fields}
+        case InsufficientCredits(available_micros=available, asked_micros=asked):  # the names are chosen
+            error["details"] = {"balance_credits": credits_fixed(available), "required_credits": credits_fixed(asked)}
         case UnknownModel() | UnsupportedCapability():
             error["param"] = "/model"
         case _:

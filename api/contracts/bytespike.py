@@ -19,6 +19,9 @@ account for as long as the log has the task, whatever becomes of it, and longer 
 model and params get the first answer again, others 409. Where the docs list ``duplicate_out_task_id`` under both 400
 and 409, we say 409.
 
+``X-Quota-Remaining-Credits`` is with every answer to a key that opens, unless its account is unlimited: then there is
+no number to tell, and the line is left out (chosen).
+
 Exactly one of ``task_id`` and ``out_task_id`` names the task; an id in the path beats a ``task_id`` in the body, and
 beside an ``out_task_id`` there makes two (chosen). Amounts are of the size of dollars, as in the examples, where the
 docs also count a million credits to the dollar (chosen). A terminal task shows its ``out_task_id`` too (chosen), and no
@@ -41,6 +44,7 @@ from api.contracts.shape import (
     OUT_TASK_ID,
     Answer,
     Asked,
+    Balance,
     Browse,
     ByKey,
     ByTask,
@@ -87,6 +91,7 @@ from ledger.errors import (
 from ledger.events import School
 from ledger.ids import Digits, Spelling
 from ledger.money import credits_text
+from ledger.records import AccountRow
 from ledger.task import LIVE, Status, Task
 from ledger.times import US_PER_SECOND
 
@@ -253,6 +258,24 @@ def refuse(refusal: Refusal, _: Refused) -> Answer:
     return json_answer(status, {"error": {"message": message, "type": kind, "code": code, "param": param}})
 
 
+def balance(row: AccountRow) -> Answer:
+    """What the account may spend. The shape is chosen: the vendor's is not public. Null: there is no such bound."""
+    limit, granted = row.limit_micros, row.granted_micros
+    body = {
+        "remaining_credits": None if row.unlimited else _number(row.available_micros),
+        "limit_credits": None if limit is None else _number(limit),
+        "granted_credits": None if granted is None else _number(granted),
+        "held_credits": _number(row.held_micros),
+        "used_credits": _number(row.charged_micros - row.refunded_micros),
+    }
+    return json_answer(200, body)
+
+
+def quota(row: AccountRow) -> bytes:
+    """Credits of the size of a dollar, as everywhere here: the docs call the header both (chosen)."""
+    return b"X-Quota-Remaining-Credits: %b\r\n" % credits_text(row.available_micros).encode("ascii")
+
+
 def token(headers: Mapping[str, str]) -> str | None:
     """``x-api-key`` is documented for submit; we take it on every route (chosen)."""
     return bearer(headers) or headers.get("x-api-key")
@@ -272,6 +295,7 @@ CONTRACT = Contract(
         Read("POST", "/v1/tasks/query", target, shown, BODY_MAX_BYTES),
         Cancel("POST", "/v1/tasks/cancel/{id}", _wish, CANCEL, shown, BODY_MAX_BYTES),
         Cancel("POST", "/v1/tasks/cancel", _wish, CANCEL, shown, BODY_MAX_BYTES),
+        Balance("GET", "/v1/balance", balance),
         Browse("GET", "/v1/usage", usage.wanted, usage.listed(view)),
         Browse("GET", "/api/v1/usage", usage.wanted, usage.listed(view)),
     ),
@@ -279,5 +303,6 @@ CONTRACT = Contract(
     gone=keep_for(RETENTION_US),
     refuse=refuse,
     limits=x_rate_limit,  # chosen: of requests; the vendor counts dollars of a spend bucket
+    quota=quota,
     key_headers=("Authorization", "x-api-key"),
 )

@@ -233,7 +233,7 @@ def refuse(refusal: Refusal, refused: Refused) -> Answer:
                 error["param"] = param
         case UnknownModel():
             error["param"] = "model"
-        case InsufficientCredits(left_micros=left, asked_micros=asked):  # a credit is a dollar (chosen)
+        case InsufficientCredits(available_micros=left, asked_micros=asked):  # a credit is a dollar (chosen)
             error |= {"balance_usd": _number(left), "estimated_cost_usd": _number(asked)}
         case _:
             pass

@@ -18,6 +18,7 @@ from ledger.events import School
 from ledger.ids import Spelling, TaskId
 from ledger.keys import Role
 from ledger.ledger import Page, Wanted
+from ledger.records import AccountRow
 from ledger.task import Task
 from ledger.times import US_PER_SECOND
 
@@ -190,7 +191,16 @@ class Act(NamedTuple):
     body_max_bytes: int = 64 * 1024
 
 
-Operation: TypeAlias = Read | Cancel | Submit | Alter | Browse | Act
+class Balance(NamedTuple):
+    """What the account may spend, and how that is shown."""
+
+    method: str
+    path: str
+    answer: Callable[[AccountRow], Answer]
+    body_max_bytes: int = 64 * 1024
+
+
+Operation: TypeAlias = Read | Cancel | Submit | Alter | Browse | Balance | Act
 
 
 class Refused(NamedTuple):
@@ -217,6 +227,8 @@ class Contract(NamedTuple):
     refuse: Callable[[Refusal, Refused], Answer]
     limits: Callable[[Standing], bytes] = lambda _: b""
     """The header lines that tell how many requests are left, as they are sent, for vendors that have such."""
+    quota: Callable[[AccountRow], bytes] | None = None
+    """The header line that tells what credit a limited account has left, for vendors that have one."""
     key_headers: tuple[str, ...] = ("Authorization",)
     """All headers that `token` reads: callers are told apart by what is in them."""
 

@@ -1,0 +1,68 @@
+"""What the native API does with accounts: it shows what they may spend, and sets limits, grants, and takes back."""
+
+import msgspec
+
+from api.bodies import read_json
+from api.contracts.shape import Act, Answer, Asked, json_answer
+from api.deps import Deps
+from api.native_bodies import GrantBody, LimitBody, Name, RevocationBody, credits_in, positive_credits
+from api.native_shapes import account_view
+from api.refusals import Invalid
+from ledger.credit import Grant, RevokeGrant
+
+
+async def show_account(deps: Deps, asked: Asked) -> Answer:
+    """Any account can be read: one that nothing is known of has spent nothing, and is unlimited."""
+    return json_answer(200, account_view(await deps.ledger.accounts.row(_account(asked))))
+
+
+async def set_limit(deps: Deps, asked: Asked) -> Answer:
+    account, body = _account(asked), read_json(asked.body, LimitBody)
+    limit_micros = credits_in(body.limit_credits, "limit_credits")
+    row = await deps.ledger.accounts.set_limit(account, limit_micros, by=asked.key_id, at_us=asked.now_us)
+    return json_answer(200, account_view(row))
+
+
+async def grant(deps: Deps, asked: Asked) -> Answer:
+    account, body = _account(asked), read_json(asked.body, GrantBody)
+    command = Grant(
+        at_us=asked.now_us,
+        amount_micros=positive_credits(body.amount_credits),
+        key=body.key,
+        reason=body.reason,
+    )
+    row = await deps.ledger.accounts.grant(account, command, by=asked.key_id)
+    return json_answer(200, account_view(row))
+
+
+async def revoke_grant(deps: Deps, asked: Asked) -> Answer:
+    account, body = _account(asked), read_json(asked.body, RevocationBody)
+    command = RevokeGrant(
+        at_us=asked.now_us,
+        amount_micros=positive_credits(body.amount_credits),
+        key=body.key,
+        grant=body.grant,
+        reason=body.reason,
+    )
+    row = await deps.ledger.accounts.revoke(account, command, by=asked.key_id)
+    return json_answer(200, account_view(row))
+
+
+def _account(asked: Asked) -> str:
+    """The account in the path.
+
+    Raises:
+        Invalid: it cannot be one.
+    """
+    try:
+        return msgspec.convert(asked.params["account"], Name)
+    except msgspec.ValidationError:
+        raise Invalid("an account is 1 to 128 visible characters", param="account") from None
+
+
+ACCOUNT_ROUTES = (
+    Act("GET", "/v1/accounts/{account}", show_account),
+    Act("PUT", "/v1/accounts/{account}/limit", set_limit, operator_only=True),
+    Act("POST", "/v1/accounts/{account}/grants", grant, operator_only=True),
+    Act("POST", "/v1/accounts/{account}/revocations", revoke_grant, operator_only=True),
+)

@@ -1,0 +1,230 @@
+"""What an account may spend: the rules of its limit, its grants, and the admission of new work. Pure.
+
+An account without a limit that was never granted anything is unlimited. Any other has available what its limit (or
+nothing) and its grants come to, less its exposure: what its tasks hold, and were charged and not given back, and what
+the live runs of a model that is charged on success are expected to cost. Without the last, any number of them could
+be under way on credit for one.
+
+Only new work is refused: a create, and an update, which is a further run. What a worker reports is a fact, and is
+taken even when it passes the limit: then nothing new is admitted until there is room again. So a limit may be set
+below the exposure, and cancels nothing. What costs nothing is always admitted.
+
+A grant is corrected by a new event that names it, for at most what is left of it; an account whose grants have all been
+taken back has nothing, and is not unlimited again. Alternatives beaten: a balance that charges are written off
+from, a second book that could disagree with the tasks'; and grants without keys, which a retry would double.
+"""
+
+from typing import TypeAlias
+
+import msgspec
+from msgspec.structs import replace
+
+from ledger.errors import AmountExceeds, InsufficientCredits, KeyReused
+from ledger.events import (
+    Cancelled,
+    Completed,
+    Created,
+    CreditEvent,
+    CreditGranted,
+    CreditLimited,
+    CreditRevoked,
+    Expired,
+    Failed,
+    MoneyEvent,
+    School,
+    TaskEvent,
+    Terms,
+    UpdateRequested,
+    UpdateReverted,
+)
+from ledger.money import AMOUNT_MAX_MICROS
+from ledger.records import AccountRow, CreditTerms, Move
+from ledger.task import LIVE, Task
+
+# Exposure
+
+
+def expected_of(task: Task) -> int:
+    """What the run that is under way will be charged when it succeeds, as it was estimated."""
+    live = task.status in LIVE and task.terms.school is School.ON_SUCCESS
+    return task.terms.estimated_micros if live else 0
+
+
+def move_of(before: Task, after: Task) -> Move | None:
+    """How the account's exposure moves when the task does; None: not at all."""
+    held = after.held_micros - before.held_micros
+    charged = after.charged_micros - before.charged_micros
+    refunded = after.refunded_micros - before.refunded_micros
+    expected = expected_of(after) - expected_of(before)
+    if held or charged or refunded or expected:
+        return Move(held_micros=held, charged_micros=charged, refunded_micros=refunded, expected_micros=expected)
+    return None
+
+
+def moves(event: TaskEvent, terms: Terms) -> bool:
+    """Whether the event moves the exposure of its account: as `move_of`, told by the event alone."""
+    if isinstance(event, MoneyEvent):
+        return True
+    return isinstance(event, _BOUNDS_OF_RUNS) and terms.school is School.ON_SUCCESS and terms.estimated_micros > 0
+
+
+_BOUNDS_OF_RUNS = (Created, UpdateRequested, Completed, Failed, Cancelled, Expired, UpdateReverted)
+
+
+def moved(row: AccountRow, move: Move) -> AccountRow:
+    """The account after *move*."""
+    return replace(
+        row,
+        held_micros=row.held_micros + move.held_micros,
+        charged_micros=row.charged_micros + move.charged_micros,
+        refunded_micros=row.refunded_micros + move.refunded_micros,
+        expected_micros=row.expected_micros + move.expected_micros,
+    )
+
+
+# Admission
+
+
+def admit(row: AccountRow, move: Move) -> None:
+    """Take in new work that moves the account by *move*.
+
+    Raises:
+        InsufficientCredits: it is more than the account has available.
+    """
+    if row.unlimited:
+        return
+    asked_micros = move.held_micros + move.charged_micros + move.expected_micros
+    if asked_micros > max(row.available_micros, 0):
+        raise InsufficientCredits(
+            asked_micros=asked_micros,
+            limit_micros=row.limit_micros,
+            granted_micros=row.granted_micros,
+            exposure_micros=row.exposure_micros,
+        )
+
+
+# Limits and grants
+
+
+class Credit(msgspec.Struct, frozen=True, gc=False, kw_only=True):
+    """The fold of an account's events about its credit. *version* counts all events of its stream."""
+
+    version: int = 0
+    limit_micros: int | None = None
+    grants: dict[str, int] = {}
+    """What was granted under each key."""
+    revoked: dict[str, tuple[str, int]] = {}
+    """What was taken back under each key: of which grant, and how much."""
+
+    def left_of(self, grant: str) -> int:
+        """What has not been taken back of a grant; 0 when there is none of this key."""
+        return self.grants.get(grant, 0) - sum(amount for key, amount in self.revoked.values() if key == grant)
+
+    @property
+    def granted_micros(self) -> int | None:
+        """All that stands; None: nothing was ever granted."""
+        if not self.grants:
+            return None
+        return sum(self.grants.values()) - sum(amount for _, amount in self.revoked.values())
+
+    @property
+    def terms(self) -> CreditTerms:
+        """What new work is admitted by."""
+        return CreditTerms(version=self.version, limit_micros=self.limit_micros, granted_micros=self.granted_micros)
+
+
+class SetLimit(msgspec.Struct, frozen=True, kw_only=True):
+    """*limit_micros* None: no limit."""
+
+    at_us: int
+    limit_micros: int | None
+
+
+class Grant(msgspec.Struct, frozen=True, kw_only=True):
+    """Give the account *amount_micros* > 0, once per *key*."""
+
+    at_us: int
+    amount_micros: int
+    key: str
+    reason: str | None = None
+
+
+class RevokeGrant(msgspec.Struct, frozen=True, kw_only=True):
+    """Take *amount_micros* > 0 of the grant *grant* back, once per *key*."""
+
+    at_us: int
+    amount_micros: int
+    key: str
+    grant: str
+    reason: str | None = None
+
+
+CreditCommand: TypeAlias = SetLimit | Grant | RevokeGrant
+
+
+def decide_credit(credit: Credit, command: CreditCommand) -> list[CreditEvent]:
+    """The events that *command* causes; none, when it has been carried out before.
+
+    Raises:
+        KeyReused: the key has moved another amount, or a part of another grant.
+        AmountExceeds: more than an account may be granted in all, or than is left of the grant.
+    """
+    match command:
+        case SetLimit(at_us=at_us, limit_micros=limit_micros):
+            unchanged = credit.limit_micros == limit_micros
+            return [] if unchanged else [CreditLimited(at_us=at_us, limit_micros=limit_micros)]
+        case Grant():
+            return _grant(credit, command)
+        case RevokeGrant():
+            return _revoke(credit, command)
+
+
+def _grant(credit: Credit, command: Grant) -> list[CreditEvent]:
+    before = credit.grants.get(command.key)
+    if before is not None:
+        if before != command.amount_micros:
+            raise KeyReused("grant", command.key, fingerprint=str(before), task=None)
+        return []
+    left_micros = AMOUNT_MAX_MICROS - (credit.granted_micros or 0)
+    if command.amount_micros > left_micros:
+        raise _exceeds(command, left_micros=left_micros, settled_by=tuple(credit.grants))
+    amount, reason = command.amount_micros, command.reason
+    return [CreditGranted(at_us=command.at_us, amount_micros=amount, key=command.key, reason=reason)]
+
+
+def _revoke(credit: Credit, command: RevokeGrant) -> list[CreditEvent]:
+    before = credit.revoked.get(command.key)
+    if before is not None:
+        if before != (command.grant, command.amount_micros):
+            raise KeyReused("revoke", command.key, fingerprint=f"{before[1]} of {before[0]}", task=None)
+        return []
+    left_micros = credit.left_of(command.grant)
+    if command.amount_micros > left_micros:
+        taken = tuple(key for key, (grant, _) in credit.revoked.items() if grant == command.grant)
+        raise _exceeds(command, left_micros=left_micros, settled_by=taken)
+    return [
+        CreditRevoked(
+            at_us=command.at_us,
+            amount_micros=command.amount_micros,
+            key=command.key,
+            reason=command.reason,
+            grant=command.grant,
+        )
+    ]
+
+
+def evolve_credit(credit: Credit, event: CreditEvent) -> Credit:
+    """*credit* after *event*, but for the version, which counts the stream's other events too."""
+    match event:
+        case CreditLimited(limit_micros=limit_micros):
+            return replace(credit, limit_micros=limit_micros)
+        case CreditGranted(key=key, amount_micros=amount):
+            return replace(credit, grants=credit.grants | {key: amount})
+        case CreditRevoked(key=key, grant=grant, amount_micros=amount):
+            return replace(credit, revoked=credit.revoked | {key: (grant, amount)})
+
+
+def _exceeds(command: Grant | RevokeGrant, *, left_micros: int, settled_by: tuple[str, ...]) -> AmountExceeds:
+    return AmountExceeds(
+        "amount_credits", asked_micros=command.amount_micros, left_micros=left_micros, settled_by=settled_by
+    )

@@ -1,0 +1,168 @@
+"""`task-ledger accounts`: what they may spend. Works on the store of a running ledger too, which heeds it at once."""
+
+import asyncio
+import time
+from typing import Annotated
+
+import typer
+
+from api.native_shapes import account_view
+from ledger.accounts import Accounts
+from ledger.credit import Grant, RevokeGrant
+from ledger.money import credits_text, parse_credits
+from ledger.records import AccountRow
+from scripts import stores
+from scripts.printed import JsonOption, json_line, table
+
+ACCOUNT_MAX_CHARS = 128
+KEY_MAX_CHARS = 255
+_BY = "cli"
+"""The actor of what is done here."""
+
+app = typer.Typer(name="accounts", help="Show accounts, set limits, grant credit.", add_completion=False)
+
+
+def _account(name: str) -> str:
+    if not 1 <= len(name) <= ACCOUNT_MAX_CHARS or not (name.isascii() and name.isprintable()) or " " in name:
+        raise typer.BadParameter("must be 1 to 128 visible characters")
+    return name
+
+
+def _key(text: str) -> str:
+    if not 1 <= len(text) <= KEY_MAX_CHARS or not text.isprintable():
+        raise typer.BadParameter("must be 1 to 255 printable characters")
+    return text
+
+
+def _amount(text: str) -> int:
+    """Micro-credits of what the command line says."""
+    micros = parse_credits(text)
+    if micros is None:
+        raise typer.BadParameter('must be decimal text such as "1.5", not negative, at most six decimals')
+    return micros
+
+
+def _more_than_nothing(text: str) -> int:
+    micros = _amount(text)
+    if micros == 0:
+        raise typer.BadParameter("must be more than 0")
+    return micros
+
+
+def _limit(text: str) -> int:
+    """As `_amount`, and -1 for none: typer takes None for nothing said."""
+    return _NO_LIMIT if text == "none" else _amount(text)
+
+
+_NO_LIMIT = -1
+
+AccountArgument = Annotated[str, typer.Argument(metavar="ACCOUNT", callback=_account)]
+KeyOption = Annotated[str, typer.Option(help="Names this movement: the same key again changes nothing.", callback=_key)]
+ReasonOption = Annotated[str | None, typer.Option(help="Kept with the event.", show_default=False)]
+CreditsArgument = Annotated[int, typer.Argument(metavar="CREDITS", parser=_more_than_nothing)]
+
+
+@app.command()
+def show(
+    account: Annotated[str | None, typer.Argument(metavar="[ACCOUNT]", help="Without it: all.")] = None,
+    *,
+    store: stores.StoreOption = stores.DEFAULT,
+    as_json: JsonOption = False,
+) -> None:
+    """Show what accounts may spend, and what their tasks cost."""
+    _tell(asyncio.run(_rows(store, None if account is None else _account(account))), as_json=as_json)
+
+
+@app.command()
+def limit(
+    account: AccountArgument,
+    credits: Annotated[int, typer.Argument(metavar="CREDITS|none", parser=_limit)],  # noqa: A002 - as it is shown
+    *,
+    store: stores.StoreOption = stores.DEFAULT,
+    as_json: JsonOption = False,
+) -> None:
+    """Let an account owe so much; makes the store if it is missing."""
+    limit_micros = None if credits == _NO_LIMIT else credits
+    _tell([asyncio.run(_set_limit(store, account, limit_micros))], as_json=as_json)
+
+
+@app.command()
+def grant(
+    account: AccountArgument,
+    credits: CreditsArgument,  # noqa: A002 - as it is shown
+    *,
+    key: KeyOption,
+    reason: ReasonOption = None,
+    store: stores.StoreOption = stores.DEFAULT,
+    as_json: JsonOption = False,
+) -> None:
+    """Give an account credit; makes the store if it is missing."""
+    command = Grant(at_us=_now_us(), amount_micros=credits, key=key, reason=reason)
+    _tell([asyncio.run(_grant(store, account, command))], as_json=as_json)
+
+
+@app.command()
+def revoke(
+    account: AccountArgument,
+    credits: CreditsArgument,  # noqa: A002 - as it is shown
+    *,
+    of: Annotated[str, typer.Option("--grant", metavar="KEY", help="The key of the grant.", callback=_key)],
+    key: KeyOption,
+    reason: ReasonOption = None,
+    store: stores.StoreOption = stores.DEFAULT,
+    as_json: JsonOption = False,
+) -> None:
+    """Take a grant or a part of it back."""
+    command = RevokeGrant(at_us=_now_us(), amount_micros=credits, key=key, grant=of, reason=reason)
+    _tell([asyncio.run(_revoke(store, account, command))], as_json=as_json)
+
+
+async def _rows(store: str, account: str | None) -> list[AccountRow]:
+    async with stores.to_read(store) as engine:
+        accounts = Accounts(engine)
+        return await accounts.rows() if account is None else [await accounts.row(account)]
+
+
+async def _set_limit(store: str, account: str, limit_micros: int | None) -> AccountRow:
+    async with stores.beside(store, make=True) as engine:
+        return await Accounts(engine).set_limit(account, limit_micros, by=_BY, at_us=_now_us())
+
+
+async def _grant(store: str, account: str, command: Grant) -> AccountRow:
+    async with stores.beside(store, make=True) as engine:
+        return await Accounts(engine).grant(account, command, by=_BY)
+
+
+async def _revoke(store: str, account: str, command: RevokeGrant) -> AccountRow:
+    async with stores.beside(store, make=False) as engine:
+        return await Accounts(engine).revoke(account, command, by=_BY)
+
+
+def _now_us() -> int:
+    return time.time_ns() // 1000
+
+
+def _tell(rows: list[AccountRow], *, as_json: bool) -> None:
+    if as_json:
+        for row in rows:
+            json_line(account_view(row))
+        return
+    columns = ("account", "limit", "granted", "held", "charged", "refunded", "expected", "available")
+    table(columns, [_as_row(row) for row in rows])
+
+
+def _as_row(row: AccountRow) -> tuple[str, ...]:
+    sums = (row.held_micros, row.charged_micros, row.refunded_micros, row.expected_micros)
+    available = "unlimited" if row.unlimited else credits_text(row.available_micros)
+    given = (_given(row.limit_micros), _given(row.granted_micros))
+    return row.account, *given, *map(credits_text, sums), available
+
+
+def _given(micros: int | None) -> str:
+    return "none" if micros is None else credits_text(micros)
+
+
+if __name__ == "__main__":
+    from scripts.cli import run_alone
+
+    run_alone(app)
