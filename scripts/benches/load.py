@@ -6,6 +6,7 @@ it measures, so how busy it was is told with the figures.
 """
 
 import gc
+import math
 import re
 import selectors
 import socket
@@ -79,6 +80,8 @@ class _Connection:
 def drive(address: Address, *traffics: Traffic, seconds: float) -> list[Load]:
     """Send until *seconds* are over or the requests used up, and wait for the last answers; a load per traffic.
 
+    Each connection sends one request at least.
+
     Raises:
         LoadError: nothing came for `STALL_SECONDS`, or an answer has another status than is expected.
     """
@@ -115,7 +118,7 @@ def _exchange(connections: Sequence[_Connection], *, ends_at: float) -> None:
     with selectors.DefaultSelector() as selector:
         for connection in connections:
             selector.register(connection.socket, selectors.EVENT_READ, connection)
-            unanswered += _send_next(connection, ends_at)
+            unanswered += _send_next(connection, math.inf)  # one at least, however late this process gets its turn
         while unanswered:
             ready = selector.select(STALL_SECONDS)
             if not ready:
