@@ -7,6 +7,7 @@ import msgspec
 from msgspec.structs import replace
 
 from ledger.accounts import Accounts
+from ledger.batch import Replayed
 from ledger.commands import TaskCommand
 from ledger.engine import Engine
 from ledger.entropy import Entropy
@@ -16,7 +17,7 @@ from ledger.keyring import Keyring
 from ledger.records import Recorded, TaskFilter
 from ledger.task import Task, fold
 from ledger.views import Seen, Views, seen_of
-from ledger.writer import Replayed, Writer
+from ledger.writer import Writer
 
 QUEUE_MAX = 4096
 BATCH_MAX = 256

@@ -21,89 +21,22 @@ the next batch reads it anew. Callers who leave before their commit begins are p
 
 import asyncio
 from collections import deque
-from collections.abc import Callable, Iterable, Sequence
-from functools import reduce
-from typing import NamedTuple, TypeAlias
-
-import msgspec
-from msgspec.structs import replace
+from collections.abc import Sequence
 
 from ledger.accounts import Accounts
-from ledger.commands import Claim, Create, RequestUpdate, TaskCommand
-from ledger.credit import move_of
+from ledger.batch import After, Answer, Batch, Entropy, Replayed, Verdict, Waiter, Written
+from ledger.commands import Create, TaskCommand
 from ledger.engine import Engine
-from ledger.errors import InsufficientCredits, KeyReused, Overloaded, Refusal, StorageError
-from ledger.events import Claimed, LateReported, TaskEvent
+from ledger.errors import InsufficientCredits, Overloaded, StorageError
 from ledger.ids import TaskId
-from ledger.records import Append, ClaimId, ClaimRow, Entry, Outcome, Stale, entry
-from ledger.rules import decide
-from ledger.seals import KEY_BYTES, NONCE_BYTES, seal
-from ledger.settlement import violations
-from ledger.tally import Places, Tally
-from ledger.task import NO_TASK, Task, evolve
-from ledger.views import Seen, Views, row_of
+from ledger.records import Outcome, Stale
+from ledger.views import Seen, Views
 
 RETRY_AFTER_SECONDS = 1
 ATTEMPTS_MAX = 3
 """How often a command is decided again because another node appended to its task first."""
-
-
-NEW_WORK = (Create, RequestUpdate)
-"""What is asked of an account's credit."""
 HALVED_MIN = 8
 """Fewer commands than this are not worth two commits."""
-
-
-class Written(msgspec.Struct, frozen=True, gc=False, kw_only=True):
-    """The command's effect is durable, and this is the task after it."""
-
-    task: Task
-    position: int
-    appended: bool
-    """Whether anything changed."""
-    late: bool
-    """Whether it was a report after the outcome, kept as evidence."""
-
-
-class Replayed(msgspec.Struct, frozen=True, gc=False, kw_only=True):
-    """The command's idempotency key came before, with the same request; *claim* tells where the first answer is."""
-
-    claim: ClaimRow
-
-
-Answer: TypeAlias = Written | Replayed
-
-
-class _Verdict(msgspec.Struct, frozen=True, gc=False, kw_only=True):
-    """What a command comes to once its batch is durable: a task, an earlier answer, or a refusal."""
-
-    task: Task | None = None
-    rests_on: int | None = None
-    """The last append of this batch to its task; None: it rests on nothing new."""
-    moved_by: int | None = None
-    """The last of them that has events."""
-    appended: bool = False
-    late: bool = False
-    replay: ClaimRow | None = None
-    refusal: Exception | None = None
-    """A `Refusal`, or the bug that the command met."""
-    short: str | None = None
-    """The account that had too little credit."""
-    short_since: int | None = None
-    """The last append of this batch to move that account; None: it rests on nothing new."""
-
-
-class _Waiter:
-    __slots__ = ("answer", "attempts", "command")
-
-    def __init__(self, command: TaskCommand) -> None:
-        self.command = command
-        self.answer: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
-        self.attempts = 1
-
-
-_Positions: TypeAlias = dict[TaskId, int]
-_Entropy: TypeAlias = Callable[[int], bytes]
 
 
 class Writer:
@@ -115,13 +48,13 @@ class Writer:
         views: Views,
         accounts: Accounts,
         *,
-        entropy: _Entropy,
+        entropy: Entropy,
         queue_max: int,
         batch_max: int,
     ) -> None:
         self._engine, self._views, self._accounts, self._entropy = engine, views, accounts, entropy
         self._queue_max, self._batch_max = queue_max, batch_max
-        self._queue: deque[_Waiter] = deque()
+        self._queue: deque[Waiter] = deque()
         self._wake = asyncio.Event()
         self._recorded_at_us = 0
         self._next = self._afresh()
@@ -155,7 +88,7 @@ class Writer:
         """
         if self.queued >= self._queue_max or self._closing:
             raise Overloaded(retry_after_seconds=RETRY_AFTER_SECONDS)
-        waiter = _Waiter(command)
+        waiter = Waiter(command)
         self._queue.append(waiter)
         self._wake.set()
         return await waiter.answer
@@ -191,7 +124,7 @@ class Writer:
         self._committing = asyncio.create_task(self._written(self._before))
         self._committing.add_done_callback(lambda _: self._wake.set())
 
-    async def _go_on(self, batch: "_Batch", committing: asyncio.Task[list[Outcome]]) -> None:
+    async def _go_on(self, batch: Batch, committing: asyncio.Task[list[Outcome]]) -> None:
         """The commit of *batch* has ended: begin the next one, then answer those who waited for this one."""
         self._committing = None
         outcomes: list[Outcome] | None = None
@@ -208,13 +141,13 @@ class Writer:
         if outcomes is not None:
             self._answer_all(batch, outcomes)
 
-    def _taken(self) -> list[_Waiter]:
+    def _taken(self) -> list[Waiter]:
         """Who is decided now."""
         room = self._bound - len(self._next.waiters)
         taken = [self._queue.popleft() for _ in range(min(len(self._queue), room))]
         return [waiter for waiter in taken if not waiter.answer.done()]
 
-    async def _decide(self, batch: "_Batch", waiters: Sequence[_Waiter]) -> None:
+    async def _decide(self, batch: Batch, waiters: Sequence[Waiter]) -> None:
         """Read what the commands need, and decide them into *batch*."""
         try:
             await self._read(batch, waiters)
@@ -229,7 +162,7 @@ class Writer:
         if short:
             await self._decide_short(batch, short)
 
-    async def _decide_short(self, batch: "_Batch", waiters: Sequence[_Waiter]) -> None:
+    async def _decide_short(self, batch: Batch, waiters: Sequence[Waiter]) -> None:
         """Decide commands that lack credit by what is in memory: another process may have given them some."""
         try:
             rows = await self._accounts.reread({batch.account_of(waiter.command) for waiter in waiters})
@@ -240,7 +173,7 @@ class Writer:
         for waiter in waiters:
             batch.decide(waiter, for_good=True)
 
-    async def _read(self, batch: "_Batch", waiters: Sequence[_Waiter]) -> None:
+    async def _read(self, batch: Batch, waiters: Sequence[Waiter]) -> None:
         """All that the commands are decided on, in two reads, and a third of accounts that are not at hand."""
         keys = [(claim.account, claim.operation, claim.key) for w in waiters for claim in w.command.claims]
         claims = await self._engine.claims(keys) if keys else {}
@@ -251,10 +184,10 @@ class Writer:
         if accounts:
             batch.accounts.learn(await self._accounts.get_all(accounts))
 
-    async def _written(self, batch: "_Batch") -> list[Outcome]:
+    async def _written(self, batch: Batch) -> list[Outcome]:
         return await self._engine.commit(batch.appends) if batch.appends else []
 
-    async def _not_written(self, batch: "_Batch", error: Exception) -> None:
+    async def _not_written(self, batch: Batch, error: Exception) -> None:
         """When it was not the store's fault, it was one command's: each gets a commit of its own."""
         if len(batch.waiters) == 1 or isinstance(error, StorageError):
             self._failed(batch.waiters, error)
@@ -270,7 +203,7 @@ class Writer:
                 self._show(alone, outcomes)
                 self._answer_all(alone, outcomes)
 
-    async def _rest_on(self, after: "_After | None") -> None:
+    async def _rest_on(self, after: After | None) -> None:
         """The commit before the next has ended: go on from there, or decide anew if that is not where it was to end."""
         waiters = [waiter for waiter in self._next.waiters if not waiter.answer.done()]
         if after is not None and waiters and len(waiters) == len(self._next.waiters):
@@ -279,16 +212,16 @@ class Writer:
             self._next = self._afresh()
             await self._decide(self._next, waiters)
 
-    def _afresh(self) -> "_Batch":
-        return _Batch(recorded_at_us=self._recorded_at_us, entropy=self._entropy)
+    def _afresh(self) -> Batch:
+        return Batch(recorded_at_us=self._recorded_at_us, entropy=self._entropy)
 
-    def _failed(self, waiters: Sequence[_Waiter], error: Exception) -> None:
+    def _failed(self, waiters: Sequence[Waiter], error: Exception) -> None:
         self._accounts.forget()
         for waiter in waiters:
             self._views.drop(waiter.command.task_id)
             _fail(waiter, error)
 
-    def _show(self, batch: "_Batch", outcomes: Sequence[Outcome]) -> None:
+    def _show(self, batch: Batch, outcomes: Sequence[Outcome]) -> None:
         """*batch* is durable: readers see it from now on."""
         self._recorded_at_us = batch.recorded_at_us
         for append, outcome in zip(batch.appends, outcomes, strict=True):
@@ -304,11 +237,11 @@ class Writer:
         else:
             self._accounts.put(batch.accounts.moved(outcomes))
 
-    def _answer_all(self, batch: "_Batch", outcomes: Sequence[Outcome]) -> None:
+    def _answer_all(self, batch: Batch, outcomes: Sequence[Outcome]) -> None:
         for waiter, verdict in zip(batch.waiters, batch.verdicts, strict=True):
             self._answer(waiter, verdict, batch.position(verdict, outcomes))
 
-    def _answer(self, waiter: _Waiter, verdict: _Verdict, position: int | None) -> None:
+    def _answer(self, waiter: Waiter, verdict: Verdict, position: int | None) -> None:
         if position is None:  # another node appended to the task first
             waiter.attempts += 1
             if waiter.attempts > ATTEMPTS_MAX:
@@ -330,247 +263,6 @@ class Writer:
             waiter.answer.set_result(written)
 
 
-def _fail(waiter: _Waiter, error: Exception) -> None:
+def _fail(waiter: Waiter, error: Exception) -> None:
     if not waiter.answer.done():
         waiter.answer.set_exception(error)
-
-
-class _Batch:
-    """Commands decided one after the other, each against the state that the ones before it left."""
-
-    def __init__(self, *, recorded_at_us: int, entropy: _Entropy) -> None:
-        self.waiters: list[_Waiter] = []
-        self.verdicts: list[_Verdict] = []
-        self.appends: list[Append] = []
-        self.states: dict[TaskId, Task] = {}
-        self.accounts = Tally()
-        self.seal_keys: dict[TaskId, bytes] = {}
-        """Of the states, what their payloads are sealed under, if there is any that has not been erased."""
-        self.recorded_at_us = recorded_at_us
-        self._entropy = entropy
-        self._positions: _Positions = {}
-        self._claims: dict[ClaimId, ClaimRow] = {}
-        self._last: dict[TaskId, int] = {}
-        self._moved: dict[TaskId, int] = {}
-
-    def successor(self) -> "_Batch":
-        """An empty batch on top of this one, before it is known where in the log that is."""
-        after = _Batch(recorded_at_us=self.recorded_at_us, entropy=self._entropy)
-        after.states = {task: self.states[task] for task in self._moved}
-        after.accounts = self.accounts.successor()
-        after.seal_keys = {task: self.seal_keys[task] for task in self._moved if task in self.seal_keys}
-        after._claims = {claim.id: claim for append in self.appends for claim in append.claims}
-        return after
-
-    def rest_on(self, before: "_After") -> None:
-        """The batch before has been written."""
-        self._positions |= before.tasks
-        self.accounts.rest_on(before.accounts)
-
-    def learn(self, seen: Sequence[Seen], claims: dict[ClaimId, ClaimRow]) -> None:
-        """Take in what has been read; what has been decided since is newer."""
-        for one in seen:
-            if one.task.task_id not in self.states:
-                self.states[one.task.task_id] = one.task
-                self._positions[one.task.task_id] = one.position
-                if one.seal_key is not None:
-                    self.seal_keys[one.task.task_id] = one.seal_key
-        self._claims = claims | self._claims
-
-    def account_of(self, command: TaskCommand) -> str:
-        """The account that the command is about; of a task that is not there, nobody's."""
-        if isinstance(command, Create):
-            return command.account
-        task = self.states.get(command.task_id)
-        return "" if task is None else task.account
-
-    def decide(self, waiter: _Waiter, *, for_good: bool = False) -> bool:
-        """Decide the waiter's command, and put what it appends into the batch.
-
-        False: it lacks credit, by terms that may have been changed; without *for_good* it is not in the batch then.
-        """
-        try:
-            verdict = self._verdict(waiter.command)
-        except Exception as bug:  # noqa: BLE001 - a command that meets a bug fails alone
-            verdict = _Verdict(refusal=bug)
-        if verdict.short is not None and not for_good:
-            return False
-        self.waiters.append(waiter)
-        self.verdicts.append(verdict)
-        return True
-
-    def _verdict(self, command: TaskCommand) -> _Verdict:
-        try:
-            replay = self._first_answer(command)
-        except KeyReused as refusal:
-            return _Verdict(refusal=refusal, rests_on=None if refusal.task is None else self._last.get(refusal.task))
-        if replay is not None:
-            self._bind(command, replay)
-            return _Verdict(replay=replay, rests_on=self._last.get(replay.task_id))
-        task = self.states.get(command.task_id) or replace(NO_TASK, task_id=command.task_id)
-        try:
-            events = decide(task, command)
-            after = self._append(task, command, events, claims=command.claims)
-        except InsufficientCredits as refusal:
-            account = self.account_of(command)
-            return _Verdict(refusal=refusal, short=account, short_since=self.accounts.moved_by(account))
-        except Refusal as refusal:
-            self._append(task, command, refusal.evidence, claims=())
-            return _Verdict(refusal=refusal, rests_on=self._last.get(command.task_id))
-        return _Verdict(
-            task=after,
-            rests_on=self._last.get(command.task_id),
-            moved_by=self._moved.get(command.task_id),
-            appended=bool(events),
-            late=is_late(events),
-        )
-
-    def position(self, verdict: _Verdict, outcomes: Sequence[Outcome]) -> int | None:
-        """Where in the log what the verdict is about stands; None when what it rests on was not written."""
-        if verdict.short is not None:
-            return self.accounts.place(verdict.short, moved_by=verdict.short_since, outcomes=outcomes)
-        if verdict.rests_on is not None and isinstance(outcomes[verdict.rests_on], Stale):
-            return None
-        if verdict.moved_by is not None:
-            outcome = outcomes[verdict.moved_by]
-            assert not isinstance(outcome, Stale), "what follows a stale append is stale"
-            return outcome
-        return 0 if verdict.task is None else self._positions.get(verdict.task.task_id, 0)
-
-    def after(self, outcomes: Sequence[Outcome]) -> "_After | None":
-        """Where what it moved stands in the log; None when a part of it was not written."""
-        places = [outcome for outcome in outcomes if not isinstance(outcome, Stale)]
-        if len(places) < len(outcomes):
-            return None
-        return _After({task: places[last] for task, last in self._moved.items()}, self.accounts.places(outcomes))
-
-    def _first_answer(self, command: TaskCommand) -> ClaimRow | None:
-        """The claim under which this request was answered before, if it was: the first, if it brings several keys.
-
-        Raises:
-            KeyReused: one of its keys belongs to another request.
-        """
-        taken = [(claim, row) for claim in command.claims if (row := self._taken(claim, command.at_us)) is not None]
-        for claim, row in taken:
-            if row.fingerprint != claim.fingerprint:
-                raise KeyReused(claim.operation, claim.key, fingerprint=row.fingerprint, task=row.task_id)
-        return taken[0][1] if taken else None
-
-    def _taken(self, claim: Claim, at_us: int) -> ClaimRow | None:
-        """The row of the claim's key, unless it is free."""
-        row = self._claims.get((claim.account, claim.operation, claim.key))
-        return None if row is None or _lapsed(claim, row, at_us) else row
-
-    def _bind(self, command: TaskCommand, replay: ClaimRow) -> None:
-        """Let further keys of a repeated request stand for its first answer too: they are not for another one."""
-        task = self.states.get(replay.task_id)
-        further = [claim for claim in command.claims if self._taken(claim, command.at_us) is None]
-        if task is None or not further:
-            return
-        rows = tuple(_claim_row(claim, replay, at_us=command.at_us) for claim in further)
-        self._claims |= {row.id: row for row in rows}
-        self._last[task.task_id] = len(self.appends)
-        self.appends.append(
-            Append(stream=task.task_id, account=task.account, expected=task.version, entries=(), claims=rows)
-        )
-
-    def _append(
-        self, task: Task, command: TaskCommand, events: Sequence[TaskEvent], *, claims: Sequence[Claim]
-    ) -> Task:
-        if not events and not claims:
-            return task
-        after = reduce(evolve, events, task)
-        assert not violations(after), violations(after)
-        move, is_new = move_of(task, after), isinstance(command, NEW_WORK)
-        account = None if move is None else self.accounts.after(after.account, move, is_new=is_new)
-        answer = _First(task.task_id, after.version, bool(events))
-        rows = tuple(_claim_row(claim, answer, at_us=command.at_us) for claim in claims)
-        if events and claims:
-            events = [replace(events[0], claims=tuple(map(_claimed, claims))), *events[1:]]
-        recorded_at_us = max(self.recorded_at_us, command.at_us)
-        entries = [
-            entry(event, actor=command.actor, request_id=command.request_id, recorded_at_us=recorded_at_us)
-            for event in events
-        ]
-        old_key = seal_key = self.seal_keys.get(task.task_id)
-        if any(one.payload is not None for one in entries):
-            assert not task.deleted, "no content after its deletion"
-            seal_key = old_key or self._entropy(KEY_BYTES)
-            entries = [*_sealed(entries, task, seal_key, self._entropy)]
-        append = Append(
-            stream=task.task_id,
-            account=after.account,
-            expected=task.version,
-            entries=tuple(entries),
-            task=row_of(after) if events else None,
-            claims=rows,
-            seal_key=seal_key if old_key is None else None,
-            move=move,
-            rests_on=account.version if account is not None and is_new else None,
-        )
-        # From here on nothing can go wrong: a command is in the batch whole or not at all.
-        self.recorded_at_us = recorded_at_us
-        self.states[task.task_id] = after
-        if after.deleted:
-            self.seal_keys.pop(task.task_id, None)
-        elif seal_key is not None:
-            self.seal_keys[task.task_id] = seal_key
-        self._claims |= {row.id: row for row in rows}
-        self._last[task.task_id] = len(self.appends)
-        if events:
-            self._moved[task.task_id] = len(self.appends)
-        if account is not None:
-            self.accounts.put(account, by=len(self.appends))
-        self.appends.append(append)
-        return after
-
-
-def _sealed(entries: Iterable[Entry], task: Task, key: bytes, entropy: _Entropy) -> Iterable[Entry]:
-    """What is appended to *task*, ready to be written."""
-    for version, one in enumerate(entries, start=task.version + 1):
-        if one.payload is None:
-            yield one
-        else:
-            nonce = entropy(NONCE_BYTES)
-            yield replace(one, payload=seal(one.payload, key=key, nonce=nonce, stream=task.task_id, version=version))
-
-
-class _After(NamedTuple):
-    """Where the tasks and the accounts stand that a batch has moved."""
-
-    tasks: _Positions
-    accounts: Places
-
-
-def is_late(events: Sequence[TaskEvent]) -> bool:
-    """Whether these are what a report after the outcome leaves behind."""
-    return bool(events) and isinstance(events[-1], LateReported)
-
-
-def _lapsed(claim: Claim, row: ClaimRow, at_us: int) -> bool:
-    return claim.window_us is not None and at_us - row.at_us >= claim.window_us
-
-
-def _claimed(claim: Claim) -> Claimed:
-    return Claimed(account=claim.account, operation=claim.operation, key=claim.key, fingerprint=claim.fingerprint)
-
-
-class _First(NamedTuple):
-    """Where the first answer to a request is."""
-
-    task_id: TaskId
-    version: int
-    appended: bool
-
-
-def _claim_row(claim: Claim, answer: _First | ClaimRow, *, at_us: int) -> ClaimRow:
-    return ClaimRow(
-        account=claim.account,
-        operation=claim.operation,
-        key=claim.key,
-        fingerprint=claim.fingerprint,
-        task_id=answer.task_id,
-        version=answer.version,
-        appended=answer.appended,
-        at_us=at_us,
-    )
