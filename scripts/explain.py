@@ -27,7 +27,7 @@ def explain(
     field: Annotated[
         str | None,
         typer.Argument(
-            metavar="[FIELD]", help="A field of the native task, such as status or billing.charged_credits; else all."
+            metavar="FIELD", help="A field of the native task, such as status or billing.charged_credits; else all."
         ),
     ] = None,
     *,
