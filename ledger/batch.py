@@ -5,10 +5,9 @@ others. A batch may be decided on top of another that is not written yet; whethe
 known what became of that one.
 """
 
-import asyncio
 from collections.abc import Callable, Iterable, Sequence
 from functools import reduce
-from typing import NamedTuple, TypeAlias
+from typing import Generic, NamedTuple, Protocol, TypeAlias, TypeVar
 
 import msgspec
 from msgspec.structs import replace
@@ -73,15 +72,14 @@ class Verdict(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     """The last append of this batch to move that account; None: it rests on nothing new."""
 
 
-class Waiter:
-    """A command, and who waits for its answer."""
+class Asker(Protocol):
+    """Whoever brings a command."""
 
-    __slots__ = ("answer", "attempts", "command")
+    @property
+    def command(self) -> TaskCommand: ...
 
-    def __init__(self, command: TaskCommand) -> None:
-        self.command = command
-        self.answer: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
-        self.attempts = 1
+
+A = TypeVar("A", bound=Asker)
 
 
 class After(NamedTuple):
@@ -91,11 +89,11 @@ class After(NamedTuple):
     accounts: Places
 
 
-class Batch:
+class Batch(Generic[A]):
     """Commands decided one after the other, each against the state that the ones before it left."""
 
     def __init__(self, *, recorded_at_us: int, entropy: Entropy) -> None:
-        self.waiters: list[Waiter] = []
+        self.waiters: list[A] = []
         self.verdicts: list[Verdict] = []
         self.appends: list[Append] = []
         self.states: dict[TaskId, Task] = {}
@@ -109,9 +107,9 @@ class Batch:
         self._last: dict[TaskId, int] = {}
         self._moved: dict[TaskId, int] = {}
 
-    def successor(self) -> "Batch":
+    def successor(self) -> "Batch[A]":
         """An empty batch on top of this one, before it is known where in the log that is."""
-        after = Batch(recorded_at_us=self.recorded_at_us, entropy=self._entropy)
+        after: Batch[A] = Batch(recorded_at_us=self.recorded_at_us, entropy=self._entropy)
         after.states = {task: self.states[task] for task in self._moved}
         after.accounts = self.accounts.successor()
         after.seal_keys = {task: self.seal_keys[task] for task in self._moved if task in self.seal_keys}
@@ -140,7 +138,7 @@ class Batch:
         task = self.states.get(command.task_id)
         return "" if task is None else task.account
 
-    def decide(self, waiter: Waiter, *, for_good: bool = False) -> bool:
+    def decide(self, waiter: A, *, for_good: bool = False) -> bool:
         """Decide the waiter's command, and put what it appends into the batch.
 
         False: it lacks credit, by terms that may have been changed; without *for_good* it is not in the batch then.

@@ -61,15 +61,21 @@ def abandonment_due(task: Task, actual_micros: int | None) -> int:
 def cancel_due(task: Task) -> int:
     """What a cancel that takes effect at once costs: rendered seconds once the point of no return is passed.
 
-    Rendered seconds are the reported share of the output's length; the charge never passes the hold, and what
-    a worker has charged already is kept.
+    The charge never passes the hold, and what a worker has charged already is kept.
+    """
+    kept, rendered = abandonment_due(task, None), rendered_micros(task)
+    return kept if rendered is None else max(kept, min(rendered, kept + task.held_micros))
+
+
+def rendered_micros(task: Task) -> int | None:
+    """The price of the seconds rendered so far, which are the reported share of the output's length.
+
+    None: the point of no return has not been passed, and a cancel is free.
     """
     terms, percent = task.terms, task.run.percent or 0
-    kept = abandonment_due(task, None)
     if terms.point_of_no_return_percent is None or percent < terms.point_of_no_return_percent:
-        return kept
-    rendered = terms.cancel_rate_micros_per_second * terms.output_seconds * percent // FULL_PERCENT
-    return max(kept, min(rendered, kept + task.held_micros))
+        return None
+    return terms.cancel_rate_micros_per_second * terms.output_seconds * percent // FULL_PERCENT
 
 
 def settle(task: Task, *, due_micros: int, cause: str, at_us: int) -> Settlement:

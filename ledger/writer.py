@@ -22,9 +22,10 @@ the next batch reads it anew. Callers who leave before their commit begins are p
 import asyncio
 from collections import deque
 from collections.abc import Sequence
+from typing import TypeAlias
 
 from ledger.accounts import Accounts
-from ledger.batch import After, Answer, Batch, Entropy, Replayed, Verdict, Waiter, Written
+from ledger.batch import After, Answer, Batch, Entropy, Replayed, Verdict, Written
 from ledger.commands import Create, TaskCommand
 from ledger.engine import Engine
 from ledger.errors import InsufficientCredits, Overloaded, StorageError
@@ -37,6 +38,20 @@ ATTEMPTS_MAX = 3
 """How often a command is decided again because another node appended to its task first."""
 HALVED_MIN = 8
 """Fewer commands than this are not worth two commits."""
+
+
+class Waiter:
+    """A command, and who waits for its answer."""
+
+    __slots__ = ("answer", "attempts", "command")
+
+    def __init__(self, command: TaskCommand) -> None:
+        self.command = command
+        self.answer: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
+        self.attempts = 1
+
+
+_Batch: TypeAlias = Batch[Waiter]
 
 
 class Writer:
@@ -124,7 +139,7 @@ class Writer:
         self._committing = asyncio.create_task(self._written(self._before))
         self._committing.add_done_callback(lambda _: self._wake.set())
 
-    async def _go_on(self, batch: Batch, committing: asyncio.Task[list[Outcome]]) -> None:
+    async def _go_on(self, batch: _Batch, committing: asyncio.Task[list[Outcome]]) -> None:
         """The commit of *batch* has ended: begin the next one, then answer those who waited for this one."""
         self._committing = None
         outcomes: list[Outcome] | None = None
@@ -147,7 +162,7 @@ class Writer:
         taken = [self._queue.popleft() for _ in range(min(len(self._queue), room))]
         return [waiter for waiter in taken if not waiter.answer.done()]
 
-    async def _decide(self, batch: Batch, waiters: Sequence[Waiter]) -> None:
+    async def _decide(self, batch: _Batch, waiters: Sequence[Waiter]) -> None:
         """Read what the commands need, and decide them into *batch*."""
         try:
             await self._read(batch, waiters)
@@ -162,7 +177,7 @@ class Writer:
         if short:
             await self._decide_short(batch, short)
 
-    async def _decide_short(self, batch: Batch, waiters: Sequence[Waiter]) -> None:
+    async def _decide_short(self, batch: _Batch, waiters: Sequence[Waiter]) -> None:
         """Decide commands that lack credit by what is in memory: another process may have given them some."""
         try:
             rows = await self._accounts.reread({batch.account_of(waiter.command) for waiter in waiters})
@@ -173,7 +188,7 @@ class Writer:
         for waiter in waiters:
             batch.decide(waiter, for_good=True)
 
-    async def _read(self, batch: Batch, waiters: Sequence[Waiter]) -> None:
+    async def _read(self, batch: _Batch, waiters: Sequence[Waiter]) -> None:
         """All that the commands are decided on, in two reads, and a third of accounts that are not at hand."""
         keys = [(claim.account, claim.operation, claim.key) for w in waiters for claim in w.command.claims]
         claims = await self._engine.claims(keys) if keys else {}
@@ -184,10 +199,10 @@ class Writer:
         if accounts:
             batch.accounts.learn(await self._accounts.get_all(accounts))
 
-    async def _written(self, batch: Batch) -> list[Outcome]:
+    async def _written(self, batch: _Batch) -> list[Outcome]:
         return await self._engine.commit(batch.appends) if batch.appends else []
 
-    async def _not_written(self, batch: Batch, error: Exception) -> None:
+    async def _not_written(self, batch: _Batch, error: Exception) -> None:
         """When it was not the store's fault, it was one command's: each gets a commit of its own."""
         if len(batch.waiters) == 1 or isinstance(error, StorageError):
             self._failed(batch.waiters, error)
@@ -212,8 +227,8 @@ class Writer:
             self._next = self._afresh()
             await self._decide(self._next, waiters)
 
-    def _afresh(self) -> Batch:
-        return Batch(recorded_at_us=self._recorded_at_us, entropy=self._entropy)
+    def _afresh(self) -> _Batch:
+        return _Batch(recorded_at_us=self._recorded_at_us, entropy=self._entropy)
 
     def _failed(self, waiters: Sequence[Waiter], error: Exception) -> None:
         self._accounts.forget()
@@ -221,7 +236,7 @@ class Writer:
             self._views.drop(waiter.command.task_id)
             _fail(waiter, error)
 
-    def _show(self, batch: Batch, outcomes: Sequence[Outcome]) -> None:
+    def _show(self, batch: _Batch, outcomes: Sequence[Outcome]) -> None:
         """*batch* is durable: readers see it from now on."""
         self._recorded_at_us = batch.recorded_at_us
         for append, outcome in zip(batch.appends, outcomes, strict=True):
@@ -237,7 +252,7 @@ class Writer:
         else:
             self._accounts.put(batch.accounts.moved(outcomes))
 
-    def _answer_all(self, batch: Batch, outcomes: Sequence[Outcome]) -> None:
+    def _answer_all(self, batch: _Batch, outcomes: Sequence[Outcome]) -> None:
         for waiter, verdict in zip(batch.waiters, batch.verdicts, strict=True):
             self._answer(waiter, verdict, batch.position(verdict, outcomes))
 

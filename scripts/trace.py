@@ -1,18 +1,18 @@
 """`task-ledger trace`: one task's life as a timeline."""
 
 import asyncio
-from collections.abc import Iterator, Sequence
-from typing import Annotated, NamedTuple
+from collections.abc import Sequence
+from typing import Annotated
 
 import typer
 
 from api.contracts import parse_any, spellings
-from ledger.errors import DamagedError
 from ledger.ids import TaskId
 from ledger.money import credits_text
 from ledger.records import Recorded
-from ledger.task import NO_TASK, Task, evolve
+from ledger.task import Task
 from ledger.times import US_PER_SECOND
+from projections.steps import Step, steps_of
 from scripts import stores
 from scripts.printed import JsonOption, event_json, facts_text, instant, json_line, plain, table
 
@@ -30,23 +30,15 @@ def trace(
     if task_id is None:
         raise typer.BadParameter(f"{task!r} is no task id in any spelling", param_hint="'TASK'")
     log_id, rows = asyncio.run(_history(store, task_id))
-    steps = list(_steps(rows))
+    steps = list(steps_of(task_id, rows))
     if not steps:
         raise typer.BadParameter(f"there is no task {task}", param_hint="'TASK'")
     if as_json:
         for step in steps:
-            elapsed = {"elapsed_seconds": step.elapsed_us / US_PER_SECOND, "status": step.after.status}
+            elapsed = {"elapsed_seconds": _elapsed_seconds(step), "status": step.after.status}
             json_line(event_json(step.row, log_id) | elapsed)
     else:
         _tell(steps)
-
-
-class Step(NamedTuple):
-    """An event, and the task after it."""
-
-    row: Recorded
-    elapsed_us: int
-    after: Task
 
 
 async def _history(store: str, task: TaskId) -> tuple[str, list[Recorded]]:
@@ -54,19 +46,9 @@ async def _history(store: str, task: TaskId) -> tuple[str, list[Recorded]]:
         return engine.log_id, await engine.streams([task])
 
 
-def _steps(rows: Sequence[Recorded]) -> Iterator[Step]:
-    """The task's life, one fold at a time.
-
-    Raises:
-        DamagedError: an event cannot be decoded, or cannot follow on those before it.
-    """
-    task = NO_TASK
-    for row in rows:
-        try:
-            task = evolve(task, row.event)  # type: ignore[arg-type]
-        except Exception as error:
-            raise DamagedError(f"the event at position {row.position} cannot be read: {error}") from error
-        yield Step(row, row.entry.effective_at_us - rows[0].entry.effective_at_us, task)
+def _elapsed_seconds(step: Step) -> float:
+    """Since the task's creation."""
+    return (step.row.entry.effective_at_us - step.after.created_at_us) / US_PER_SECOND
 
 
 def _tell(steps: Sequence[Step]) -> None:
@@ -81,7 +63,7 @@ def _tell(steps: Sequence[Step]) -> None:
 
 def _row(step: Step) -> Sequence[str]:
     entry = step.row.entry
-    when = (instant(entry.effective_at_us), f"+{step.elapsed_us / US_PER_SECOND:.3f}s")
+    when = (instant(entry.effective_at_us), f"+{_elapsed_seconds(step):.3f}s")
     amount = "" if entry.amount_micros is None else credits_text(entry.amount_micros)
     return *when, str(step.row.version), entry.type, amount, step.after.status, facts_text(step.row, without=_IN_TITLE)
 

@@ -1,0 +1,268 @@
+"""The books: every movement of money in the log, in a file of their own, folded by following the log.
+
+A file apart, so that posting never waits for the ledger's own commits nor they for it, and so that the books can be
+thrown away: they are built anew from the log. Several processes may follow into one file (the service, a report
+beside it): whoever finds the checkpoint moved on leaves it at that. Alternative beaten: sums over the log itself,
+which has no column for what a task is for, and rows four times as wide.
+
+Books that belong to another log, or to another history of this one (a backup was restored), are begun anew.
+"""
+
+import asyncio
+from collections.abc import AsyncIterator, Iterable, Sequence
+from contextlib import asynccontextmanager
+from enum import StrEnum
+from pathlib import Path
+from typing import Any, NamedTuple, TypeAlias
+
+import aiosqlite
+
+from ledger.chain import GENESIS
+from ledger.engine import Engine
+from ledger.errors import CannotOpenError, DamagedError, StorageError
+from ledger.events import Created, decode
+from ledger.records import Recorded
+from ledger.sqlite_file import TROUBLE, connect
+from projections.books_sql import (
+    ADD_MOVEMENT,
+    ADD_PURPOSE,
+    ADD_TASK,
+    APPLICATION_ID,
+    BEGIN_AT,
+    BY_DAY,
+    BY_PURPOSE,
+    CHECKPOINT,
+    EMPTY,
+    FOUNDING,
+    LOG_ID,
+    MOVE_ON,
+    PURPOSE_OF,
+    PURPOSES,
+    SCHEMA_VERSION,
+)
+from projections.follow import Checkpoint
+from projections.movements import Kind, Purpose, Sums
+
+TASKS_MAX = 50_000
+"""Tasks whose purpose is kept in memory; that of others is read from the file."""
+KINDS = frozenset(Kind)
+FOREVER_US = 2**63 - 1
+
+
+class Clock(StrEnum):
+    """By which time a movement belongs to a period."""
+
+    EFFECTIVE = "effective"
+    """When it happened at its source."""
+    RECORDED = "recorded"
+    """When the ledger wrote it."""
+
+
+class Period(NamedTuple):
+    """Which movements: those up to *position* of the log whose *clock* is from *since_us* on and before *until_us*."""
+
+    position: int
+    clock: Clock = Clock.EFFECTIVE
+    since_us: int = 0
+    until_us: int = FOREVER_US
+
+
+Totals: TypeAlias = "dict[tuple[Purpose, int], Sums]"
+"""Sums by purpose and day (whole days since the epoch, UTC; 0 where days are not told apart)."""
+
+
+class Books:
+    """The books of one log. `open_books` is the way to get them."""
+
+    def __init__(self, file: aiosqlite.Connection) -> None:
+        self._file = file
+        self._numbers: dict[Purpose, int] = {}
+        self._purposes: dict[int, Purpose] = {}
+        self._tasks: dict[bytes, int] = {}
+        self._writing = asyncio.Lock()
+
+    async def follows(self, engine: Engine) -> bool:
+        """Whether these are the books of *engine*'s log, and of this history of it."""
+        named = await self._read(LOG_ID)
+        if not named or named[0][0] != engine.log_id:
+            return False
+        at = await self.checkpoint()
+        rows = await engine.after(at.position - 1, 1) if at.position else []
+        return at.position == 0 or (bool(rows) and (rows[0].position, rows[0].hash) == at)
+
+    async def begin_anew(self, log_id: str) -> None:
+        """Empty the books, for the log of that name."""
+        async with self._writing, self._transaction():
+            for statement in EMPTY:
+                await self._file.execute(statement)
+            await self._file.execute(BEGIN_AT, (log_id, 0, GENESIS))
+        self._tasks.clear()
+        await self._learn_purposes()
+
+    async def checkpoint(self) -> Checkpoint:
+        rows = await self._read(CHECKPOINT)
+        return Checkpoint(*rows[0])
+
+    async def apply(self, rows: Sequence[Recorded], *, after: Checkpoint) -> bool:
+        """Post the money of *rows*; see `projections.follow.Follower`."""
+        end = rows[-1]
+        try:
+            async with self._writing, self._transaction():
+                moved_on = await self._file.execute(MOVE_ON, (end.position, end.hash, after.position))
+                if moved_on.rowcount:
+                    await self._post(rows)
+                return bool(moved_on.rowcount)
+        except BaseException:
+            self._tasks.clear()  # what has not been written must not be remembered
+            self._numbers.clear()
+            raise
+
+    async def _post(self, rows: Sequence[Recorded]) -> None:
+        created = [(row.stream, await self._number(_purpose(row))) for row in rows if row.entry.type == "created"]
+        await self._file.executemany(ADD_TASK, created)
+        self._remember(created)
+        money = [row for row in rows if row.entry.amount_micros is not None and row.entry.type in KINDS]
+        await self._file.executemany(ADD_MOVEMENT, [await self._values(row) for row in money])
+
+    async def totals(self, period: Period, *, by_day: bool = False) -> Totals:
+        """What was moved in *period*."""
+        statement = (BY_DAY if by_day else BY_PURPOSE)[period.clock]
+        bounds = {"position": period.position, "since": period.since_us, "until": period.until_us}
+        found = await self._read(statement, bounds)
+        if any(row[0] not in self._purposes for row in found):  # another process has followed in between
+            await self._learn_purposes()
+        return {(self._purposes[row[0]], row[1]): _sums(row[2:], self._purposes[row[0]]) for row in found}
+
+    async def close(self) -> None:
+        await self._file.close()
+
+    async def _number(self, purpose: Purpose) -> int:
+        number = self._numbers.get(purpose)
+        if number is None:
+            await self._learn_purposes()
+            number = self._numbers.get(purpose)
+        if number is None:
+            added = await self._file.execute(ADD_PURPOSE, purpose)
+            number = added.lastrowid
+            assert number is not None
+            self._numbers[purpose] = number
+            self._purposes[number] = purpose
+        return number
+
+    async def _learn_purposes(self) -> None:
+        self._numbers = {Purpose(*row[1:]): row[0] for row in await self._read(PURPOSES)}
+        self._purposes = {number: purpose for purpose, number in self._numbers.items()}
+
+    async def _values(self, row: Recorded) -> tuple[Any, ...]:
+        entry = row.entry
+        number = self._tasks.get(row.stream)
+        if number is None:
+            number = await self._number_of(row)
+        return (
+            row.position,
+            row.stream,
+            number,
+            entry.type,
+            entry.amount_micros,
+            entry.recorded_at_us,
+            entry.effective_at_us,
+        )
+
+    async def _number_of(self, row: Recorded) -> int:
+        found = await self._read(PURPOSE_OF, (row.stream,))
+        if not found:
+            raise DamagedError(f"the event at position {row.position} moves money of a task that was never created")
+        self._remember([(row.stream, found[0][0])])
+        return int(found[0][0])
+
+    def _remember(self, tasks: Sequence[tuple[bytes, int]]) -> None:
+        if len(self._tasks) + len(tasks) > TASKS_MAX:
+            self._tasks.clear()
+        self._tasks.update(tasks)
+
+    async def _read(self, statement: str, values: Any = ()) -> list[Any]:  # noqa: ANN401 - what SQLite takes
+        try:
+            return list(await self._file.execute_fetchall(statement, values))
+        except TROUBLE as error:
+            raise StorageError(f"the books could not be read: {error}") from error
+
+    @asynccontextmanager
+    async def _transaction(self) -> AsyncIterator[None]:
+        """All that is written inside, or nothing."""
+        try:
+            await self._file.execute("BEGIN IMMEDIATE")
+            yield
+            await self._file.commit()
+        except TROUBLE as error:
+            raise StorageError(f"the books did not take the page: {error}") from error
+        finally:
+            if self._file.in_transaction:  # SQLite may have rolled back by itself (disk full)
+                await self._file.rollback()
+
+
+def _purpose(row: Recorded) -> Purpose:
+    event = decode(row.entry.facts, None)  # what is erasable says nothing of money
+    assert isinstance(event, Created), "the type column says so"
+    return Purpose(event.account, event.contract, event.model, event.provider, event.terms.school)
+
+
+def _sums(row: Iterable[int], purpose: Purpose) -> Sums:
+    movements, held, released, charged, refunded = row
+    return Sums(
+        movements=movements,
+        held_micros=held,
+        released_micros=released,
+        charged_micros=charged,
+        captured_micros=charged if purpose.school == "hold" else 0,
+        refunded_micros=refunded,
+    )
+
+
+# Opening
+
+
+def books_of(ledger: Path) -> Path:
+    """Where the books of the ledger in that file are."""
+    return ledger.with_name(f"{ledger.name}.books")
+
+
+async def open_books(path: Path, engine: Engine) -> Books:
+    """The books of *engine*'s log in the file *path*, begun if there are none.
+
+    Raises:
+        CannotOpenError: the file cannot be made, is none of ours, or newer than this program.
+        StorageError: the log could not be read.
+    """
+    file = await connect(path, mode="rwc")
+    try:
+        await _prepare(file, path)
+        books = Books(file)
+        if not await books.follows(engine):
+            await books.begin_anew(engine.log_id)
+    except TROUBLE as error:
+        await file.close()
+        raise CannotOpenError(f"{path} does not hold books: {error}") from error
+    except BaseException:
+        await file.close()
+        raise
+    return books
+
+
+async def _prepare(file: aiosqlite.Connection, path: Path) -> None:
+    """Make an empty file one for books.
+
+    Raises:
+        CannotOpenError: it holds something else.
+    """
+    await file.execute("BEGIN IMMEDIATE")
+    application, version = [
+        next(iter(await file.execute_fetchall(f"PRAGMA {name}")))[0] for name in ("application_id", "user_version")
+    ]
+    if application == 0 and not await file.execute_fetchall("SELECT 1 FROM sqlite_schema"):
+        for statement in FOUNDING:
+            await file.execute(statement)
+    elif application != APPLICATION_ID:
+        raise CannotOpenError(f"{path} does not hold books: move it away, and they are made anew")
+    elif version > SCHEMA_VERSION:
+        raise CannotOpenError(f"{path} holds books of schema {version}, newer than {SCHEMA_VERSION}: move it away")
+    await file.commit()

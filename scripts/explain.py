@@ -1,0 +1,157 @@
+"""`task-ledger explain`: the events, the rule and the rate behind a field or a figure of a task."""
+
+import asyncio
+from collections.abc import Sequence
+from functools import partial
+from typing import Annotated, Any, NamedTuple
+
+import msgspec
+import typer
+
+from api.contracts import parse_any
+from api.native_shapes import task_view
+from ledger.ids import TaskId
+from ledger.records import Recorded
+from ledger.task import Task
+from projections.explain import Explanation, Figure, Given, explanations, is_set
+from projections.explain_fields import FIELDS, NoSuchFieldError, named
+from projections.explain_rules import Rate
+from projections.places import NoSuchPlaceError, Place, place_of
+from projections.steps import steps_of
+from scripts import stores
+from scripts.printed import JsonOption, json_line, plain
+
+
+def explain(
+    task: Annotated[str, typer.Argument(metavar="TASK", help="A task id in the spelling of any contract.")],
+    field: Annotated[
+        str | None,
+        typer.Argument(
+            metavar="FIELD", help="A field of the native task, such as status or billing.charged_credits; else all."
+        ),
+    ] = None,
+    *,
+    at: Annotated[
+        str | None, typer.Option(metavar="POSITION", help="As of this position of the log, or of this time.")
+    ] = None,
+    store: stores.StoreOption = stores.DEFAULT,
+    as_json: JsonOption = False,
+) -> None:
+    """Tell why a field of a task shows what it shows."""
+    task_id = parse_any(task)
+    if task_id is None:
+        raise typer.BadParameter(f"{task!r} is no task id in any spelling", param_hint="'TASK'")
+    try:
+        fields = tuple(FIELDS) if field is None else named(field)
+    except NoSuchFieldError as error:
+        raise typer.BadParameter(str(error), param_hint="'FIELD'") from error
+    found = asyncio.run(_history(store, task_id, at))
+    steps = list(steps_of(task_id, found.rows))
+    if not steps:
+        known = "" if at is None else f" as of position {found.place.position}"
+        raise typer.BadParameter(f"there is no task {task}{known}", param_hint="'TASK'")
+    told = explanations(steps, fields, partial(_shown, found.log_id))
+    if as_json:
+        _as_json([one for one in told if field is not None or _has_value(one)], found)
+    elif field is not None:
+        _in_full(told, found.place)
+    else:
+        _all(told, found.place)
+
+
+class _Found(NamedTuple):
+    """A task's events up to a place of its log."""
+
+    log_id: str
+    place: Place
+    rows: Sequence[Recorded]
+
+
+async def _history(store: str, task: TaskId, at: str | None) -> _Found:
+    async with stores.to_read(store) as engine, engine.snapshot():
+        try:
+            place = await place_of(engine, at)
+        except NoSuchPlaceError as error:
+            raise typer.BadParameter(str(error), param_hint="'--at'") from error
+        rows = [row for row in await engine.streams([task]) if row.position <= place.position]
+        return _Found(engine.log_id, place, rows)
+
+
+def _shown(log_id: str, task: Task, position: int) -> dict[str, Any]:
+    return task_view(task, position=position, log_id=log_id)
+
+
+def _has_value(one: Explanation) -> bool:
+    return one.figure is not None or is_set(one.value)
+
+
+def _as_json(told: Sequence[Explanation], found: _Found) -> None:
+    for one in told:
+        json_line({"as_of": found.place.position, "head": found.place.hash.hex()} | msgspec.structs.asdict(one))
+
+
+def _all(told: Sequence[Explanation], place: Place) -> None:
+    """A line for each field that has a value, then the figures in full."""
+    facts = [one for one in told if one.figure is None and is_set(one.value)]
+    width = max(len(one.field) for one in facts)
+    for one in facts:
+        _say(f"{one.field:<{width}}  {_text(one.value)}  {_origin(one.events[-1])}")
+    print()
+    _in_full([one for one in told if one.figure is not None], place)
+
+
+def _in_full(told: Sequence[Explanation], place: Place) -> None:
+    for one in told:
+        _say(f"{one.field} = {_text(one.value)}: {one.meaning}")
+        if not one.events:
+            _say("  never set: no event gave it a value")
+        if one.figure is None:
+            for given in one.events:
+                _say(f"  {_text(given.value)}  {_origin(given)}")
+        else:
+            _sum(one, one.figure)
+    rates = {one.figure.rate: None for one in told if one.figure is not None}
+    for rate in rates:
+        _rate(rate)
+    print(f"as of position {place.position}, hash {place.hash.hex()}")
+
+
+def _sum(one: Explanation, figure: Figure) -> None:
+    origins = {given.position: _origin(given) for given in one.events}
+    for line in figure.sum:
+        sign = "" if line.credits.startswith("-") else "+"
+        _say(f"  {sign}{line.credits}  {origins[line.position]}: {line.rule}")
+    _say(f"  = {_text(one.value)}")
+    for rule in figure.rules:
+        _say(f"  {rule.name}: {rule.sentence}")
+
+
+def _rate(rate: Rate) -> None:
+    pinned = f"price {rate.price_credits}, pinned at position {rate.pinned_at_position}"
+    _say(f"rate: school {rate.school}, rate version {rate.rate_version}, {pinned}")
+    if rate.point_of_no_return_percent is None:
+        _say("      no point of no return: a cancel is not priced by the second")
+    else:
+        metered = f"{rate.cancel_credits_per_second} credits/s of {rate.output_seconds} s"
+        _say(f"      point of no return {rate.point_of_no_return_percent} %, then {metered}")
+    if rate.cancel is not None:
+        _say(f"      {rate.cancel}")
+
+
+def _origin(given: Given) -> str:
+    place = f"position {given.position}, v{given.version}"
+    return f"{given.type} ({place}) at {given.effective_at} by {given.actor}"
+
+
+def _text(value: object) -> str:
+    return value if isinstance(value, str) else msgspec.json.encode(value).decode()
+
+
+def _say(line: str) -> None:
+    print(plain(line))
+
+
+if __name__ == "__main__":
+    from scripts.cli import run_alone
+
+    run_alone(explain)
