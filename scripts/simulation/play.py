@@ -1,0 +1,59 @@
+"""Playing a history to a ledger: many commands under way at a time, each decided by the real rules."""
+
+import asyncio
+from collections import Counter
+from collections.abc import Callable, Iterable
+from itertools import islice
+
+import msgspec
+
+from ledger.commands import Create, TaskCommand
+from ledger.errors import Refusal
+from ledger.ledger import Ledger
+from ledger.writer import Answer, Replayed
+
+UNDER_WAY_MAX = 8192
+"""Commands that are handed over together. The ledger's queue must hold as many."""
+BATCH_MAX = 1024
+"""Commands of one commit: larger ones were not faster."""
+
+
+class Played(msgspec.Struct, kw_only=True):
+    """What became of the commands of a history."""
+
+    commands: int = 0
+    replayed: int = 0
+    """Answered with the first answer to the same request."""
+    refused: Counter[str] = msgspec.field(default_factory=Counter)
+    """How often, by the name of the refusal."""
+    providers: Counter[str] = msgspec.field(default_factory=Counter)
+    """How many tasks were created for each."""
+
+
+async def play(ledger: Ledger, told: Iterable[TaskCommand], *, made: Callable[[int], None]) -> Played:
+    """Have *ledger* decide all that is *told*, in this order; *made* hears from time to time how many tasks there are.
+
+    Raises:
+        StorageError: the store did not take a commit.
+    """
+    played, commands = Played(), iter(told)
+    while some := list(islice(commands, UNDER_WAY_MAX)):
+        answers = await asyncio.gather(*map(ledger.writer.submit, some), return_exceptions=True)
+        for command, answer in zip(some, answers, strict=True):
+            _count(played, command, answer)
+        made(played.providers.total())
+    return played
+
+
+def _count(played: Played, command: TaskCommand, answer: Answer | BaseException) -> None:
+    played.commands += 1
+    match answer:
+        case Refusal():
+            played.refused[type(answer).__name__] += 1
+        case BaseException():
+            raise answer
+        case Replayed():
+            played.replayed += 1
+        case _:
+            if isinstance(command, Create):
+                played.providers[command.provider] += 1
