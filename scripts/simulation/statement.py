@@ -12,7 +12,7 @@ from ledger.engine import Engine
 from ledger.money import credits_text
 from ledger.times import rfc3339
 from scripts.simulation import dice_for
-from scripts.simulation.bills import Line, bill, billed_by
+from scripts.simulation.bills import CURRENCY, Line, bill, billed_by
 from scripts.simulation.faults import Fault, planted
 
 COLUMNS = (
@@ -38,6 +38,7 @@ class Stated(msgspec.Struct, frozen=True, kw_only=True):
     provider: str
     lines: int
     total_credits: str
+    """Of the lines that are in credits."""
     faults: dict[str, int]
     """How many were planted, by kind."""
     faults_path: str
@@ -55,7 +56,7 @@ async def state(engine: Engine, path: Path, *, provider: str, seed: int, share: 
         path=str(path),
         provider=provider,
         lines=len(lines),
-        total_credits=credits_text(sum(line.amount_micros for line in lines)),
+        total_credits=credits_text(sum(line.amount_micros for line in lines if line.currency == CURRENCY)),
         faults=Counter(fault.kind.value for fault in faults),
         faults_path=str(beside),
     )
