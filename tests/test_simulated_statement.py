@@ -123,8 +123,10 @@ async def test_what_does_not_reconcile_is_exactly_what_was_planted(
     assert breaks(lines_of(path), told, provider) == listed(path)
 
 
-async def test_there_are_two_of_every_kind_however_small_the_share(told: World, path: Path) -> None:
-    made = await stated(told, path, share=0.0001)
+@pytest.mark.parametrize("provider", ["beatra", "chunkr", "openai", "suno", "volcengine"])
+async def test_there_are_two_of_every_kind_however_small_the_share(told: World, path: Path, provider: str) -> None:
+    """Provided that the history has as many tasks for it, as these providers' have."""
+    made = await stated(told, path, provider=provider, share=0.0001)
     assert made.faults == dict.fromkeys(Kind, LEAST)
     assert Counter(one["kind"] for one in planted_in(path)) == made.faults
 

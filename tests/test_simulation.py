@@ -222,11 +222,13 @@ def test_reports_come_late_and_repeated(told: World) -> None:
 
 
 def test_what_would_be_a_break_by_itself_never_happens(told: World) -> None:
-    """Paid and never heard of again; completed although its worker had been asked to stop."""
+    """Money kept for a task that is never heard of again; one that completes although it was asked to stop."""
     for task in told.tasks.values():
         assert task.status in TERMINAL or task.net_micros == 0
         assert task.status is not Status.COMPLETED or task.run.cancel_requested_at_us is None
-    assert any(task.held_micros for task in told.tasks.values())
+    unended = [task for task in told.tasks.values() if task.status not in TERMINAL]
+    assert {task.terms.school for task in unended} == set(School)
+    assert any(task.held_micros for task in unended)
 
 
 async def test_no_api_key_is_issued(told: World) -> None:

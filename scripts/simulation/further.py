@@ -6,12 +6,11 @@ from typing import Any, TypeAlias
 
 from msgspec.structs import replace
 
-from ledger.commands import Complete, Create, Delete, Fail, RecordCallback, Refund, RequestUpdate
+from ledger.commands import Complete, Create, Delete, Fail, RecordCallback, RequestUpdate
 from ledger.times import US_PER_SECOND
 from scripts.simulation.arrivals import DAY_US, HOUR_US
 from scripts.simulation.jobs import (
     MINUTE_US,
-    OPERATOR,
     Job,
     Life,
     asks_cancel,
@@ -19,6 +18,7 @@ from scripts.simulation.jobs import (
     create,
     done,
     fresh_id,
+    gives_back,
     reported,
     request_id,
     swept,
@@ -73,7 +73,7 @@ def _given_back(job: Job, dice: Random, told: Life) -> Life:
     paid = job.offer.terms.estimated_micros if outcome.actual_micros is None else outcome.actual_micros
     at_us = outcome.at_us + dice.randrange(HOUR_US, 10 * DAY_US)
     amount = max(paid * dice.randint(10, 50) // 100, 1)
-    return [Refund(**swept(job, at_us) | {"actor": OPERATOR}, amount_micros=amount, key="goodwill", reason="goodwill")]
+    return [gives_back(job, amount, at_us=at_us, why="goodwill")]
 
 
 def _altered(job: Job, dice: Random, told: Life) -> Life:

@@ -7,7 +7,7 @@ from msgspec.structs import replace
 
 from api.bodies import fingerprint
 from api.contracts.shape import OUT_TASK_ID
-from ledger.commands import Claim, Complete, Create, Fail, Progress, RequestCancel, Start, TaskCommand
+from ledger.commands import Claim, Complete, Create, Fail, Progress, Refund, RequestCancel, Start, TaskCommand
 from ledger.events import School
 from ledger.ids import ENTROPY_BYTES, Spelling, TaskId, task_id
 from ledger.money import credits_text
@@ -181,6 +181,12 @@ def reported(job: Job, dice: Random, at_us: int) -> dict[str, Any]:
 def swept(job: Job, at_us: int) -> dict[str, Any]:
     """What every command of a sweep has."""
     return {"task_id": job.task_id, "at_us": at_us, "actor": SWEEP}
+
+
+def gives_back(job: Job, amount_micros: int, *, at_us: int, why: str) -> Refund:
+    """The operator gives money back."""
+    asked = swept(job, at_us) | {"actor": OPERATOR}
+    return Refund(**asked, amount_micros=amount_micros, key=why, reason=why)
 
 
 def _named(report: TaskCommand, dice: Random) -> TaskCommand:

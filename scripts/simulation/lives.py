@@ -4,9 +4,9 @@ A life is one of `PLOTS`, with what may come on top of it: a callback, a request
 that is given back days later, an update, a deletion. What the rules make of a command is theirs: some are refused, as
 they would be, and a life goes on as one does that was refused.
 
-Two things never happen here, since each is a break by itself, and a history is to have none but those that are planted
-in a provider's statement: a paid-in-advance task that is never heard of again, and a task that completes although its
-worker has been asked to stop.
+Two things never happen here, since each is a break by itself, and there are to be none but those that are planted in a
+provider's statement: money is kept for a task that is never heard of again, and a task completes although its worker
+has been asked to stop.
 """
 
 from collections.abc import Callable
@@ -19,7 +19,7 @@ from api.native import CANCEL as OPERATORS
 from ledger.commands import Charge, Complete, ConfirmCancel, Effect, Expire, Fail, MarkStalled
 from ledger.events import School
 from ledger.times import US_PER_SECOND
-from scripts.simulation.arrivals import HOUR_US
+from scripts.simulation.arrivals import DAY_US, HOUR_US
 from scripts.simulation.further import FURTHER
 from scripts.simulation.jobs import (
     MINUTE_US,
@@ -30,6 +30,7 @@ from scripts.simulation.jobs import (
     chance,
     create,
     done,
+    gives_back,
     part,
     reported,
     swept,
@@ -125,12 +126,13 @@ def _stalls(job: Job, dice: Random) -> Life:
 
 
 def _is_never_heard_of_again(job: Job, dice: Random) -> Life:
-    if job.offer.terms.school is School.PREPAID:
-        return _stalls(job, dice)
-    run = work(job, dice, from_us=job.at_us)
-    begun: Life = [one for one in run if not isinstance(one, Complete)]
+    """It stays as it is; what was paid in advance is given back after a day."""
+    begun: Life = [one for one in work(job, dice, from_us=job.at_us) if not isinstance(one, Complete)]
     silent_us = begun[-1].at_us if begun else job.at_us
-    return [create(job, dice), *begun, MarkStalled(**swept(job, silent_us + PATIENCE_US), silent_since_us=silent_us)]
+    told = [create(job, dice), *begun, MarkStalled(**swept(job, silent_us + PATIENCE_US), silent_since_us=silent_us)]
+    if job.offer.terms.school is School.PREPAID:
+        told.append(gives_back(job, job.offer.terms.estimated_micros, at_us=silent_us + DAY_US, why="lost"))
+    return told
 
 
 def _stopped(job: Job, dice: Random, run: Life, at_us: int) -> Life:
@@ -146,14 +148,14 @@ def _later(job: Job, dice: Random, at_us: int) -> dict[str, int]:
 
 PLOTS: Urn[Plot] = Urn(
     (
-        (_completes, 800),
+        (_completes, 780),
         (_fails, 60),
         (_charged_on_the_way, 25),
         (_cancelled_while_queued, 30),
         (_cancelled_while_running, 35),
-        (_cancelled_by_the_operator, 10),
+        (_cancelled_by_the_operator, 20),
         (_expires, 15),
         (_stalls, 15),
-        (_is_never_heard_of_again, 10),
+        (_is_never_heard_of_again, 20),
     )
 )
