@@ -123,9 +123,9 @@ async def test_what_does_not_reconcile_is_exactly_what_was_planted(
     assert breaks(lines_of(path), told, provider) == listed(path)
 
 
-@pytest.mark.parametrize("provider", ["beatra", "chunkr", "openai", "suno", "volcengine"])
+@pytest.mark.parametrize("provider", ["beatra", "suno", "volcengine"])
 async def test_there_are_two_of_every_kind_however_small_the_share(told: World, path: Path, provider: str) -> None:
-    """Provided that the history has as many tasks for it, as these providers' have."""
+    """Of the providers that have the most tasks; the others may have too few that were stopped or never ended."""
     made = await stated(told, path, provider=provider, share=0.0001)
     assert made.faults == dict.fromkeys(Kind, LEAST)
     assert Counter(one["kind"] for one in planted_in(path)) == made.faults

@@ -164,6 +164,7 @@ def test_cancels_come_in_every_way(told: World) -> None:
                 ("charged", "charged"),
                 ("charged", "completed"),
                 ("charged", "failed"),
+                ("charged", "cancelled"),
                 ("released", "completed"),
                 ("released", "cancelled"),
                 ("released", "failed"),

@@ -27,6 +27,8 @@ TOLD_SHARES: dict[type[TaskCommand], float] = {Start: 0.99, Progress: 0.3, Compl
 CUT_OFF_SHARE = 0.003
 """Of the reports, those that reach the ledger hours after what they tell of."""
 OPERATOR, SWEEP = "operator", "sweep"
+WORKERS = 8
+"""Of each provider."""
 REPORTS: dict[str, type[Start | Progress | Complete | Fail]] = {
     "started": Start,
     "progressed": Progress,
@@ -36,8 +38,8 @@ REPORTS: dict[str, type[Start | Progress | Complete | Fail]] = {
 THINGS = ("a harbour", "a paper boat", "two foxes", "an old tram", "a lighthouse keeper", "a market", "the first snow")
 MANNERS = ("at dawn", "in the rain", "as a woodcut", "seen from above", "in slow motion", "for a children's book")
 
-
 Life: TypeAlias = list[TaskCommand]
+"""What is asked and reported of one task."""
 
 
 class Job(NamedTuple):
@@ -55,9 +57,8 @@ class Job(NamedTuple):
 def job(dice: Random, *, number: int, at_us: int, who: tuple[Account, Offer], worker_key: str) -> Job:
     """Task *number*, ordered at *at_us*."""
     account, offer = who
-    return Job(
-        fresh_id(dice, at_us), number, at_us, account, offer, f"{offer.provider}-{dice.randint(1, 8)}", worker_key
-    )
+    worker = f"{offer.provider}-{dice.randint(1, WORKERS)}"
+    return Job(fresh_id(dice, at_us), number, at_us, account, offer, worker, worker_key)
 
 
 def fresh_id(dice: Random, at_us: int) -> TaskId:

@@ -141,11 +141,6 @@ def _stopped(job: Job, dice: Random, run: Life, at_us: int) -> Life:
     return [*(one for one in run if one.at_us < at_us), ConfirmCancel(**reported(job, dice, stop_us))]
 
 
-def _later(job: Job, dice: Random, at_us: int) -> dict[str, int]:
-    times = reported(job, dice, at_us)
-    return {name: times[name] for name in ("at_us", "effective_at_us")}
-
-
 PLOTS: Urn[Plot] = Urn(
     (
         (_completes, 780),
@@ -159,3 +154,4 @@ PLOTS: Urn[Plot] = Urn(
         (_is_never_heard_of_again, 20),
     )
 )
+"""Of a thousand lives."""

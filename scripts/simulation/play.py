@@ -15,7 +15,7 @@ from ledger.writer import Answer, Replayed
 UNDER_WAY_MAX = 8192
 """Commands that are handed over together. The ledger's queue must hold as many."""
 BATCH_MAX = 1024
-"""Commands of one commit: larger ones were not faster."""
+"""Commands of one commit. With 256 and with 4096 it took as long, to within what one run differs from the next."""
 
 
 class Played(msgspec.Struct, kw_only=True):
