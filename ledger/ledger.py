@@ -65,21 +65,23 @@ class Page(msgspec.Struct, frozen=True, kw_only=True):
 class Ledger:
     """The log of one engine, its writer and its readers."""
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - what it is of, and its bounds
         self,
         engine: Engine,
         *,
         pepper: bytes | None = None,
+        entropy: Callable[[int], bytes] | None = None,
         queue_max: int = QUEUE_MAX,
         batch_max: int = BATCH_MAX,
         views_max_bytes: int = VIEWS_MAX_BYTES,
     ) -> None:
+        """*entropy* None: the system's, which it must be wherever anyone's content is sealed."""
         self.engine = engine
         self.keys = Keyring(engine, pepper=pepper)
         self.views = Views(engine, weight_max_bytes=views_max_bytes)
         self.accounts = Accounts(engine)
         self.writer = Writer(
-            engine, self.views, self.accounts, entropy=Entropy(), queue_max=queue_max, batch_max=batch_max
+            engine, self.views, self.accounts, entropy=entropy or Entropy(), queue_max=queue_max, batch_max=batch_max
         )
 
     async def start(self) -> Self:

@@ -75,6 +75,24 @@ async def beside(store: str, *, make: bool) -> AsyncIterator[Engine]:
         await engine.close()
 
 
+@asynccontextmanager
+async def to_fill(store: str) -> AsyncIterator[Engine]:
+    """A new store, or one that is empty still, for this process alone.
+
+    Raises:
+        typer.BadParameter: as `path_of`, or there is something in its log.
+        CannotOpenError: it is none of ours, or served by another process.
+    """
+    path = path_of(store)
+    engine = await sqlite.open_to_serve(path)
+    try:
+        if (await engine.head()).position:
+            raise _wrong(f"{path} has a history already; name a new file")
+        yield engine
+    finally:
+        await engine.close()
+
+
 def _exists(path: Path) -> bool:
     return path.is_file() and path.stat().st_size > 0
 

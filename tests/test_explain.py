@@ -13,10 +13,11 @@ from api.contracts import spellings
 from api.native_shapes import task_view
 from ledger.commands import TaskCommand
 from ledger.errors import DamagedError
-from ledger.events import School, Started, TaskEvent
+from ledger.events import Deleted, School, Started, TaskEvent
 from ledger.ids import Spelling
-from ledger.records import Recorded, entry
+from ledger.records import Entry, Recorded, entry
 from ledger.rules import decide
+from ledger.seals import NONCE_BYTES, seal
 from ledger.task import NO_TASK, Task, evolve
 from projections.explain import Explanation, explanations, is_set
 from projections.explain_fields import FIELDS, MONEY, NoSuchFieldError, named, value_in
@@ -24,7 +25,7 @@ from projections.explain_rules import SENTENCES
 from projections.steps import Step, steps_of
 from scripts.cli import app, run
 from tests import stored
-from tests.builders import ident
+from tests.builders import SEAL_KEY, ident
 from tests.rules_dsl import (
     ACCOUNT,
     BEATRA,
@@ -68,11 +69,19 @@ def recorded(events: Sequence[TaskEvent]) -> list[Recorded]:
             stream=ID,
             version=number + 1,
             account=ACCOUNT,
-            entry=entry(event, actor="w", recorded_at_us=event.at_us),
+            entry=_sealed(entry(event, actor="w", recorded_at_us=event.at_us), version=number + 1),
             hash=b"",
+            seal_key=None if any(isinstance(event, Deleted) for event in events) else SEAL_KEY,
         )
         for number, event in enumerate(events)
     ]
+
+
+def _sealed(told: Entry, *, version: int) -> Entry:
+    if told.payload is None:
+        return told
+    nonce = version.to_bytes(NONCE_BYTES, "big")
+    return replace(told, payload=seal(told.payload, key=SEAL_KEY, nonce=nonce, stream=ID, version=version))
 
 
 def life(*commands: TaskCommand) -> list[Step]:
