@@ -13,6 +13,7 @@ import structlog
 from aiohttp import web
 
 from api import logs
+from api.bookkeeper import Bookkeeper
 from api.callers import Callers
 from api.contracts import CONTRACTS
 from api.deps import Deps
@@ -53,15 +54,16 @@ class Entropy:
         return self._pool[self._used - count : self._used]
 
 
-def make_server(
+def make_server(  # noqa: PLR0913 - the live parts, and what a test puts in the place of time and chance
     ledger: Ledger,
     *,
     catalogue: Catalogue,
+    books: Bookkeeper,
     limits: Limits | None = None,
     clock: Callable[[], int] = clock,
     entropy: Callable[[int], bytes] | None = None,
 ) -> web.Server:
-    """The service over *ledger*, which its owner starts before and closes after it.
+    """The service over *ledger* and its *books*, which their owner starts before and closes after it.
 
     Without *limits* every account has the budget of `Tier`'s defaults.
     """
@@ -75,6 +77,7 @@ def make_server(
         callers=Callers(ledger.keys, CONTRACTS.values()),
         limits=limits or Limits(Tier(), {}),
         repeats=Repeats(ledger.keys, ledger.views),
+        books=books,
         lines=logs.in_force(),
         log=structlog.get_logger().bind(),
     )

@@ -1,19 +1,15 @@
 """`task-ledger verify`: whether the log is what was written, and all that is folded from it follows from it."""
 
 import asyncio
-import sys
-import time
 from collections.abc import Sequence
 
 import typer
 
 from projections.audit import audit
-from projections.audit_findings import Finding, Progress, Report
+from projections.audit_findings import Finding, Report
 from scripts import stores
 from scripts.printed import JsonOption, json_line, table
-
-PATIENCE_SECONDS = 1.0
-"""How long an audit runs before a progress bar appears."""
+from scripts.progress import bar
 
 
 def verify(*, store: stores.StoreOption = stores.DEFAULT, as_json: JsonOption = False) -> None:
@@ -28,40 +24,9 @@ def verify(*, store: stores.StoreOption = stores.DEFAULT, as_json: JsonOption = 
 
 
 async def _audit(store: str) -> Report:
-    bar = _Bar() if sys.stderr is not None and sys.stderr.isatty() else None
-    try:
+    with bar("verify") as move:
         async with stores.to_read(store) as engine:
-            return await (audit(engine) if bar is None else audit(engine, progress=bar.move))
-    finally:
-        if bar is not None:
-            bar.clear()
-
-
-class _Bar:
-    """A progress bar that comes late and leaves no trace."""
-
-    def __init__(self) -> None:
-        self._due = time.monotonic() + PATIENCE_SECONDS
-        self._move: Progress | None = None
-
-    def move(self, done: int, total: int) -> None:
-        if self._move is None and time.monotonic() >= self._due:
-            self._move = self._appear()
-        if self._move is not None:
-            self._move(done, total)
-
-    def clear(self) -> None:
-        if self._move is not None:
-            self._bar.stop()
-
-    def _appear(self) -> Progress:
-        from rich.console import Console  # noqa: PLC0415 - most audits are over before there is a bar
-        from rich.progress import Progress as RichProgress  # noqa: PLC0415
-
-        self._bar = RichProgress(console=Console(stderr=True), transient=True)
-        self._bar.start()
-        task = self._bar.add_task("verify")
-        return lambda done, total: self._bar.update(task, completed=done, total=total)
+            return await audit(engine, progress=move)
 
 
 def _tell(report: Report) -> None:

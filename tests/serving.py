@@ -4,6 +4,8 @@ import asyncio
 import io
 from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any, NamedTuple
 
 import msgspec
@@ -12,6 +14,7 @@ from aiohttp import web
 
 from api import logs
 from api.app import make_runner, make_server
+from api.bookkeeper import Bookkeeper
 from api.contracts import CONTRACTS, parse_any
 from api.contracts.shape import Act, Operation
 from api.limits import Limits
@@ -243,7 +246,10 @@ async def serving(
     lines = logs.configure(out, log_format)
     ledger, clock = Ledger(engine, queue_max=queue_max), Clock()
     await ledger.start()
-    runner = make_runner(make_server(ledger, catalogue=CATALOGUE, limits=limits, clock=clock), drain_seconds=5)
+    folder = TemporaryDirectory(prefix="task-ledger-")
+    books = Bookkeeper(engine, Path(folder.name, "books"))
+    server = make_server(ledger, catalogue=CATALOGUE, books=books, limits=limits, clock=clock)
+    runner = make_runner(server, drain_seconds=5)
     await runner.setup()
     site = web.TCPSite(runner, "127.0.0.1", 0)
     await site.start()
@@ -256,6 +262,8 @@ async def serving(
         await service.hang_up()
         await asyncio.sleep(0)
         await runner.cleanup()
+        await books.close()
         await ledger.close()
+        folder.cleanup()
         lines.flush()
         structlog.reset_defaults()

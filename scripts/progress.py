@@ -1,0 +1,54 @@
+"""A progress bar that comes late and leaves no trace: on stderr, and only on a terminal."""
+
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import TypeAlias
+
+PATIENCE_SECONDS = 1.0
+"""How long something runs before a bar appears."""
+
+Move: TypeAlias = Callable[[int, int], None]
+"""Told how much is done, and of how much."""
+
+
+@contextmanager
+def bar(title: str) -> Iterator[Move]:
+    """What moves a bar with this *title*; where there is no terminal, it moves nothing."""
+    if sys.stderr is None or not sys.stderr.isatty():
+        yield lambda _done, _total: None
+        return
+    one = _Bar(title)
+    try:
+        yield one.move
+    finally:
+        one.clear()
+
+
+class _Bar:
+    """A bar that appears when it is moved after `PATIENCE_SECONDS`."""
+
+    def __init__(self, title: str) -> None:
+        self._title = title
+        self._due = time.monotonic() + PATIENCE_SECONDS
+        self._move: Move | None = None
+
+    def move(self, done: int, total: int) -> None:
+        if self._move is None and time.monotonic() >= self._due:
+            self._move = self._appear()
+        if self._move is not None:
+            self._move(done, total)
+
+    def clear(self) -> None:
+        if self._move is not None:
+            self._bar.stop()
+
+    def _appear(self) -> Move:
+        from rich.console import Console  # noqa: PLC0415 - most things are over before there is a bar
+        from rich.progress import Progress  # noqa: PLC0415
+
+        self._bar = Progress(console=Console(stderr=True), transient=True)
+        self._bar.start()
+        task = self._bar.add_task(self._title)
+        return lambda done, total: self._bar.update(task, completed=done, total=total)
