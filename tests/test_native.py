@@ -884,6 +884,7 @@ OPERATOR_ONLY = {
     "GET /ledger/v1/keys",
     "DELETE /ledger/v1/keys/{id}",
     "POST /ledger/v1/keys/{id}/rotate",
+    "GET /ledger/v1/billing/summary",
 }
 
 
