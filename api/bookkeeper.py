@@ -40,7 +40,7 @@ class Bookkeeper:
     """
 
     def __init__(self, engine: Engine, path: Path) -> None:
-        self._engine, self._path = engine, path
+        self._engine, self.path = engine, path
         self._books: Books | None = None
         self._opening = asyncio.Lock()
         self._following: asyncio.Task[None] | None = None
@@ -97,7 +97,7 @@ class Bookkeeper:
     async def _opened(self) -> Books:
         async with self._opening:
             if self._books is None:
-                self._books = await open_books(self._path, self._engine)
+                self._books = await open_books(self.path, self._engine)
             return self._books
 
     def _failed(self, error: Exception) -> None:

@@ -87,6 +87,7 @@ class Service:
         self._idle: list[Wire] = []
         self._keys: dict[tuple[str, str, Role], str] = {}
         self.operator = self.worker = ""
+        self.books_path = Path()
 
     # Keys
 
@@ -254,6 +255,7 @@ async def serving(
     site = web.TCPSite(runner, "127.0.0.1", 0)
     await site.start()
     service = Service(ledger, clock, runner.addresses[0][1], lines, out)
+    service.books_path = books.path
     service.worker = await service.key("ledger", role=Role.WORKER)
     service.operator = await service.key("ledger", role=Role.OPERATOR)
     try:
