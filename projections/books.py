@@ -11,7 +11,7 @@ Books that belong to another log, or to another history of this one (a backup wa
 
 import asyncio
 import sqlite3
-from collections.abc import AsyncIterator, Iterable, Sequence
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
 from enum import StrEnum
 from pathlib import Path
@@ -23,7 +23,7 @@ import msgspec
 from ledger.chain import GENESIS
 from ledger.engine import Engine
 from ledger.errors import CannotOpenError, DamagedError, StorageError
-from ledger.events import Created, decode
+from ledger.events import Created, School, decode
 from ledger.records import Recorded
 from ledger.sqlite_file import TROUBLE, connect
 from projections.books_sql import (
@@ -38,13 +38,14 @@ from projections.books_sql import (
     EMPTY,
     FOUNDING,
     LOG_ID,
+    LOW_BITS,
     MOVE_ON,
     PURPOSE_OF,
     PURPOSES,
     SCHEMA_VERSION,
 )
 from projections.follow import Checkpoint
-from projections.movements import Kind, Purpose, Sums
+from projections.movements import NO_SUMS, Kind, Purpose, Sums
 
 TASKS_MAX = 50_000
 """Tasks whose purpose is kept in memory; that of others is read from the file."""
@@ -141,7 +142,7 @@ class Books:
             found = await self._read(statement, bounds)
             if any(row[0] not in self._purposes for row in found):  # another process has followed in between
                 await self._learn_purposes()
-        return {(self._purposes[row[0]], row[1]): _sums(row[2:], self._purposes[row[0]]) for row in found}
+        return _totals(found, self._purposes)
 
     async def close(self) -> None:
         await self._file.close()
@@ -225,16 +226,27 @@ def _purpose(row: Recorded) -> Purpose:
     return Purpose(event.account, event.contract, event.model, event.provider, event.terms.school)
 
 
-def _sums(row: Iterable[int], purpose: Purpose) -> Sums:
-    movements, held, released, charged, refunded = row
-    return Sums(
-        movements=movements,
-        held_micros=held,
-        released_micros=released,
-        charged_micros=charged,
-        captured_micros=charged if purpose.school == "hold" else 0,
-        refunded_micros=refunded,
-    )
+def _totals(rows: Iterable[Sequence[Any]], purposes: Mapping[int, Purpose]) -> Totals:
+    """Rows of a purpose's number, a day, a kind, a count, and a sum in two parts, gathered."""
+    totals: Totals = {}
+    for number, day, kind, movements, high, low in rows:
+        purpose, amount_micros = purposes[number], (high << LOW_BITS) + low
+        sums = _sums(Kind(kind), purpose, movements=movements, amount_micros=amount_micros)
+        totals[purpose, day] = totals.get((purpose, day), NO_SUMS).plus(sums)
+    return totals
+
+
+def _sums(kind: Kind, purpose: Purpose, *, movements: int, amount_micros: int) -> Sums:
+    match kind:
+        case Kind.HELD:
+            return Sums(movements=movements, held_micros=amount_micros)
+        case Kind.RELEASED:
+            return Sums(movements=movements, released_micros=amount_micros)
+        case Kind.CHARGED:
+            captured_micros = amount_micros if purpose.school == School.HOLD else 0
+            return Sums(movements=movements, charged_micros=amount_micros, captured_micros=captured_micros)
+        case Kind.REFUNDED:
+            return Sums(movements=movements, refunded_micros=amount_micros)
 
 
 # Opening

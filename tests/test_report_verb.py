@@ -3,6 +3,7 @@
 import asyncio
 import io
 import json
+import os
 import sqlite3
 import sys
 from collections.abc import Callable
@@ -302,6 +303,21 @@ def test_books_that_cannot_be_kept_are_one_line_and_end_in_three(
     code, out, err = report()
     assert (code, out, err.count("\n")) == (3, "", 1)
     assert fragment in err
+
+
+def test_a_folder_that_cannot_be_written_is_one_line_and_ends_in_three(report: Shell, path: Path) -> None:
+    with closing(sqlite3.connect(path)) as db:
+        db.execute("PRAGMA journal_mode = DELETE")  # reading it must not need the folder either
+    path.parent.chmod(0o500)
+    try:
+        if os.access(path.parent, os.W_OK):
+            pytest.skip("this user may write anywhere")
+        code, out, err = report()
+    finally:
+        path.parent.chmod(0o700)
+    assert (code, out, err.count("\n")) == (3, "", 1)
+    assert "the books have no place beside the ledger" in err
+    assert "Permission denied" in err
 
 
 def test_an_event_that_cannot_be_read_is_one_line_and_ends_in_three(report: Shell, path: Path) -> None:
