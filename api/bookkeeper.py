@@ -15,8 +15,8 @@ import structlog
 
 from api.refusals import Unavailable
 from ledger.engine import Engine
-from ledger.errors import Fault
-from projections.books import Books, open_books
+from ledger.errors import CannotOpenError, DamagedError, Fault
+from projections.books import Books, BooksError, open_books
 from projections.follow import catch_up
 from projections.places import NoSuchPlaceError
 from projections.report import Report, Wanted, draw
@@ -68,13 +68,14 @@ class Bookkeeper:
         """The report that is *wanted*, with the books brought up to its position.
 
         Raises:
-            BooksUnavailable: the books, or the log, could not be read or written.
+            BooksUnavailable: the books could not be opened, read or written, or the log does not make any.
+            StorageError: the log could not be read.
             NoSuchPlaceError: its place is none of this log.
         """
         try:
             return await self._with_books(lambda books: draw(self._engine, books, wanted))
-        except Fault as fault:
-            raise BooksUnavailable(str(fault)) from fault
+        except (BooksError, CannotOpenError, DamagedError) as fault:
+            raise BooksUnavailable from fault  # why is in the log: answers tell nothing of our disks
 
     async def _follow(self) -> None:
         while True:

@@ -53,6 +53,10 @@ KINDS = frozenset(Kind)
 FOREVER_US = 2**63 - 1
 
 
+class BooksError(StorageError):
+    """The books did not answer, or did not take a page; the log itself may be well."""
+
+
 class Clock(StrEnum):
     """By which time a movement belongs to a period."""
 
@@ -195,7 +199,7 @@ class Books:
         try:
             return list(await self._file.execute_fetchall(statement, values))
         except TROUBLE as error:
-            raise StorageError(f"the books could not be read: {error}") from error
+            raise BooksError(f"the books could not be read: {error}") from error
 
     @asynccontextmanager
     async def _transaction(self) -> AsyncIterator[None]:
@@ -205,7 +209,7 @@ class Books:
             yield
             await self._file.commit()
         except TROUBLE as error:
-            raise StorageError(f"the books did not take the page: {error}") from error
+            raise BooksError(f"the books did not take the page: {error}") from error
         finally:
             if self._file.in_transaction:  # SQLite may have rolled back by itself (disk full)
                 await self._file.rollback()
