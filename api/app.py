@@ -12,6 +12,7 @@ import structlog
 from aiohttp import web
 
 from api import logs
+from api.bookkeeper import Bookkeeper
 from api.callers import Callers
 from api.contracts import CONTRACTS
 from api.deps import Deps
@@ -36,15 +37,16 @@ def clock() -> int:
     return time.time_ns() // 1000
 
 
-def make_server(
+def make_server(  # noqa: PLR0913 - the live parts, and what a test puts in the place of time and chance
     ledger: Ledger,
     *,
     catalogue: Catalogue,
+    books: Bookkeeper,
     limits: Limits | None = None,
     clock: Callable[[], int] = clock,
     entropy: Callable[[int], bytes] | None = None,
 ) -> web.Server:
-    """The service over *ledger*, which its owner starts before and closes after it.
+    """The service over *ledger* and its *books*, which their owner starts before and closes after it.
 
     Without *limits* every account has the budget of `Tier`'s defaults.
     """
@@ -58,6 +60,7 @@ def make_server(
         callers=Callers(ledger.keys, CONTRACTS.values()),
         limits=limits or Limits(Tier(), {}),
         repeats=Repeats(ledger.keys, ledger.views),
+        books=books,
         lines=logs.in_force(),
         log=structlog.get_logger().bind(),
     )

@@ -5,6 +5,7 @@ from typing import NamedTuple
 
 from structlog.typing import FilteringBoundLogger
 
+from api.bookkeeper import Bookkeeper
 from api.callers import Callers
 from api.limits import Limits
 from api.logs import Lines
@@ -26,6 +27,7 @@ class Deps(NamedTuple):
     callers: Callers
     limits: Limits
     repeats: Repeats
+    books: Bookkeeper
     lines: Lines
     """Where the line of each request goes."""
     log: FilteringBoundLogger

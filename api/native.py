@@ -10,10 +10,12 @@ import msgspec
 from msgspec.structs import replace
 
 from api.bodies import read_json, url_in
+from api.bookkeeper import BooksUnavailable
 from api.contracts import CONTRACTS, parse_any
 from api.contracts.shape import Act, Answer, Asked, Contract, Refused, bearer, json_answer
 from api.deps import Deps
 from api.native_accounts import ACCOUNT_ROUTES
+from api.native_billing import summary
 from api.native_bodies import (
     CancelBody,
     CreateBody,
@@ -103,6 +105,7 @@ REFUSALS: dict[type[Refusal], Problem] = {  # in order of precedence
     NotDeletable: Problem(409, "not_deletable", "The task cannot be deleted"),
     Overloaded: Problem(503, "overloaded", "The write queue is full"),
     Unavailable: Problem(503, "store_unavailable", "The store did not take the request; nothing was written"),
+    BooksUnavailable: Problem(503, "books_unavailable", "The books cannot be kept just now; all else goes on"),
     Broken: Problem(500, "internal_error", "We are at fault"),
 }
 
@@ -357,6 +360,7 @@ CONTRACT = Contract(
         Act("DELETE", "/v1/keys/{id}", revoke_key, operator_only=True),
         Act("POST", "/v1/keys/{id}/rotate", rotate_key, operator_only=True),
         *ACCOUNT_ROUTES,
+        Act("GET", "/v1/billing/summary", summary, operator_only=True),
     ),
     token=bearer,
     gone=lambda _, __: False,

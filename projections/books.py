@@ -2,25 +2,28 @@
 
 A file apart, so that posting never waits for the ledger's own commits nor they for it, and so that the books can be
 thrown away: they are built anew from the log. Several processes may follow into one file (the service, a report
-beside it): whoever finds the checkpoint moved on leaves it at that. Alternative beaten: sums over the log itself,
-which has no column for what a task is for, and rows four times as wide.
+beside it): whoever finds the checkpoint moved on leaves it at that. In WAL, so that a long report keeps no follower
+waiting; without a sync at each page, for what a power cut takes of them is in the log. Alternative beaten: sums over
+the log itself, which has no column for what a task is for, and rows four times as wide.
 
 Books that belong to another log, or to another history of this one (a backup was restored), are begun anew.
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Iterable, Sequence
-from contextlib import asynccontextmanager
+import sqlite3
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+from contextlib import asynccontextmanager, suppress
 from enum import StrEnum
 from pathlib import Path
 from typing import Any, NamedTuple, TypeAlias
 
 import aiosqlite
+import msgspec
 
 from ledger.chain import GENESIS
 from ledger.engine import Engine
 from ledger.errors import CannotOpenError, DamagedError, StorageError
-from ledger.events import Created, decode
+from ledger.events import Created, School, decode
 from ledger.records import Recorded
 from ledger.sqlite_file import TROUBLE, connect
 from projections.books_sql import (
@@ -35,18 +38,23 @@ from projections.books_sql import (
     EMPTY,
     FOUNDING,
     LOG_ID,
+    LOW_BITS,
     MOVE_ON,
     PURPOSE_OF,
     PURPOSES,
     SCHEMA_VERSION,
 )
 from projections.follow import Checkpoint
-from projections.movements import Kind, Purpose, Sums
+from projections.movements import NO_SUMS, Kind, Purpose, Sums
 
 TASKS_MAX = 50_000
 """Tasks whose purpose is kept in memory; that of others is read from the file."""
 KINDS = frozenset(Kind)
 FOREVER_US = 2**63 - 1
+
+
+class BooksError(StorageError):
+    """The books did not answer, or did not take a page; the log itself may be well."""
 
 
 class Clock(StrEnum):
@@ -79,43 +87,49 @@ class Books:
         self._numbers: dict[Purpose, int] = {}
         self._purposes: dict[int, Purpose] = {}
         self._tasks: dict[bytes, int] = {}
-        self._writing = asyncio.Lock()
+        self._turn = asyncio.Lock()
+        """One connection: what is read beside a transaction of its own would be what may still be undone."""
 
-    async def follows(self, engine: Engine) -> bool:
-        """Whether these are the books of *engine*'s log, and of this history of it."""
+    async def follow_only(self, engine: Engine) -> None:
+        """Begin anew unless these are the books of *engine*'s log, and of this history of it."""
+        async with self._turn, self._transaction():  # of two processes that find them foreign, one begins
+            if not await self._follows(engine):
+                for statement in EMPTY:
+                    await self._file.execute(statement)
+                await self._file.execute(BEGIN_AT, (engine.log_id, 0, GENESIS))
+
+    async def _follows(self, engine: Engine) -> bool:
         named = await self._read(LOG_ID)
         if not named or named[0][0] != engine.log_id:
             return False
-        at = await self.checkpoint()
+        at = Checkpoint(*(await self._read(CHECKPOINT))[0])
         rows = await engine.after(at.position - 1, 1) if at.position else []
         return at.position == 0 or (bool(rows) and (rows[0].position, rows[0].hash) == at)
 
-    async def begin_anew(self, log_id: str) -> None:
-        """Empty the books, for the log of that name."""
-        async with self._writing, self._transaction():
-            for statement in EMPTY:
-                await self._file.execute(statement)
-            await self._file.execute(BEGIN_AT, (log_id, 0, GENESIS))
-        self._tasks.clear()
-        await self._learn_purposes()
-
     async def checkpoint(self) -> Checkpoint:
-        rows = await self._read(CHECKPOINT)
+        async with self._turn:
+            rows = await self._read(CHECKPOINT)
         return Checkpoint(*rows[0])
 
     async def apply(self, rows: Sequence[Recorded], *, after: Checkpoint) -> bool:
         """Post the money of *rows*; see `projections.follow.Follower`."""
         end = rows[-1]
+        saved = False
         try:
-            async with self._writing, self._transaction():
+            async with self._turn, self._transaction():
                 moved_on = await self._file.execute(MOVE_ON, (end.position, end.hash, after.position))
                 if moved_on.rowcount:
                     await self._post(rows)
-                return bool(moved_on.rowcount)
+                    saved = True
         except BaseException:
-            self._tasks.clear()  # what has not been written must not be remembered
-            self._numbers.clear()
+            saved = False
             raise
+        finally:
+            if not saved:  # neither what was undone nor what another process has changed must be remembered
+                self._tasks.clear()
+                self._numbers.clear()
+                self._purposes.clear()
+        return saved
 
     async def _post(self, rows: Sequence[Recorded]) -> None:
         created = [(row.stream, await self._number(_purpose(row))) for row in rows if row.entry.type == "created"]
@@ -128,10 +142,11 @@ class Books:
         """What was moved in *period*."""
         statement = (BY_DAY if by_day else BY_PURPOSE)[period.clock]
         bounds = {"position": period.position, "since": period.since_us, "until": period.until_us}
-        found = await self._read(statement, bounds)
-        if any(row[0] not in self._purposes for row in found):  # another process has followed in between
-            await self._learn_purposes()
-        return {(self._purposes[row[0]], row[1]): _sums(row[2:], self._purposes[row[0]]) for row in found}
+        async with self._turn:
+            found = await self._read(statement, bounds)
+            if any(row[0] not in self._purposes for row in found):  # another process has followed in between
+                await self._learn_purposes()
+        return _totals(found, self._purposes)
 
     async def close(self) -> None:
         await self._file.close()
@@ -184,7 +199,7 @@ class Books:
         try:
             return list(await self._file.execute_fetchall(statement, values))
         except TROUBLE as error:
-            raise StorageError(f"the books could not be read: {error}") from error
+            raise BooksError(f"the books could not be read: {error}") from error
 
     @asynccontextmanager
     async def _transaction(self) -> AsyncIterator[None]:
@@ -194,28 +209,48 @@ class Books:
             yield
             await self._file.commit()
         except TROUBLE as error:
-            raise StorageError(f"the books did not take the page: {error}") from error
+            raise BooksError(f"the books did not take the page: {error}") from error
         finally:
             if self._file.in_transaction:  # SQLite may have rolled back by itself (disk full)
                 await self._file.rollback()
 
 
 def _purpose(row: Recorded) -> Purpose:
-    event = decode(row.entry.facts, None)  # what is erasable says nothing of money
-    assert isinstance(event, Created), "the type column says so"
+    """What the task is for.
+
+    Raises:
+        DamagedError: its event is not the one that its row says.
+    """
+    try:
+        event = decode(row.entry.facts, None)  # what is erasable says nothing of money
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise DamagedError(f"the event at position {row.position} cannot be read: {error}") from error
+    if not isinstance(event, Created):
+        raise DamagedError(f"the event at position {row.position} is not the creation that its row says")
     return Purpose(event.account, event.contract, event.model, event.provider, event.terms.school)
 
 
-def _sums(row: Iterable[int], purpose: Purpose) -> Sums:
-    movements, held, released, charged, refunded = row
-    return Sums(
-        movements=movements,
-        held_micros=held,
-        released_micros=released,
-        charged_micros=charged,
-        captured_micros=charged if purpose.school == "hold" else 0,
-        refunded_micros=refunded,
-    )
+def _totals(rows: Iterable[Sequence[Any]], purposes: Mapping[int, Purpose]) -> Totals:
+    """Rows of a purpose's number, a day, a kind, a count, and a sum in two parts, gathered."""
+    totals: Totals = {}
+    for number, day, kind, movements, high, low in rows:
+        purpose, amount_micros = purposes[number], (high << LOW_BITS) + low
+        sums = _sums(Kind(kind), purpose, movements=movements, amount_micros=amount_micros)
+        totals[purpose, day] = totals.get((purpose, day), NO_SUMS).plus(sums)
+    return totals
+
+
+def _sums(kind: Kind, purpose: Purpose, *, movements: int, amount_micros: int) -> Sums:
+    match kind:
+        case Kind.HELD:
+            return Sums(movements=movements, held_micros=amount_micros)
+        case Kind.RELEASED:
+            return Sums(movements=movements, released_micros=amount_micros)
+        case Kind.CHARGED:
+            captured_micros = amount_micros if purpose.school == School.HOLD else 0
+            return Sums(movements=movements, charged_micros=amount_micros, captured_micros=captured_micros)
+        case Kind.REFUNDED:
+            return Sums(movements=movements, refunded_micros=amount_micros)
 
 
 # Opening
@@ -230,18 +265,21 @@ async def open_books(path: Path, engine: Engine) -> Books:
     """The books of *engine*'s log in the file *path*, begun if there are none.
 
     Raises:
-        CannotOpenError: the file cannot be made, is none of ours, or newer than this program.
+        CannotOpenError: the file cannot be made or written, is none of ours, or newer than this program.
         StorageError: the log could not be read.
     """
-    file = await connect(path, mode="rwc")
+    try:
+        file = await connect(path, mode="rwc")
+    except CannotOpenError as error:
+        raise CannotOpenError(f"the books have no place beside the ledger: {error}") from error
     try:
         await _prepare(file, path)
+        await _set_modes(file)
         books = Books(file)
-        if not await books.follows(engine):
-            await books.begin_anew(engine.log_id)
+        await books.follow_only(engine)
     except TROUBLE as error:
         await file.close()
-        raise CannotOpenError(f"{path} does not hold books: {error}") from error
+        raise CannotOpenError(f"{path} does not hold books that can be written: {error}") from error
     except BaseException:
         await file.close()
         raise
@@ -266,3 +304,9 @@ async def _prepare(file: aiosqlite.Connection, path: Path) -> None:
     elif version > SCHEMA_VERSION:
         raise CannotOpenError(f"{path} holds books of schema {version}, newer than {SCHEMA_VERSION}: move it away")
     await file.commit()
+
+
+async def _set_modes(file: aiosqlite.Connection) -> None:
+    with suppress(sqlite3.OperationalError):  # in use by another process: whoever opens them alone does it
+        await file.execute_fetchall("PRAGMA journal_mode = WAL")
+    await file.execute_fetchall("PRAGMA synchronous = NORMAL")

@@ -43,17 +43,16 @@ ADD_TASK = "INSERT INTO tasks (task, purpose) VALUES (?, ?)"
 PURPOSE_OF = "SELECT purpose FROM tasks WHERE task = ?"
 ADD_MOVEMENT = "INSERT INTO movements VALUES (?, ?, ?, ?, ?, ?, ?)"
 
-SUMS = """
-    count(*),
-    sum(CASE kind WHEN 'held' THEN amount_micros ELSE 0 END),
-    sum(CASE kind WHEN 'released' THEN amount_micros ELSE 0 END),
-    sum(CASE kind WHEN 'charged' THEN amount_micros ELSE 0 END),
-    sum(CASE kind WHEN 'refunded' THEN amount_micros ELSE 0 END)
+LOW_BITS = 24
+"""Amounts are added up in two parts: whole, a few of the largest would be more than SQLite's integers hold."""
+
+_SUMS = f"""
+    kind, count(*), sum(amount_micros >> {LOW_BITS}), sum(amount_micros & {(1 << LOW_BITS) - 1})
 FROM movements WHERE position <= :position"""
 
 BY_PURPOSE = {
-    "effective": f"SELECT purpose, 0, {SUMS} AND effective_at >= :since AND effective_at < :until GROUP BY purpose",
-    "recorded": f"SELECT purpose, 0, {SUMS} AND recorded_at >= :since AND recorded_at < :until GROUP BY purpose",
+    clock: f"SELECT purpose, 0, {_SUMS} AND {clock}_at >= :since AND {clock}_at < :until GROUP BY purpose, kind"
+    for clock in ("effective", "recorded")
 }
 """By the clock that decides what lies between *since* and *until*."""
 BY_DAY = {

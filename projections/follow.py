@@ -4,6 +4,7 @@ A follower that dies goes on from its checkpoint; one that is dropped is built a
 event once: a page begins right after the checkpoint, and a hole in it is a fault, never passed over.
 """
 
+import asyncio
 from collections.abc import Callable, Sequence
 from typing import NamedTuple, Protocol
 
@@ -42,8 +43,10 @@ def nobody(_position: int, _head: int) -> None:
     """Nobody is told."""
 
 
-async def catch_up(engine: Engine, follower: Follower, *, progress: Progress = nobody) -> Head:
-    """Bring *follower* to the end of the log as it is now, or further; that end.
+async def catch_up(
+    engine: Engine, follower: Follower, *, progress: Progress = nobody, pause_seconds: float = 0
+) -> Head:
+    """Bring *follower* to the end of the log as it is now, or further; that end. It rests between two pages.
 
     Raises:
         DamagedError: the log has a hole, or is not the one that was followed.
@@ -60,4 +63,5 @@ async def catch_up(engine: Engine, follower: Follower, *, progress: Progress = n
         await follower.apply(rows, after=at)
         at = await follower.checkpoint()
         progress(at.position, head.position)
+        await asyncio.sleep(pause_seconds)
     return head

@@ -112,3 +112,6 @@ class Sums(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     def plus(self, other: "Sums") -> "Sums":
         """Both together."""
         return Sums(**{name: getattr(self, name) + getattr(other, name) for name in self.__struct_fields__})
+
+
+NO_SUMS = Sums()

@@ -18,6 +18,7 @@ from ledger.engine import Engine
 from ledger.money import credits_text
 from ledger.times import rfc3339
 from projections.books import FOREVER_US, Books, Clock, Period, Totals
+from projections.books_sql import SCHEMA_VERSION
 from projections.follow import Progress, catch_up, nobody
 from projections.movements import Purpose, Sums
 from projections.places import Place, place_of
@@ -62,6 +63,8 @@ class Line(msgspec.Struct, frozen=True, kw_only=True):
 class Report(msgspec.Struct, frozen=True, kw_only=True):
     """Lines in the order of their keys, and all of them together."""
 
+    books: int = SCHEMA_VERSION
+    """The version of the books: with another, the same log may be booked in another way."""
     position: int
     head: str
     """The hash of the event at *position*, in hex."""
@@ -84,11 +87,21 @@ def report(totals: Totals, wanted: Wanted, place: Place) -> Report:
         head=place.hash.hex(),
         by=wanted.by,
         clock=wanted.clock,
-        since=rfc3339(wanted.since_us) if wanted.since_us else None,
-        until=None if wanted.until_us == FOREVER_US else rfc3339(wanted.until_us),
+        since=since_text(wanted),
+        until=until_text(wanted),
         lines=tuple(line(key, grouped[key]) for key in sorted(grouped)),
         total=line("total", together(grouped.values())),
     )
+
+
+def since_text(wanted: Wanted) -> str | None:
+    """When the period begins; None: at the beginning."""
+    return rfc3339(wanted.since_us) if wanted.since_us else None
+
+
+def until_text(wanted: Wanted) -> str | None:
+    """Before when the period ends; None: it does not."""
+    return None if wanted.until_us == FOREVER_US else rfc3339(wanted.until_us)
 
 
 def line(key: str, sums: Sums) -> Line:

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Sequence
 from collections.abc import Set as AbstractSet
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import msgspec
 import typer
@@ -28,15 +28,16 @@ def json_line(value: object) -> None:
     print(msgspec.json.encode(value).decode())
 
 
-def table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
-    """Print a table; the last column takes what room is left, and wraps."""
+def table(columns: Sequence[str], rows: Iterable[Sequence[str]], *, right_from: int | None = None) -> None:
+    """Print a table; the last column takes what room is left, and wraps. Columns are set right from *right_from* on."""
     from rich.console import Console  # noqa: PLC0415 - a twentieth of a second that lines do not need
     from rich.table import Table  # noqa: PLC0415
 
     grid = Table(box=None, padding=(0, 2, 0, 0))
-    for name in columns[:-1]:
-        grid.add_column(name, no_wrap=True)
-    grid.add_column(columns[-1], overflow="fold")
+    for number, name in enumerate(columns):
+        justify: Literal["left", "right"] = "right" if right_from is not None and number >= right_from else "left"
+        is_last = number == len(columns) - 1
+        grid.add_column(name, no_wrap=not is_last, overflow="fold" if is_last else "ellipsis", justify=justify)
     for row in rows:
         grid.add_row(*map(plain, row))
     out = Console(highlight=False, markup=False, emoji=False)

@@ -14,11 +14,12 @@ from aiohttp import web
 
 from api import logs, settings
 from api.app import make_runner, make_server
+from api.bookkeeper import Bookkeeper
 from ledger.catalogue import Catalogue
 from ledger.ledger import Ledger
 from ledger.sqlite import open_to_serve
 from scripts.listening import BACKLOG, bound_url, listen
-from scripts.stores import DEFAULT, StoreOption, path_of, pepper
+from scripts.stores import DEFAULT, StoreOption, books_path, path_of, pepper
 
 GC_THRESHOLD = 10_000
 """Objects between two looks of the garbage collector; requests leave few cycles behind."""
@@ -58,8 +59,8 @@ async def _serve(path: Path, found: settings.Settings, catalogue: Catalogue, *, 
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
-    async with ledger:
-        server = make_server(ledger, catalogue=catalogue, limits=found.budgets())
+    async with ledger, Bookkeeper(ledger.engine, books_path(path)) as books:
+        server = make_server(ledger, catalogue=catalogue, books=books, limits=found.budgets())
         runner = make_runner(server, drain_seconds=found.drain_seconds)
         await runner.setup()
         try:

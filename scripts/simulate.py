@@ -19,7 +19,7 @@ from ledger.ledger import Ledger
 from ledger.times import parse_rfc3339
 from scripts import stores
 from scripts.printed import JsonOption, json_line
-from scripts.progress_bar import Move, progress_bar
+from scripts.progress import Move, bar
 from scripts.simulation.history import Setting, history
 from scripts.simulation.play import Played, ledger_over, play
 from scripts.simulation.statement import FORMATS, Stated, state
@@ -111,7 +111,7 @@ def _wrong_path(message: str) -> typer.BadParameter:
 
 async def _simulate(store: str, setting: Setting, catalogue: Catalogue, wanted: _Wanted | None) -> Simulated:
     async with stores.to_fill(store) as engine:
-        with progress_bar("simulate") as move:
+        with bar("simulate") as move:
             played = await _play(ledger_over(engine, setting), setting, catalogue, move)
         stated = None
         if wanted is not None:

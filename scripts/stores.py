@@ -11,6 +11,7 @@ import typer
 from ledger import sqlite
 from ledger.engine import Engine
 from ledger.errors import CannotOpenError
+from projections.books import Books, books_of, open_books
 
 DEFAULT = "sqlite:ledger.db"
 
@@ -36,6 +37,11 @@ def path_of(store: str) -> Path:
     return Path(path)
 
 
+def books_path(ledger: Path) -> Path:
+    """Where the books of that ledger are, by whatever name it is reached."""
+    return books_of(ledger.resolve())
+
+
 def pepper() -> bytes | None:
     """The key of the key digests when it is kept out of the store; None: the store's own."""
     text = os.environ.get("TASK_LEDGER_PEPPER")
@@ -55,6 +61,22 @@ async def to_read(store: str) -> AsyncIterator[Engine]:
         yield engine
     finally:
         await engine.close()
+
+
+@asynccontextmanager
+async def with_books(store: str) -> AsyncIterator[tuple[Engine, Books]]:
+    """The store as `to_read`, and its books, which are made if there are none.
+
+    Raises:
+        typer.BadParameter, CannotOpenError: as `to_read`.
+        CannotOpenError: the books have no place beside it.
+    """
+    async with to_read(store) as engine:
+        books = await open_books(books_path(path_of(store)), engine)
+        try:
+            yield engine, books
+        finally:
+            await books.close()
 
 
 @asynccontextmanager

@@ -23,12 +23,13 @@ from aiohttp import web
 
 from api import logs
 from api.app import clock, make_runner, make_server
+from api.bookkeeper import Bookkeeper
 from api.settings import Settings
 from ledger.keys import Role
 from ledger.ledger import Ledger
 from ledger.sqlite import open_to_serve
 from scripts.listening import BACKLOG, listen, local_url
-from scripts.stores import DEFAULT, StoreOption, path_of, pepper
+from scripts.stores import DEFAULT, StoreOption, books_path, path_of, pepper
 from scripts.work import PACE_MAX_SECONDS, Habits, KeyRefused, RequestRefused, Worker, open_session
 
 DELAY_PACES = 5
@@ -157,8 +158,12 @@ async def _work(worker: Worker, stop: asyncio.Event) -> None:
 async def _served(path: Path, listener: socket.socket) -> AsyncIterator[Ledger]:
     """The ledger at *path*, served on *listener*."""
     settings = Settings()
-    async with Ledger(await open_to_serve(path), pepper=pepper()) as ledger:
-        runner = make_runner(make_server(ledger, catalogue=settings.models()), drain_seconds=settings.drain_seconds)
+    async with (
+        Ledger(await open_to_serve(path), pepper=pepper()) as ledger,
+        Bookkeeper(ledger.engine, books_path(path)) as books,
+    ):
+        server = make_server(ledger, catalogue=settings.models(), books=books)
+        runner = make_runner(server, drain_seconds=settings.drain_seconds)
         await runner.setup()
         try:
             await web.SockSite(runner, listener, backlog=BACKLOG).start()

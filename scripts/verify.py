@@ -9,7 +9,7 @@ from projections.audit import audit
 from projections.audit_findings import Finding, Report
 from scripts import stores
 from scripts.printed import JsonOption, json_line, table
-from scripts.progress_bar import progress_bar
+from scripts.progress import bar
 
 
 def verify(*, store: stores.StoreOption = stores.DEFAULT, as_json: JsonOption = False) -> None:
@@ -24,7 +24,7 @@ def verify(*, store: stores.StoreOption = stores.DEFAULT, as_json: JsonOption = 
 
 
 async def _audit(store: str) -> Report:
-    with progress_bar("verify") as move:
+    with bar("verify") as move:
         async with stores.to_read(store) as engine:
             return await audit(engine, progress=move)
 

@@ -19,6 +19,7 @@ from aiohttp.test_utils import BaseTestServer, TestClient
 from pytest_aiohttp import AiohttpClient
 
 from api.app import make_runner, make_server
+from api.bookkeeper import Bookkeeper
 from api.contracts import CONTRACTS, parse_any
 from ledger import catalogue
 from ledger.commands import Delete, Expire, RequestUpdate
@@ -353,15 +354,16 @@ class Service:
 class Served(BaseTestServer):
     """The service on a port, with its ledger."""
 
-    def __init__(self, ledger: Ledger, server: web.Server) -> None:
+    def __init__(self, ledger: Ledger, books: Bookkeeper, server: web.Server) -> None:
         super().__init__()
-        self._ledger, self._server = ledger, server
+        self._ledger, self._books, self._server = ledger, books, server
 
     async def _make_runner(self, **_: object) -> web.ServerRunner:
         return make_runner(self._server, drain_seconds=5)
 
     async def close(self) -> None:
         await super().close()
+        await self._books.close()
         await self._ledger.close()
 
 
@@ -369,6 +371,7 @@ async def serve(engine: str, folder: Path, aiohttp_client: AiohttpClient) -> Ser
     """The service over a new log in an *engine* of `ENGINES`; it ends with the client."""
     watched, clock = Watched(await ENGINES[engine].open(folder)), Clock()
     ledger = Ledger(watched)
-    server = make_server(await ledger.start(), catalogue=CATALOGUE, clock=clock, entropy=Entropy())
-    client: TestClient[web.BaseRequest, None] = await aiohttp_client(Served(ledger, server))
+    books = Bookkeeper(watched, folder / "books")
+    server = make_server(await ledger.start(), catalogue=CATALOGUE, books=books, clock=clock, entropy=Entropy())
+    client: TestClient[web.BaseRequest, None] = await aiohttp_client(Served(ledger, books, server))
     return Service(client, ledger, watched, clock)

@@ -4,6 +4,8 @@ import asyncio
 import io
 from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any, NamedTuple
 
 import msgspec
@@ -12,6 +14,7 @@ from aiohttp import web
 
 from api import logs
 from api.app import make_runner, make_server
+from api.bookkeeper import Bookkeeper
 from api.contracts import CONTRACTS, parse_any
 from api.contracts.shape import Act, Operation
 from api.limits import Limits
@@ -86,6 +89,7 @@ class Service:
         self._idle: list[Wire] = []
         self._keys: dict[tuple[str, str, Role], str] = {}
         self.operator = self.worker = ""
+        self.books_path = Path()
 
     # Keys
 
@@ -245,11 +249,15 @@ async def serving(
     lines = logs.configure(out, log_format)
     ledger, clock = Ledger(engine, queue_max=queue_max), Clock()
     await ledger.start()
-    runner = make_runner(make_server(ledger, catalogue=CATALOGUE, limits=limits, clock=clock), drain_seconds=5)
+    folder = TemporaryDirectory(prefix="task-ledger-")
+    books = Bookkeeper(engine, Path(folder.name, "books"))
+    server = make_server(ledger, catalogue=CATALOGUE, books=books, limits=limits, clock=clock)
+    runner = make_runner(server, drain_seconds=5)
     await runner.setup()
     site = web.TCPSite(runner, "127.0.0.1", 0)
     await site.start()
     service = Service(ledger, clock, runner.addresses[0][1], lines, out)
+    service.books_path = books.path
     service.worker = await service.key("ledger", role=Role.WORKER)
     service.operator = await service.key("ledger", role=Role.OPERATOR)
     try:
@@ -258,6 +266,8 @@ async def serving(
         await service.hang_up()
         await asyncio.sleep(0)
         await runner.cleanup()
+        await books.close()
         await ledger.close()
+        folder.cleanup()
         lines.flush()
         structlog.reset_defaults()

@@ -31,6 +31,13 @@ class Name(NamedTuple):
 NUMBERS = ["", "x", "1.0", "-1", "+1", "1e1", "%D9%A1", "%EF%BC%91", "1%00", "%201", "9" * 30, "9" * 5000]
 CURSORS = ["", "x", "%00", "%FF", "AAAA", "A" * 10_000]
 TIMES = ["", "yesterday", "2026-01-02", "2026-01-02T03:04:05", "1767323045", "2026-02-30T00:00:00Z", "%FF"]
+INSTANTS = [
+    "2026-13-01",
+    "2026-1-2",
+    "1969-12-31",
+    *(text for text in TIMES if text not in {"2026-01-02", "1767323045"}),
+]
+"""Where a date alone is its midnight; a bare number may be a place."""
 FLAGS = ["", "yes", "1", "TRUE", "%00"]
 KEYS: list[str | bytes] = ["", "x" * 256, "x" * 10_000, b"\xff\xfe", b"k\xed\xa0\x80"]
 VERSIONS: list[str | bytes] = ["2", '"2', '2"', '"x"', 'W/"2"', '"-1"', '"2", "3"', f'"{"9" * 30}"', "", b"\xff"]
@@ -65,6 +72,11 @@ WRONG: dict[Name, Wrong] = {
     Name("ledger", "query", "cursor"): CURSORS,
     Name("ledger", "query", "order"): ["", "up", "DESC"],
     Name("ledger", "query", "status"): ["", "absent", "done", "Queued"],
+    Name("ledger", "query", "by"): ["", "week", "Day", "account,day", "%FF"],
+    Name("ledger", "query", "since"): [*INSTANTS, "1767323045"],
+    Name("ledger", "query", "until"): [*INSTANTS, "1970-01-01", "2026-01-01&since=2026-01-01"],
+    Name("ledger", "query", "clock"): ["", "wall", "Effective", "%FF"],
+    Name("ledger", "query", "at"): [*INSTANTS, "-1", "+1", "1e1", "%D9%A1", "9" * 18, "9" * 5000],
 }
 FREE = {
     Name("chunkr", "header", "X-Stainless-Lang"),

@@ -1,7 +1,8 @@
 """The books: every movement once, in double entry, as known at any place of the log, on every engine."""
 
+import asyncio
 from collections import Counter
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from pathlib import Path
 
 import msgspec
@@ -15,7 +16,7 @@ from ledger.events import School
 from ledger.ids import TaskId
 from ledger.ledger import Ledger
 from ledger.memory import MemoryEngine
-from ledger.money import parse_credits
+from ledger.money import AMOUNT_MAX_MICROS, parse_credits
 from ledger.records import Recorded
 from ledger.sqlite import open_to_serve
 from ledger.times import rfc3339
@@ -24,8 +25,9 @@ from projections.follow import PAGE, Checkpoint, catch_up
 from projections.movements import Book, Kind, Sums, posting
 from projections.places import NoSuchPlaceError, place_of
 from projections.report import By, Report, Wanted, draw
-from tests.builders import CREATED_US, Watched
+from tests.builders import CREATED_US, Watched, create, ident
 from tests.money_logs import ACCOUNTS, HOUR_US, money_log
+from tests.rules_dsl import HOLD
 
 TASKS = 60
 
@@ -37,9 +39,19 @@ async def books(engine: Engine, tmp_path: Path) -> AsyncIterator[Books]:
     await opened.close()
 
 
-async def reopened(books: Books, engine: Engine, path: Path) -> Books:
-    await books.close()
-    return await open_books(path, engine)
+@pytest.fixture
+async def reopened(books: Books, engine: Engine, tmp_path: Path) -> AsyncIterator[Callable[[], Awaitable[Books]]]:
+    """Closes the books, and opens them again."""
+    opened = []
+
+    async def again() -> Books:
+        await books.close()
+        opened.append(await open_books(tmp_path / "books", engine))
+        return opened[-1]
+
+    yield again
+    for one in opened:
+        await one.close()
 
 
 async def everything(books: Books, engine: Engine) -> dict[str, Sums]:
@@ -127,12 +139,14 @@ async def test_the_books_agree_with_the_rows_of_the_tasks(ledger: Ledger, engine
         assert sums.open_micros == sum(row.held_micros for row in rows)
 
 
-async def test_a_follower_goes_on_where_it_was(ledger: Ledger, engine: Engine, books: Books, tmp_path: Path) -> None:
+async def test_a_follower_goes_on_where_it_was(
+    ledger: Ledger, engine: Engine, books: Books, reopened: Callable[[], Awaitable[Books]]
+) -> None:
     await money_log(ledger, seed=1, tasks=TASKS)
     head = await catch_up(engine, books)
     assert await books.checkpoint() == Checkpoint(head.position, head.hash)
     await money_log(ledger, seed=2, tasks=TASKS, first=TASKS)
-    books = await reopened(books, engine, tmp_path / "books")
+    books = await reopened()
     assert await books.checkpoint() == Checkpoint(head.position, head.hash)
     found = await everything(books, engine)
     assert {account: by_kind(sums) for account, sums in found.items()} == await of_the_rows(engine)
@@ -165,6 +179,65 @@ async def test_a_page_that_cannot_be_posted_is_not_posted_in_part(ledger: Ledger
     assert {account: by_kind(sums) for account, sums in (await everything(books, engine)).items()} == await of_the_rows(
         engine
     )
+
+
+async def test_what_is_not_posted_whole_is_not_seen(
+    ledger: Ledger, engine: Engine, books: Books, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await money_log(ledger, seed=1, tasks=TASKS)
+    rows, post, begun, gate = await engine.after(0, PAGE), books._post, asyncio.Event(), asyncio.Event()
+
+    async def slowly(rows: Sequence[Recorded]) -> None:
+        begun.set()
+        await gate.wait()
+        await post(rows)
+
+    monkeypatch.setattr(books, "_post", slowly)
+    applying = asyncio.create_task(books.apply(rows, after=await books.checkpoint()))
+    await begun.wait()
+    reading = [asyncio.create_task(one) for one in (books.checkpoint(), books.totals(Period(PAGE)))]
+    await asyncio.sleep(0.05)
+    assert not any(one.done() for one in reading)
+    gate.set()
+    assert await applying
+    at, totals = await asyncio.gather(*reading)
+    assert (at, totals) == (Checkpoint(rows[-1].position, rows[-1].hash), await books.totals(Period(PAGE)))
+
+
+async def test_what_was_undone_is_forgotten(ledger: Ledger, engine: Engine, books: Books, tmp_path: Path) -> None:
+    await money_log(ledger, seed=1, tasks=TASKS)
+    rows = await engine.after(0, PAGE)
+    backwards = [row for row in reversed(rows) if row.entry.type == "created"]
+    stray = replace(rows[-1], entry=replace(rows[1].entry, type="held", amount_micros=1), stream=bytes(16))
+    with pytest.raises(DamagedError, match="never created"):
+        await books.apply([*backwards, stray], after=await books.checkpoint())
+    other = await open_books(tmp_path / "books", engine)
+    expected = await everything(other, engine)
+    await other.close()
+    assert await everything(books, engine) == expected, "purposes have other numbers now"
+
+
+async def test_of_two_that_begin_books_at_once_neither_undoes_what_the_other_has_done(
+    ledger: Ledger, engine: Engine, tmp_path: Path
+) -> None:
+    await money_log(ledger, seed=1, tasks=TASKS)
+    both = await asyncio.gather(*(open_books(tmp_path / "books", engine) for _ in range(2)))
+    found = await asyncio.gather(*(everything(one, engine) for one in both))
+    await asyncio.gather(*(one.follow_only(engine) for one in both))
+    assert (await both[0].checkpoint()).position == (await engine.head()).position
+    for one in both:
+        await one.close()
+    assert found[0] == found[1]
+
+
+async def test_amounts_beyond_64_bits_are_added_up_too(ledger: Ledger, engine: Engine, books: Books) -> None:
+    terms = replace(HOLD, estimated_micros=AMOUNT_MAX_MICROS)
+    for number in range(12):
+        await ledger.handle(create(ident(number), terms=terms, expires_at_us=None))
+    (sums,) = (await everything(books, engine)).values()
+    assert sums.held_micros == 12 * AMOUNT_MAX_MICROS > 2**63
+    report = await draw(engine, books, Wanted())
+    assert report.total.open_credits == str(12 * 10**12)
 
 
 class _Holed(Watched):
@@ -201,12 +274,12 @@ async def test_books_of_another_log_are_begun_anew(
 
 
 async def test_books_of_a_history_that_was_undone_are_begun_anew(
-    ledger: Ledger, engine: Engine, books: Books, tmp_path: Path
+    ledger: Ledger, engine: Engine, books: Books, reopened: Callable[[], Awaitable[Books]]
 ) -> None:
     await money_log(ledger, seed=1, tasks=TASKS)
     await catch_up(engine, books)
     await books._file.execute("UPDATE checkpoint SET hash = zeroblob(32)")
-    books = await reopened(books, engine, tmp_path / "books")
+    books = await reopened()
     assert (await books.checkpoint()).position == 0
     found = await everything(books, engine)
     assert {account: by_kind(sums) for account, sums in found.items()} == await of_the_rows(engine)

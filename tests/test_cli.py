@@ -20,7 +20,7 @@ from ledger.ids import Spelling
 from ledger.keyring import Keyring
 from ledger.keys import Token, parse
 from ledger.records import KeyRow
-from scripts import progress_bar
+from scripts import progress
 from scripts.cli import VERBS, app, run
 from tests import stored
 from tests.builders import ACCOUNT, create, ident
@@ -408,7 +408,7 @@ def test_a_bar_shows_how_far_it_is_and_goes_away(shell: Shell, monkeypatch: pyte
         def isatty(self) -> bool:
             return True
 
-    monkeypatch.setattr(progress_bar, "PATIENCE_SECONDS", 0.0)
+    monkeypatch.setattr(progress, "PATIENCE_SECONDS", 0.0)
     monkeypatch.setenv("TERM", "xterm")
     monkeypatch.setattr(sys, "stderr", terminal := Terminal())
     ended = shell("verify")

@@ -8,7 +8,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from scripts import progress_bar
+from scripts import progress
 from scripts.cli import app, run
 from tests import stored
 from tests.simulated import lines_of, planted_in
@@ -172,7 +172,7 @@ def test_a_bar_shows_how_far_it_is(shell: Shell, monkeypatch: pytest.MonkeyPatch
         def isatty(self) -> bool:
             return True
 
-    monkeypatch.setattr(progress_bar, "PATIENCE_SECONDS", 0.0)
+    monkeypatch.setattr(progress, "PATIENCE_SECONDS", 0.0)
     monkeypatch.setenv("TERM", "xterm")
     monkeypatch.setattr(sys, "stderr", terminal := Terminal())
     assert shell("simulate", "--tasks", "50")[0] == 0

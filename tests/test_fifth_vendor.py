@@ -14,6 +14,7 @@ from pytest_aiohttp import AiohttpClient
 
 from api.app import make_server
 from api.bodies import read_json
+from api.bookkeeper import Bookkeeper
 from api.contracts import CONTRACTS, parse_any
 from api.contracts.shape import (
     CLIENTS,
@@ -126,8 +127,9 @@ async def service(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, aiohttp_clien
     models.write_text(MODELS)
     watched, clock = Watched(MemoryEngine()), Clock()
     ledger = await Ledger(watched).start()
-    server = make_server(ledger, catalogue=catalogue.read(models), clock=clock, entropy=Entropy())
-    return Service(await aiohttp_client(Served(ledger, server)), ledger, watched, clock)
+    books = Bookkeeper(watched, tmp_path / "books")
+    server = make_server(ledger, catalogue=catalogue.read(models), books=books, clock=clock, entropy=Entropy())
+    return Service(await aiohttp_client(Served(ledger, books, server)), ledger, watched, clock)
 
 
 # Its table of tests

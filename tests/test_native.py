@@ -887,6 +887,7 @@ OPERATOR_ONLY = {
     "PUT /ledger/v1/accounts/{account}/limit",
     "POST /ledger/v1/accounts/{account}/grants",
     "POST /ledger/v1/accounts/{account}/revocations",
+    "GET /ledger/v1/billing/summary",
 }
 
 

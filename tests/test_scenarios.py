@@ -18,10 +18,11 @@ from ledger.catalogue import Model, read
 from ledger.commands import Expire
 from ledger.errors import StorageError
 from ledger.keys import Role
-from ledger.money import credits_text
+from ledger.money import credits_text, parse_credits
 from ledger.sqlite import open_to_read, open_to_serve
 from ledger.task import Status
 from ledger.times import rfc3339
+from scripts.cli import app, run
 from tests.builders import CREATED_US, Watched
 from tests.http import MODELS, Call, cancel, query, spell
 from tests.invariants import OUTCOMES, common_invariant, exposures
@@ -562,3 +563,35 @@ async def batched(service: Service, watched: Watched, asks: Sequence[Coroutine[A
     watched.commit_gate.open()
     await blocker
     return await asyncio.gather(*waiting)
+
+
+# S42
+
+
+async def test_s42_every_screen_has_the_same_total_for_the_same_position_and_says_which(
+    service: Service, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    requests, other = 129, ("bytespike", "lemondata", "beatra")
+    for number in range(requests):
+        task = await service.create(other[number % 3], estimated_credits="0.000626")
+        await service.reported(task["id"], "completed", actual_credits=f"0.{number % 7:06}", output={"assets": []})
+    first = (await service.native("GET", "/billing/summary")).json()
+    place = f"at={first['position']}"
+    await service.bring(Status.COMPLETED)
+    later = (await service.native("GET", "/billing/summary")).json()
+    assert later["position"] > first["position"]
+    assert later["total"] != first["total"]
+    screens = [
+        (await service.native("GET", f"/billing/summary?{place}&by={by}")).json()
+        for by in ("account", "contract", "model", "provider", "day")
+    ]
+    store = f"sqlite:{tmp_path / 'ledger.db'}"
+    command = ["report", "--store", store, "--json", "--at", str(first["position"])]
+    assert await asyncio.to_thread(run, app, command) == 0
+    screens.append(msgspec.json.decode(capsys.readouterr().out))
+    for screen in screens:
+        assert [screen[name] for name in ("books", "position", "head", "total")] == [
+            first[name] for name in ("books", "position", "head", "total")
+        ]
+    charged = sum(number % 7 for number in range(requests))
+    assert parse_credits(first["total"]["net_credits"]) == charged

@@ -78,8 +78,11 @@ LIVE = {
     "projections/audit_tasks.py": "reads the tasks",
     "projections/books.py": "a file of its own",
     "projections/follow.py": "reads the log",
+    "projections/journal.py": "`draw` follows the log",
+    "projections/parquet.py": "writes a table into memory",
     "projections/places.py": "looks a place up in the log",
     "projections/report.py": "`draw` follows the log",
+    "projections/rows.py": "writes lines into memory",
 }
 """What may wait, read, draw lots and look at the clock. All else in these folders is pure."""
 PURE_OF_API = ("bodies", "forms", "limits", "native_bodies", "native_shapes", "refusals", "request_ids", "routing")
@@ -139,6 +142,7 @@ FLOATS: Mapping[str, set[str]] = {
     "ledger/sqlite_wipe.py": {"1.0"},  # seconds until the next attempt
     "ledger/keyring.py": {"float", "1.0"},  # how long a key is remembered, by the monotonic clock
     "ledger/sqlite_file.py": {"5.0", "0.05"},  # seconds of waiting for another process
+    "projections/follow.py": {"float"},  # seconds of rest between two pages
     "api/contracts/lemondata_create.py": {"float"},  # sliders of their models
     "api/contracts/chunkr_bodies.py": {"float"},  # a language model's temperature
 }

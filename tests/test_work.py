@@ -22,6 +22,7 @@ from aiohttp import web
 from msgspec.structs import replace
 
 from api.app import make_runner, make_server
+from api.bookkeeper import Bookkeeper
 from ledger.catalogue import read
 from ledger.keys import mint
 from ledger.ledger import Ledger
@@ -369,7 +370,8 @@ async def test_it_survives_a_restart_of_the_service(tmp_path: Path, capsys: pyte
 @asynccontextmanager
 async def served_again(path: Path, port: int) -> AsyncIterator[Ledger]:
     async with Ledger(await open_to_serve(path)) as ledger:
-        runner = make_runner(make_server(ledger, catalogue=read()), drain_seconds=5)
+        books = Bookkeeper(ledger.engine, path.with_suffix(".books"))
+        runner = make_runner(make_server(ledger, catalogue=read(), books=books), drain_seconds=5)
         await runner.setup()
         try:
             await web.TCPSite(runner, "127.0.0.1", port, reuse_address=True).start()

@@ -1,4 +1,4 @@
-"""A progress bar for verbs that may take long."""
+"""A progress bar that comes late and leaves no trace: on stderr, and only on a terminal."""
 
 import sys
 import time
@@ -6,35 +6,32 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TypeAlias
 
+PATIENCE_SECONDS = 1.0
+"""How long something runs before a bar appears."""
+
 Move: TypeAlias = Callable[[int, int], None]
 """Told how much is done, and of how much."""
 
-PATIENCE_SECONDS = 1.0
-"""How long a verb runs before its bar appears."""
-
 
 @contextmanager
-def progress_bar(name: str) -> Iterator[Move]:
-    """A bar on stderr, if that is a terminal."""
+def bar(title: str) -> Iterator[Move]:
+    """What moves a bar with this *title*; where there is no terminal, it moves nothing."""
     if sys.stderr is None or not sys.stderr.isatty():
-        yield _unseen
+        yield lambda _done, _total: None
         return
-    bar = _Bar(name)
+    one = _Bar(title)
     try:
-        yield bar.move
+        yield one.move
     finally:
-        bar.clear()
-
-
-def _unseen(_done: int, _total: int) -> None:
-    pass
+        one.clear()
 
 
 class _Bar:
-    """A progress bar that comes late and leaves no trace."""
+    """A bar that appears when it is moved after `PATIENCE_SECONDS`."""
 
-    def __init__(self, name: str) -> None:
-        self._name, self._due = name, time.monotonic() + PATIENCE_SECONDS
+    def __init__(self, title: str) -> None:
+        self._title = title
+        self._due = time.monotonic() + PATIENCE_SECONDS
         self._move: Move | None = None
 
     def move(self, done: int, total: int) -> None:
@@ -48,10 +45,10 @@ class _Bar:
             self._bar.stop()
 
     def _appear(self) -> Move:
-        from rich.console import Console  # noqa: PLC0415 - most runs are over before there is a bar
+        from rich.console import Console  # noqa: PLC0415 - most things are over before there is a bar
         from rich.progress import Progress  # noqa: PLC0415
 
         self._bar = Progress(console=Console(stderr=True), transient=True)
         self._bar.start()
-        task = self._bar.add_task(self._name)
+        task = self._bar.add_task(self._title)
         return lambda done, total: self._bar.update(task, completed=done, total=total)

@@ -1,0 +1,109 @@
+"""The books of the service: a follower of the log that wakes at an interval, and the reports that are drawn from them.
+
+The service does not depend on it. What goes wrong with the books is logged once as ``books.failed`` and said by the
+billing routes, tried again at the next interval, and nothing else knows of it. Alternative beaten: booking in the
+commit itself, which would make every create wait for what is read once a month.
+"""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
+from pathlib import Path
+from typing import Self, TypeVar
+
+import structlog
+
+from api.refusals import Unavailable
+from ledger.engine import Engine
+from ledger.errors import CannotOpenError, DamagedError, Fault
+from projections.books import Books, BooksError, open_books
+from projections.follow import catch_up
+from projections.places import NoSuchPlaceError
+from projections.report import Report, Wanted, draw
+
+FOLLOW_SECONDS = 1.0
+"""Between two looks for what is new."""
+PAUSE_SECONDS = 0.05
+"""Between two pages of a log that is long behind, in which everybody else is served: a page takes a third of that."""
+
+T = TypeVar("T")
+
+
+class BooksUnavailable(Unavailable):
+    """The books cannot be kept just now; all else goes on."""
+
+
+class Bookkeeper:
+    """Books in the file at *path*, which is opened when they are first asked for.
+
+    Entered, it follows the log until it is left; closed without having been entered, it lets go of the file.
+    """
+
+    def __init__(self, engine: Engine, path: Path) -> None:
+        self._engine, self.path = engine, path
+        self._books: Books | None = None
+        self._opening = asyncio.Lock()
+        self._following: asyncio.Task[None] | None = None
+        self._failure: str | None = None
+
+    async def __aenter__(self) -> Self:
+        self._following = asyncio.create_task(self._follow())
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.close()
+
+    async def close(self) -> None:
+        """Stop following, and let go of the file."""
+        if self._following is not None:
+            self._following.cancel()
+            with suppress(asyncio.CancelledError):
+                await self._following
+        async with self._opening:
+            books, self._books = self._books, None
+        if books is not None:
+            await books.close()
+
+    async def draw(self, wanted: Wanted) -> Report:
+        """The report that is *wanted*, with the books brought up to its position.
+
+        Raises:
+            BooksUnavailable: the books could not be opened, read or written, or the log does not make any.
+            StorageError: the log could not be read.
+            NoSuchPlaceError: its place is none of this log.
+        """
+        try:
+            return await self._with_books(lambda books: draw(self._engine, books, wanted))
+        except (BooksError, CannotOpenError, DamagedError) as fault:
+            raise BooksUnavailable from fault  # why is in the log: answers tell nothing of our disks
+
+    async def _follow(self) -> None:
+        while True:
+            with suppress(Exception):  # logged; whatever it is, the service goes on
+                await self._with_books(lambda books: catch_up(self._engine, books, pause_seconds=PAUSE_SECONDS))
+            await asyncio.sleep(FOLLOW_SECONDS)
+
+    async def _with_books(self, work: Callable[[Books], Awaitable[T]]) -> T:
+        """What *work* makes of the books."""
+        try:
+            done = await work(await self._opened())
+        except NoSuchPlaceError:
+            raise
+        except Exception as error:
+            self._failed(error)
+            raise
+        self._failure = None
+        return done
+
+    async def _opened(self) -> Books:
+        async with self._opening:
+            if self._books is None:
+                self._books = await open_books(self.path, self._engine)
+            return self._books
+
+    def _failed(self, error: Exception) -> None:
+        """Log *error*, unless it is the one before still; with its traceback when it is a bug."""
+        if str(error) != self._failure:
+            self._failure = str(error)
+            bug = None if isinstance(error, Fault) else error
+            structlog.get_logger().warning("books.failed", fault=self._failure, exc_info=bug)
