@@ -18,7 +18,7 @@ from typer.main import get_command
 
 from ledger.errors import Fault, Refusal
 
-VERBS = ("serve", "keys", "tail", "trace", "verify", "report", "work", "bench")
+VERBS = ("serve", "keys", "tail", "trace", "verify", "report", "reconcile", "breaks", "work", "bench")
 """Each a module of this package with a function of its name, or with an `app` if it has verbs of its own."""
 
 PROGRAM = "task-ledger"
