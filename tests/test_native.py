@@ -885,6 +885,10 @@ OPERATOR_ONLY = {
     "DELETE /ledger/v1/keys/{id}",
     "POST /ledger/v1/keys/{id}/rotate",
     "GET /ledger/v1/billing/summary",
+    "GET /ledger/v1/billing/breaks",
+    "POST /ledger/v1/billing/breaks/{id}",
+    "POST /ledger/v1/billing/statements",
+    "GET /ledger/v1/billing/reconciliation",
 }
 
 
