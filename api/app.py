@@ -5,7 +5,7 @@
 """
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
 
 import structlog
@@ -23,6 +23,7 @@ from api.service import handle
 from ledger.catalogue import Catalogue
 from ledger.entropy import Entropy
 from ledger.ledger import Ledger
+from projections.statement_format import StatementFormat
 
 LINE_MAX_BYTES = 64 * 1024
 """Of a request line or a header. aiohttp refuses longer ones by itself, and not in the words of any contract, so this
@@ -30,6 +31,9 @@ is far more than any id or key has."""
 
 KEEPALIVE_SECONDS = 15.0
 """How long a connection may stay open without a request."""
+
+
+_AS_OURS: Mapping[str, StatementFormat] = {}
 
 
 def clock() -> int:
@@ -42,6 +46,7 @@ def make_server(  # noqa: PLR0913 - the live parts, and what a test puts in the 
     *,
     catalogue: Catalogue,
     books: Bookkeeper,
+    statements: Mapping[str, StatementFormat] = _AS_OURS,
     limits: Limits | None = None,
     clock: Callable[[], int] = clock,
     entropy: Callable[[int], bytes] | None = None,
@@ -61,6 +66,7 @@ def make_server(  # noqa: PLR0913 - the live parts, and what a test puts in the 
         limits=limits or Limits(Tier(), {}),
         repeats=Repeats(ledger.keys, ledger.views),
         books=books,
+        statements=statements,
         lines=logs.in_force(),
         log=structlog.get_logger().bind(),
     )

@@ -77,6 +77,22 @@ class Bookkeeper:
         except (BooksError, CannotOpenError, DamagedError) as fault:
             raise BooksUnavailable from fault  # why is in the log: answers tell nothing of our disks
 
+    async def consult(self, work: Callable[[Books], Awaitable[T]]) -> T:
+        """What *work* makes of the books, which have been brought up to the end of the log.
+
+        Raises:
+            BooksUnavailable, StorageError: as `draw`; the log may not have taken all that *work* wrote.
+        """
+
+        async def caught_up(books: Books) -> T:
+            await catch_up(self._engine, books)
+            return await work(books)
+
+        try:
+            return await self._with_books(caught_up)
+        except (BooksError, CannotOpenError, DamagedError) as fault:
+            raise BooksUnavailable from fault
+
     async def _follow(self) -> None:
         while True:
             with suppress(Exception):  # logged; whatever it is, the service goes on

@@ -1,6 +1,6 @@
 """What a handler needs of the running service."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
 from structlog.typing import FilteringBoundLogger
@@ -13,6 +13,7 @@ from api.repeats import Repeats
 from api.request_ids import RequestIds
 from ledger.catalogue import Catalogue
 from ledger.ledger import Ledger
+from projections.statement_format import StatementFormat
 
 
 class Deps(NamedTuple):
@@ -28,6 +29,8 @@ class Deps(NamedTuple):
     limits: Limits
     repeats: Repeats
     books: Bookkeeper
+    statements: Mapping[str, StatementFormat]
+    """How each provider writes its statements; those that are not here write them in our own way."""
     lines: Lines
     """Where the line of each request goes."""
     log: FilteringBoundLogger

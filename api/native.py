@@ -28,6 +28,7 @@ from api.native_bodies import (
     report_in,
     time_in,
 )
+from api.native_breaks import STATEMENT_MAX_BYTES, breaks, change_break, reconciliation, statement
 from api.native_shapes import ROOT, Problem, event_view, key_view, problem_view, shortage_view, task_view
 from api.refusals import (
     Broken,
@@ -47,6 +48,7 @@ from ledger.cursors import cursor, place
 from ledger.errors import (
     AlreadyStarted,
     AmountExceeds,
+    BreakClosed,
     CancelNotRequested,
     CancelUnsupported,
     DeadlinePassed,
@@ -58,6 +60,7 @@ from ledger.errors import (
     Overloaded,
     Refusal,
     TaskNotFound,
+    UnknownBreak,
     UnknownKey,
     UnknownModel,
     UpdateUnchanged,
@@ -93,6 +96,8 @@ REFUSALS: dict[type[Refusal], Problem] = {  # in order of precedence
     InsufficientCredits: Problem(402, "insufficient_credits", "The account cannot bear this task"),
     RateLimited: Problem(429, "rate_limited", "Too many requests"),
     UnknownKey: Problem(404, "key_not_found", "No such live key"),
+    UnknownBreak: Problem(404, "break_not_found", "No such break"),
+    BreakClosed: Problem(409, "break_closed", "The break has been corrected"),
     WrongVersion: Problem(412, "wrong_version", "The task has moved on"),
     KeyReused: Problem(422, "idempotency_key_reused", "The key was used for another request"),
     AmountExceeds: Problem(422, "amount_exceeds", "More than there is to charge or give back"),
@@ -361,6 +366,10 @@ CONTRACT = Contract(
         Act("POST", "/v1/keys/{id}/rotate", rotate_key, operator_only=True),
         *ACCOUNT_ROUTES,
         Act("GET", "/v1/billing/summary", summary, operator_only=True),
+        Act("GET", "/v1/billing/breaks", breaks, operator_only=True),
+        Act("POST", "/v1/billing/breaks/{id}", change_break, operator_only=True),
+        Act("POST", "/v1/billing/statements", statement, operator_only=True, body_max_bytes=STATEMENT_MAX_BYTES),
+        Act("GET", "/v1/billing/reconciliation", reconciliation, operator_only=True),
     ),
     token=bearer,
     gone=lambda _, __: False,

@@ -10,6 +10,7 @@ from api.limits import Limits, Tier
 from ledger.catalogue import Catalogue
 from ledger.catalogue import read as read_catalogue
 from ledger.ledger import BATCH_MAX, QUEUE_MAX, VIEWS_MAX_BYTES
+from projections.statement_format import StatementFormat
 
 Count = Annotated[int, msgspec.Meta(ge=1)]
 
@@ -33,6 +34,9 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     tiers: dict[str, Tier] = {}
     accounts: dict[str, str] = {}
     """The tier of an account, by its name."""
+
+    statements: dict[str, StatementFormat] = {}
+    """How a provider writes its statements, by its name."""
 
     def __post_init__(self) -> None:
         for account, tier in self.accounts.items():

@@ -167,6 +167,22 @@ class UnknownKey(Refusal):
         self.key_id = key_id
 
 
+class UnknownBreak(Refusal):
+    """No break has this id."""
+
+    def __init__(self, break_id: str) -> None:
+        super().__init__(f"no break {break_id!r}")
+        self.break_id = break_id
+
+
+class BreakClosed(Refusal):
+    """The break has been corrected: nothing more is said about it."""
+
+    def __init__(self, break_id: str) -> None:
+        super().__init__(f"break {break_id} has been corrected already")
+        self.break_id = break_id
+
+
 class Overloaded(Refusal):
     """The queue to the log is full; nothing was taken in. Come back in *retry_after_seconds*."""
 

@@ -261,7 +261,84 @@ class CreditRevoked(CreditMoved, frozen=True, kw_only=True, tag="credit-revoked"
 KeyEvent: TypeAlias = KeyIssued | KeyRevoked
 CreditEvent: TypeAlias = CreditLimited | CreditGranted | CreditRevoked
 AccountEvent: TypeAlias = KeyEvent | CreditEvent
-AnyEvent: TypeAlias = TaskEvent | AccountEvent
+
+
+class BreakKind(StrEnum):
+    """In what way the ledger and what it is held against differ."""
+
+    MISSING_HERE = "missing-here"
+    """The provider billed what no task here answers for."""
+    MISSING_THERE = "missing-there"
+    """A task was charged here, and the provider's statement has no line for it."""
+    AMOUNT = "amount"
+    """Both have it, at different amounts."""
+    DUPLICATE = "duplicate"
+    """The provider billed the same thing more than once."""
+    LATE = "late"
+    """Billed in a later period than the one in which the task ended."""
+    CURRENCY = "currency"
+    """Billed in another currency than was agreed, so that amounts cannot be compared."""
+    STATUS_CONFLICT = "status-conflict"
+    """One says that it completed and the other that it did not, or the provider's word is not known."""
+    UNSETTLED = "unsettled"
+    """Money is still held after the outcome or for too long, or the provider bills a task that has no outcome here."""
+    AVOIDABLE_COST = "avoidable-cost"
+    """The provider billed work that was done after a cancel had been asked for."""
+
+
+class StatementRead(Event, frozen=True, kw_only=True, tag="statement-read"):
+    """A provider's statement was compared with the books to the end. Amounts are micro-credits."""
+
+    statement: str
+    """SHA-256 of the file, in hex."""
+    provider: str
+    lines: int
+    malformed: int
+    billed_micros: int
+    breaks: int
+    """How many breaks it shows, those known before included."""
+    position: int
+    """Up to where in the log the books had been followed."""
+
+
+class BreakOpened(Event, frozen=True, kw_only=True, tag="break-opened"):
+    """The ledger and what it was held against differ. The id is a digest of provider, kind and what it is about."""
+
+    break_id: str
+    provider: str
+    kind: BreakKind
+    about: str
+    at_stake_micros: int
+    since_us: int
+    """When what differs happened: from then on its age counts."""
+    detail: str
+    task: str | None = None
+    """The task concerned, or the likeliest one, as the native API spells it."""
+    lines: tuple[int, ...] = ()
+    line_ids: tuple[str, ...] = ()
+    statement: str | None = None
+    owner: str | None = None
+
+
+class BreakExplained(Event, frozen=True, kw_only=True, tag="break-explained"):
+    """Somebody knows why, and nothing needs to be put right."""
+
+    break_id: str
+    reason: str
+    owner: str | None = None
+
+
+class BreakCorrected(Event, frozen=True, kw_only=True, tag="break-corrected"):
+    """It has been put right, for good: *position* is where in the log, if it was put right there."""
+
+    break_id: str
+    reason: str
+    position: int | None = None
+
+
+BreakEvent: TypeAlias = BreakOpened | BreakExplained | BreakCorrected
+BookEvent: TypeAlias = StatementRead | BreakEvent
+AnyEvent: TypeAlias = TaskEvent | AccountEvent | BookEvent
 
 _encoder = msgspec.json.Encoder()
 _facts: msgspec.json.Decoder[AnyEvent] = msgspec.json.Decoder(AnyEvent)

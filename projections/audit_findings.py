@@ -33,6 +33,7 @@ class Check(StrEnum):
     HEAD = "head"
     EVENT = "event"
     KEYS = "keys"
+    BREAKS = "breaks"
     VERSIONS = "versions"
     HISTORY = "history"
     ROW = "row"
@@ -147,7 +148,10 @@ def differences(what: str, stands: msgspec.Struct | None, wanted: msgspec.Struct
 
 
 def is_account(stream: object) -> bool:
-    """Whether a stream is an account's: by the version nibble of its name, whatever else of the row is damaged."""
+    """Whether a stream is an account's or the books' own, and no task's.
+
+    By the version nibble of its name, whatever else of the row is damaged.
+    """
     return isinstance(stream, bytes) and len(stream) == 16 and stream[6] >> 4 == 8  # noqa: PLR2004 - RFC 9562
 
 

@@ -3,9 +3,25 @@
 The accounts' own events are handed on to the books.
 """
 
+from ledger.break_log import NOBODY
+from ledger.breaks import Break, Life, break_stream, evolve_break, opens_as, statement_stream
 from ledger.chain import GENESIS, Place, link
 from ledger.engine import Engine
-from ledger.events import AccountEvent, AnyEvent, Created, KeyEvent, KeyIssued, KeyRevoked, amount_of, tag_of
+from ledger.events import (
+    AccountEvent,
+    AnyEvent,
+    BookEvent,
+    BreakCorrected,
+    BreakExplained,
+    BreakOpened,
+    Created,
+    KeyEvent,
+    KeyIssued,
+    KeyRevoked,
+    StatementRead,
+    amount_of,
+    tag_of,
+)
 from ledger.keys import account_stream, evolve_key
 from ledger.records import Head, KeyRow, Recorded
 from projections.audit_accounts import AccountBooks
@@ -27,6 +43,7 @@ class LogPass:
         """Whether the row before the next one is not there to tell what its hash follows on."""
         self._keys: dict[str, tuple[KeyRow, int]] = {}
         self._versions: dict[bytes, int] = {}
+        self._breaks: dict[bytes, Break] = {}
 
     async def read(self, engine: Engine) -> None:
         await self._look_before_the_first(engine)
@@ -59,6 +76,8 @@ class LogPass:
         self._agrees(row, event)
         if isinstance(event, AccountEvent):
             self._account(row, event)
+        elif isinstance(event, BookEvent):
+            self._book(row, event)
 
     def _chained(self, row: Recorded) -> None:
         """Check that the row has the next position, and the hash that its bytes give after the row before it."""
@@ -93,11 +112,7 @@ class LogPass:
 
     def _account(self, row: Recorded, event: AccountEvent) -> None:
         """Check that the event belongs where it stands, and fold it."""
-        before = self._versions.get(row.stream, 0)
-        self._versions[row.stream] = row.version
-        if row.version != before + 1:
-            detail = f"version {row.version} of account {row.account!r} follows {before}"
-            self._found.add(Check.VERSIONS, detail, position=row.position)
+        self._next_version(row, f"account {row.account!r}")
         is_key = isinstance(event, KeyIssued | KeyRevoked)
         if row.stream != account_stream(row.account):
             check = Check.KEYS if is_key else Check.ACCOUNTS
@@ -114,6 +129,39 @@ class LogPass:
         else:
             detail = f"{tag_of(event)} of key {event.key_id!r}, which {'was' if key else 'was never'} issued before"
             self._found.add(Check.KEYS, detail, position=row.position)
+
+    def _next_version(self, row: Recorded, whose: str) -> None:
+        before = self._versions.get(row.stream, 0)
+        self._versions[row.stream] = row.version
+        if row.version != before + 1:
+            detail = f"version {row.version} of {whose} follows {before}"
+            self._found.add(Check.VERSIONS, detail, position=row.position)
+
+    def _book(self, row: Recorded, event: BookEvent) -> None:
+        """Check that the event stands in the stream that its facts name, and fold it."""
+        self._next_version(row, f"the stream of a {tag_of(event)}")
+        if isinstance(event, StatementRead):
+            stream: bytes | None = statement_stream(event.provider, event.statement)
+        else:
+            stream = break_stream(event.break_id)
+            self._break(row, event)
+        if row.stream != stream or row.account != NOBODY:
+            detail = f"{tag_of(event)} does not stand in the stream that its facts name"
+            self._found.add(Check.BREAKS, detail, position=row.position)
+
+    def _break(self, row: Recorded, event: BreakOpened | BreakExplained | BreakCorrected) -> None:
+        known = self._breaks.get(row.stream)
+        problem = None
+        if isinstance(event, BreakOpened) is (known is not None):
+            problem = f"{tag_of(event)} of a break that {'was' if known else 'was never'} opened before"
+        elif known is not None and known.life is Life.CORRECTED:
+            problem = f"{tag_of(event)} of a break that has been corrected"
+        elif isinstance(event, BreakOpened) and not opens_as(event):
+            problem = "the id is not the digest of provider, kind and what it is about"
+        if problem is not None:
+            self._found.add(Check.BREAKS, problem, position=row.position)
+        if isinstance(event, BreakOpened) is (known is None):
+            self._breaks[row.stream] = evolve_break(known, event)
 
     def _compare_head(self, head: Head) -> None:
         if self.end.position < head.position:

@@ -26,6 +26,7 @@ from ledger.errors import CannotOpenError, DamagedError, StorageError
 from ledger.events import Created, School, decode
 from ledger.records import Recorded
 from ledger.sqlite_file import TROUBLE, connect
+from projections import booked
 from projections.books_sql import (
     ADD_MOVEMENT,
     ADD_PURPOSE,
@@ -35,6 +36,7 @@ from projections.books_sql import (
     BY_DAY,
     BY_PURPOSE,
     CHECKPOINT,
+    DROP,
     EMPTY,
     FOUNDING,
     LOG_ID,
@@ -44,6 +46,7 @@ from projections.books_sql import (
     PURPOSES,
     SCHEMA_VERSION,
 )
+from projections.break_rows import post_breaks
 from projections.follow import Checkpoint
 from projections.movements import NO_SUMS, Kind, Purpose, Sums
 
@@ -132,11 +135,22 @@ class Books:
         return saved
 
     async def _post(self, rows: Sequence[Recorded]) -> None:
-        created = [(row.stream, await self._number(_purpose(row))) for row in rows if row.entry.type == "created"]
-        await self._file.executemany(ADD_TASK, created)
+        begun = [row for row in rows if row.entry.type == "created"]
+        created = [(row.stream, await self._number(_purpose(row))) for row in begun]
+        added = [(*known, *booked.begun(row)) for known, row in zip(created, begun, strict=True)]
+        await self._file.executemany(ADD_TASK, added)
         self._remember(created)
         money = [row for row in rows if row.entry.amount_micros is not None and row.entry.type in KINDS]
         await self._file.executemany(ADD_MOVEMENT, [await self._values(row) for row in money])
+        captures = {row.position for row in money if row.entry.type == "charged" and await self._captures(row)}
+        await self._file.executemany(booked.STEP, booked.steps(rows, captures=captures))
+        await self._file.executemany(booked.ADD_PROVIDER_TASK, booked.provider_ids(rows))
+        await post_breaks(self._file, rows)
+
+    async def ask(self, statement: str, values: Any = ()) -> list[Any]:  # noqa: ANN401 - what SQLite takes
+        """The rows that a statement gives, as of the last page that was posted."""
+        async with self._turn:
+            return await self._read(statement, values)
 
     async def totals(self, period: Period, *, by_day: bool = False) -> Totals:
         """What was moved in *period*."""
@@ -182,6 +196,15 @@ class Books:
             entry.recorded_at_us,
             entry.effective_at_us,
         )
+
+    async def _captures(self, row: Recorded) -> bool:
+        """Whether a charge is taken out of what is held: by the billing school of its task."""
+        number = self._tasks.get(row.stream)
+        if number is None:
+            number = await self._number_of(row)
+        if number not in self._purposes:
+            await self._learn_purposes()
+        return self._purposes[number].school == School.HOLD
 
     async def _number_of(self, row: Recorded) -> int:
         found = await self._read(PURPOSE_OF, (row.stream,))
@@ -296,8 +319,9 @@ async def _prepare(file: aiosqlite.Connection, path: Path) -> None:
     application, version = [
         next(iter(await file.execute_fetchall(f"PRAGMA {name}")))[0] for name in ("application_id", "user_version")
     ]
-    if application == 0 and not await file.execute_fetchall("SELECT 1 FROM sqlite_schema"):
-        for statement in FOUNDING:
+    is_older = application == APPLICATION_ID and version < SCHEMA_VERSION  # made anew: the log has it all
+    if is_older or (application == 0 and not await file.execute_fetchall("SELECT 1 FROM sqlite_schema")):
+        for statement in (*(DROP if is_older else ()), *FOUNDING):
             await file.execute(statement)
     elif application != APPLICATION_ID:
         raise CannotOpenError(f"{path} does not hold books: move it away, and they are made anew")

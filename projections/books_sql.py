@@ -1,7 +1,7 @@
 """The SQL of the books: their schema, and each statement as one whole text."""
 
 APPLICATION_ID = 0x544C424B  # "TLBK"
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 
 _SCHEMA = """
 CREATE TABLE checkpoint (log_id TEXT NOT NULL, position INTEGER NOT NULL, hash BLOB NOT NULL) STRICT;
@@ -14,7 +14,36 @@ CREATE TABLE purposes (
     school TEXT NOT NULL,
     UNIQUE (account, contract, model, provider, school)
 ) STRICT;
-CREATE TABLE tasks (task BLOB PRIMARY KEY, purpose INTEGER NOT NULL) STRICT, WITHOUT ROWID;
+CREATE TABLE tasks (
+    task BLOB PRIMARY KEY,
+    purpose INTEGER NOT NULL,
+    created_at INTEGER NOT NULL,
+    resolved_model TEXT,
+    status TEXT NOT NULL DEFAULT 'queued',
+    finished_at INTEGER,
+    before_update TEXT,
+    before_update_finished_at INTEGER,
+    cancel_requested_at INTEGER,
+    held_at INTEGER,
+    held_micros INTEGER NOT NULL DEFAULT 0,
+    charged_micros INTEGER NOT NULL DEFAULT 0,
+    refunded_micros INTEGER NOT NULL DEFAULT 0,
+    identified INTEGER NOT NULL DEFAULT 0
+) STRICT, WITHOUT ROWID;
+CREATE INDEX tasks_by_end ON tasks (finished_at, task) WHERE finished_at IS NOT NULL;
+CREATE INDEX tasks_with_hold ON tasks (task) WHERE held_micros <> 0;
+CREATE TABLE provider_tasks (
+    provider_task_id TEXT NOT NULL, task BLOB NOT NULL, PRIMARY KEY (provider_task_id, task)
+) STRICT, WITHOUT ROWID;
+CREATE TABLE breaks (
+    break BLOB PRIMARY KEY,
+    provider TEXT NOT NULL,
+    kind TEXT NOT NULL,
+    life TEXT NOT NULL,
+    at_stake_micros INTEGER NOT NULL,
+    row BLOB NOT NULL
+) STRICT, WITHOUT ROWID;
+CREATE INDEX breaks_by_life ON breaks (life, break);
 CREATE TABLE movements (
     position INTEGER PRIMARY KEY,
     task BLOB NOT NULL,
@@ -31,7 +60,9 @@ FOUNDING = (
     f"PRAGMA application_id = {APPLICATION_ID}",
     f"PRAGMA user_version = {SCHEMA_VERSION}",
 )
-EMPTY = ("DELETE FROM checkpoint", "DELETE FROM purposes", "DELETE FROM tasks", "DELETE FROM movements")
+TABLES = ("checkpoint", "purposes", "tasks", "provider_tasks", "breaks", "movements")
+EMPTY = tuple(f"DELETE FROM {table}" for table in TABLES)  # noqa: S608 - the names above
+DROP = tuple(f"DROP TABLE IF EXISTS {table}" for table in TABLES)
 BEGIN_AT = "INSERT INTO checkpoint VALUES (?, ?, ?)"
 
 LOG_ID = "SELECT log_id FROM checkpoint"
@@ -39,7 +70,7 @@ CHECKPOINT = "SELECT position, hash FROM checkpoint"
 MOVE_ON = "UPDATE checkpoint SET position = ?, hash = ? WHERE position = ?"
 PURPOSES = "SELECT purpose, account, contract, model, provider, school FROM purposes"
 ADD_PURPOSE = "INSERT INTO purposes (account, contract, model, provider, school) VALUES (?, ?, ?, ?, ?)"
-ADD_TASK = "INSERT INTO tasks (task, purpose) VALUES (?, ?)"
+ADD_TASK = "INSERT INTO tasks (task, purpose, created_at, resolved_model) VALUES (?, ?, ?, ?)"
 PURPOSE_OF = "SELECT purpose FROM tasks WHERE task = ?"
 ADD_MOVEMENT = "INSERT INTO movements VALUES (?, ?, ?, ?, ?, ?, ?)"
 

@@ -44,24 +44,32 @@ def nobody(_position: int, _head: int) -> None:
 
 
 async def catch_up(
-    engine: Engine, follower: Follower, *, progress: Progress = nobody, pause_seconds: float = 0
+    engine: Engine,
+    follower: Follower,
+    *,
+    until: int | None = None,
+    progress: Progress = nobody,
+    pause_seconds: float = 0,
 ) -> Head:
     """Bring *follower* to the end of the log as it is now, or further; that end. It rests between two pages.
+
+    With *until* it goes to that position, or is beyond it already.
 
     Raises:
         DamagedError: the log has a hole, or is not the one that was followed.
     """
     at = await follower.checkpoint()
     head = await engine.head()  # after the checkpoint: another process may follow as well
-    if at.position > head.position:
+    if until is None and at.position > head.position:
         raise DamagedError(f"the follower stands at {at.position}, the log ends at {head.position}: not its log")
-    while at.position < head.position:
-        rows = await engine.after(at.position, min(PAGE, head.position - at.position))
+    end = head.position if until is None else until
+    while at.position < end:
+        rows = await engine.after(at.position, min(PAGE, end - at.position))
         expected = range(at.position + 1, at.position + 1 + len(rows))
         if not rows or [row.position for row in rows] != [*expected]:
             raise DamagedError(f"the log has a hole after position {at.position}: run `task-ledger verify`")
         await follower.apply(rows, after=at)
         at = await follower.checkpoint()
-        progress(at.position, head.position)
+        progress(at.position, end)
         await asyncio.sleep(pause_seconds)
     return head

@@ -18,7 +18,10 @@ from typer.main import get_command
 
 from ledger.errors import Fault, Refusal
 
-VERBS = ("serve", "keys", "accounts", "tail", "trace", "explain", "verify", "report", "work", "simulate", "bench")
+VERBS = (
+    *("serve", "keys", "accounts", "tail", "trace", "explain", "verify"),
+    *("report", "reconcile", "breaks", "work", "simulate", "bench"),
+)
 """Each a module of this package with a function of its name, or with an `app` if it has verbs of its own."""
 
 PROGRAM = "task-ledger"

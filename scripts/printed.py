@@ -10,10 +10,10 @@ import typer
 from ledger.cursors import position_cursor
 from ledger.errors import DamagedError
 from ledger.ids import Spelling, TaskId
-from ledger.keys import account_stream
 from ledger.money import credits_text
 from ledger.records import Recorded
 from ledger.times import rfc3339
+from projections.audit_findings import is_account
 
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON instead, one object a line.")]
 
@@ -84,8 +84,8 @@ def facts_text(row: Recorded, *, without: AbstractSet[str] = frozenset()) -> str
 
 
 def task_of(row: Recorded) -> str | None:
-    """The task that the event is about, as the native API spells it; None when it is about an account."""
-    return None if row.stream == account_stream(row.account) else Spelling.UUID.spell(TaskId(row.stream))
+    """The task that the event is about, as the native API spells it; None when it is about none."""
+    return None if is_account(row.stream) else Spelling.UUID.spell(TaskId(row.stream))
 
 
 def instant(at_us: int) -> str:

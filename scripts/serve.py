@@ -60,7 +60,9 @@ async def _serve(path: Path, found: settings.Settings, catalogue: Catalogue, *, 
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
     async with ledger, Bookkeeper(ledger.engine, books_path(path)) as books:
-        server = make_server(ledger, catalogue=catalogue, books=books, limits=found.budgets())
+        server = make_server(
+            ledger, catalogue=catalogue, books=books, statements=found.statements, limits=found.budgets()
+        )
         runner = make_runner(server, drain_seconds=found.drain_seconds)
         await runner.setup()
         try:

@@ -9,7 +9,7 @@ import typer
 
 from ledger.cursors import position_cursor, position_of
 from ledger.engine import Engine
-from ledger.events import AccountEvent, TaskEvent
+from ledger.events import AccountEvent, BookEvent, TaskEvent
 from ledger.money import credits_text
 from ledger.records import Recorded
 from scripts import stores
@@ -17,7 +17,7 @@ from scripts.printed import JsonOption, event_json, facts_text, instant, json_li
 
 PAGE = 512
 POLL_SECONDS = 0.2
-TYPES = sorted(kind.__struct_config__.tag for union in (TaskEvent, AccountEvent) for kind in get_args(union))
+TYPES = sorted(kind.__struct_config__.tag for union in (TaskEvent, AccountEvent, BookEvent) for kind in get_args(union))
 
 
 def tail(
@@ -112,7 +112,8 @@ def _print(rows: Iterable[Recorded], log_id: str, *, as_json: bool) -> None:
 def _line(row: Recorded, log_id: str) -> str:
     entry = row.entry
     amount = "" if entry.amount_micros is None else credits_text(entry.amount_micros)
-    what = f"{plain(entry.type):<18} {task_of(row) or 'account':<36} v{row.version:<3} {plain(row.account)}"
+    whose = task_of(row) or ("account" if row.account else "books")
+    what = f"{plain(entry.type):<18} {whose:<36} v{row.version:<3} {plain(row.account)}"
     told = filter(None, (amount, facts_text(row)))
     return " ".join((instant(entry.recorded_at_us), what, *told, position_cursor(log_id, row.position)))
 

@@ -162,7 +162,7 @@ async def _served(path: Path, listener: socket.socket) -> AsyncIterator[Ledger]:
         Ledger(await open_to_serve(path), pepper=pepper()) as ledger,
         Bookkeeper(ledger.engine, books_path(path)) as books,
     ):
-        server = make_server(ledger, catalogue=settings.models(), books=books)
+        server = make_server(ledger, catalogue=settings.models(), books=books, statements=settings.statements)
         runner = make_runner(server, drain_seconds=settings.drain_seconds)
         await runner.setup()
         try:

@@ -184,6 +184,10 @@ SAMPLES: dict[str, list[dict[str, Any]]] = {
         {"type": "refunded", "amount_credits": "0.5", "key": "r1", "reason": "sorry"},
     ],
     "POST /ledger/v1/tasks/{id}/cancel": [{"reason": "the customer called"}],
+    "POST /ledger/v1/billing/breaks/{id}": [
+        {"type": "explain", "reason": "a trial", "owner": "finance"},
+        {"type": "resolve", "reason": "given back", "position": 1},
+    ],
     "POST /ledger/v1/keys": [{"account": ACCOUNT, "contract": "lemondata", "role": "client"}],
     "POST /ledger/v1/keys/{id}/rotate": [{"overlap_seconds": 60}],
     "PUT /ledger/v1/accounts/{account}/limit": [{"limit_credits": "10"}],
@@ -193,3 +197,9 @@ SAMPLES: dict[str, list[dict[str, Any]]] = {
     ],
 }
 """For every route that reads a body, bodies that are good in every field."""
+
+STATEMENT = b"provider_task_id,amount,finished_at\np1,1.5,2026-01-02T03:04:05Z\n"
+FILES: dict[str, tuple[str, str, bytes]] = {
+    "POST /ledger/v1/billing/statements": ("?provider=volcengine", "text/csv", STATEMENT),
+}
+"""For every route that takes a file: the query that goes with it, its content type, and one that is good."""

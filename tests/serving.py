@@ -64,6 +64,10 @@ class Route(NamedTuple):
         return "/keys" in self.path
 
     @property
+    def about_breaks(self) -> bool:
+        return "/breaks/" in self.path
+
+    @property
     def operator_only(self) -> bool:
         return isinstance(self.operation, Act) and self.operation.operator_only
 

@@ -12,22 +12,26 @@ from typing import Any
 
 import msgspec
 import pytest
+from msgspec.structs import replace
 
 from api.bodies import read_json
 from api.contracts import spellings
 from api.refusals import Invalid
+from ledger.break_log import BreakLog
 from ledger.ids import Digits, Spelling
 from ledger.memory import MemoryEngine
 from ledger.task import Status
 from tests import form_bodies
 from tests.form_bodies import BAD_FORMS, DECLARED, FILE, form
-from tests.samples import CONFIGURED, SAMPLES
+from tests.samples import CONFIGURED, FILES, SAMPLES
 from tests.serving import ACCOUNT, CREDITED, ROUTES, VENDORS, Route, Service, serving, spelled
+from tests.test_breaks import FOUND, OPEN
 from tests.wire import Reply, Wire, chunked, request
 from tests.worded import code_of
 
-READS_BODY = [route for route in ROUTES if route.method in {"POST", "PUT", "PATCH"}]
-TAKES_NO_BODY = [route for route in ROUTES if route not in READS_BODY]
+TAKES_FILE = [route for route in ROUTES if str(route) in FILES]
+READS_BODY = [route for route in ROUTES if route.method in {"POST", "PUT", "PATCH"} and route not in TAKES_FILE]
+TAKES_NO_BODY = [route for route in ROUTES if route not in READS_BODY + TAKES_FILE]
 TOLERANT = {"lemondata", "chunkr"}
 """Contracts whose vendor passes over fields that it does not know."""
 STRICT = [route for route in READS_BODY if route.contract not in TOLERANT]
@@ -61,6 +65,9 @@ async def target(service: Service, route: Route, *, status: Status | None = None
     if route.about_keys:
         issued = {"account": ACCOUNT, "contract": "chunkr"}
         name = (await service.native("POST", "/keys", issued)).json()["key_id"]
+    if route.about_breaks:
+        await BreakLog(service.ledger.engine).open([replace(OPEN, found=replace(FOUND, about=name))], by="test")
+        name = replace(FOUND, about=name).break_id
     return Target(service, route, name=name, key=await service.key_for(route))
 
 

@@ -12,9 +12,10 @@ import pytest
 
 from api.contracts.shape import Asked, Browse
 from ledger.memory import MemoryEngine
-from tests.samples import SAMPLES
+from tests.samples import FILES, SAMPLES
 from tests.serving import ROUTES, Route, Service, serving
-from tests.test_bad_input import READS_BODY, refused, target
+from tests.test_bad_input import READS_BODY, Target, refused, target
+from tests.wire import Reply
 
 
 class Name(NamedTuple):
@@ -72,6 +73,16 @@ WRONG: dict[Name, Wrong] = {
     Name("ledger", "query", "cursor"): CURSORS,
     Name("ledger", "query", "order"): ["", "up", "DESC"],
     Name("ledger", "query", "status"): ["", "absent", "done", "Queued"],
+    Name("ledger", "query", "life"): ["", "Open", "open,explained", "%FF"],
+    Name("ledger", "query", "kind"): ["", "Amount", "amount,late", "%FF"],
+    Name("ledger", "query", "provider"): ["", "x" * 129, "x" * 10_000, "%00", "%0A", "a%07"],
+    Name("ledger", "header", "Content-Type"): [
+        "",
+        "text/plain",
+        "application/json",
+        "text/csv2",
+        "multipart/form-data",
+    ],
     Name("ledger", "query", "by"): ["", "week", "Day", "account,day", "%FF"],
     Name("ledger", "query", "since"): [*INSTANTS, "1767323045"],
     Name("ledger", "query", "until"): [*INSTANTS, "1970-01-01", "2026-01-01&since=2026-01-01"],
@@ -106,6 +117,16 @@ class Watched(Mapping[str, str]):
         return len(self._held)
 
 
+async def well(aim: Target) -> Reply:
+    """What *aim* answers to a good request that brings no JSON: a file, or nothing."""
+    route, service = aim.route, aim.service
+    if str(route) not in FILES:
+        return await aim.hit(b"")
+    query, kind, file = FILES[str(route)]
+    told = (("Content-Type", kind),)
+    return await service.ask(route.method, route.path + query, key=aim.key, body=file, headers=told)
+
+
 class Reads:
     """What the service has looked for of late."""
 
@@ -126,7 +147,7 @@ class Reads:
         for sample in SAMPLES[str(route)] if route in READS_BODY else [None]:
             aim = await target(service, route)
             self._found.clear()
-            reply = await aim.hit(b"" if sample is None else msgspec.json.encode(sample))
+            reply = await well(aim) if sample is None else await aim.hit(msgspec.json.encode(sample))
             assert reply.status < 500, reply
             found |= self._found
         return {Name(route.contract, place, name) for place, name in found}
@@ -155,13 +176,19 @@ async def test_what_a_name_cannot_stand_for_is_refused(service: Service, reads: 
     aim = await target(service, route)
     position = await service.position()
     good = msgspec.json.encode(SAMPLES[str(route)][0]) if route in READS_BODY else b""
+    query, kind, good = FILES.get(str(route), ("", "", good))
+    headers = [("Content-Type", kind)] if kind else []
     for name in names:
         for value in WRONG[name]:
             if name.place == "header":
-                reply = await aim.hit(good, (name.name, value))
+                told = [(name.name, value)]
+                reply = await service.ask(
+                    route.method, route.at(aim.name) + query, key=aim.key, body=good, headers=told
+                )
             else:
                 path = f"{route.at(aim.name)}?{name.name}={value!s}"
-                reply = await service.ask(route.method, path, key=aim.key, body=good)
+                path += "" if name.name == "provider" else query.replace("?", "&")
+                reply = await service.ask(route.method, path, key=aim.key, body=good, headers=headers)
             assert await refused(aim, reply, position=position, told=f"{name} {value[:40]!r}")
 
 

@@ -9,6 +9,10 @@ from msgspec import UNSET
 
 from ledger.events import (
     AnyEvent,
+    BreakCorrected,
+    BreakExplained,
+    BreakKind,
+    BreakOpened,
     CallbackAttempted,
     Cancelled,
     CancelRequested,
@@ -37,6 +41,7 @@ from ledger.events import (
     School,
     Stalled,
     Started,
+    StatementRead,
     Terms,
     UpdateRequested,
     UpdateReverted,
@@ -241,6 +246,63 @@ GOLDEN: list[tuple[AnyEvent, str, str | None]] = [  # event, its facts, its payl
         '{"type":"credit-revoked","at_us":23,"amount_micros":4,"key":"r1","reason":"a slip","grant":"g1"}',
         None,
     ),
+    (
+        StatementRead(
+            at_us=21,
+            statement="9f86d081",
+            provider="volcengine",
+            lines=9,
+            malformed=1,
+            billed_micros=1_500_000,
+            breaks=2,
+            position=4711,
+        ),
+        (
+            '{"type":"statement-read","at_us":21,"statement":"9f86d081","provider":"volcengine","lines":9,"malformed":1,'
+            '"billed_micros":1500000,"breaks":2,"position":4711}'
+        ),
+        None,
+    ),
+    (
+        BreakOpened(
+            at_us=22,
+            break_id="0123456789ab8def8123456789abcdef",
+            provider="volcengine",
+            kind=BreakKind.MISSING_HERE,
+            about="line L9",
+            at_stake_micros=1_500_000,
+            since_us=20,
+            detail="billed 1.5",
+            task="019ab1c2-7d04-78a5-9bcd-0123456789ab",
+            lines=(10,),
+            line_ids=("L9",),
+            statement="9f86d081",
+            owner="finance",
+        ),
+        (
+            '{"type":"break-opened","at_us":22,"break_id":"0123456789ab8def8123456789abcdef","provider":"volcengine",'
+            '"kind":"missing-here","about":"line L9","at_stake_micros":1500000,"since_us":20,"detail":"billed 1.5",'
+            '"task":"019ab1c2-7d04-78a5-9bcd-0123456789ab","lines":[10],"line_ids":["L9"],"statement":"9f86d081",'
+            '"owner":"finance"}'
+        ),
+        None,
+    ),
+    (
+        BreakExplained(at_us=23, break_id="0123456789ab8def8123456789abcdef", reason="a trial", owner="ops"),
+        (
+            '{"type":"break-explained","at_us":23,"break_id":"0123456789ab8def8123456789abcdef","reason":"a trial",'
+            '"owner":"ops"}'
+        ),
+        None,
+    ),
+    (
+        BreakCorrected(at_us=24, break_id="0123456789ab8def8123456789abcdef", reason="refunded", position=4712),
+        (
+            '{"type":"break-corrected","at_us":24,"break_id":"0123456789ab8def8123456789abcdef","reason":"refunded",'
+            '"position":4712}'
+        ),
+        None,
+    ),
 ]
 golden = pytest.mark.parametrize(
     ("event", "facts", "payload"),
@@ -312,6 +374,9 @@ LEFT_OUT: dict[type[msgspec.Struct], dict[str, object]] = {  # what the absence 
     KeyIssued: {"replaces": None},
     CreditGranted: {"reason": None},
     CreditRevoked: {"reason": None},
+    BreakOpened: {"task": None, "lines": (), "line_ids": (), "statement": None, "owner": None},
+    BreakExplained: {"owner": None},
+    BreakCorrected: {"position": None},
     Terms: {
         "cancellable": True,
         "point_of_no_return_percent": None,
@@ -332,6 +397,20 @@ def test_a_field_left_out_means_what_it_always_meant(kind: type[msgspec.Struct])
 
 def test_the_billing_schools_keep_their_names() -> None:
     assert [school.value for school in School] == ["hold", "prepaid", "on-success"]
+
+
+def test_the_kinds_of_breaks_keep_their_names() -> None:
+    assert [kind.value for kind in BreakKind] == [
+        "missing-here",
+        "missing-there",
+        "amount",
+        "duplicate",
+        "late",
+        "currency",
+        "status-conflict",
+        "unsettled",
+        "avoidable-cost",
+    ]
 
 
 @pytest.mark.parametrize("kind", [*get_args(AnyEvent), MoneyEvent, CreditMoved, Event, Terms, Notice, Claimed, Payload])

@@ -24,6 +24,7 @@ from ledger.times import US_PER_SECOND
 from projections import beancount as bean
 from projections import hledger
 from projections.books import Books, Clock, Totals, open_books
+from projections.books_sql import SCHEMA_VERSION
 from projections.journal import Account, Balance, Entry, Heading, Journal, draw_journal, journal
 from projections.movements import Purpose, Sums
 from projections.parquet import parquet_bytes
@@ -291,7 +292,7 @@ def test_charges_out_of_holds_and_out_of_pocket_are_one_entry() -> None:
 def test_a_journal_says_what_it_rests_on(program: str) -> None:
     wanted = Wanted(since_us=DAY, until_us=2 * DAY, clock=Clock.RECORDED)
     first, second = SPELLED[program][0].journal_text(journal({}, {}, wanted, PLACE)).splitlines()[:2]
-    assert first == f"; Task Ledger, books 1, as known at position 7, head {'ab' * 32}"
+    assert first == f"; Task Ledger, books {SCHEMA_VERSION}, as known at position 7, head {'ab' * 32}"
     assert second == "; from 1970-01-02T00:00:00Z until 1970-01-03T00:00:00Z, by recorded time"
 
 

@@ -888,6 +888,10 @@ OPERATOR_ONLY = {
     "POST /ledger/v1/accounts/{account}/grants",
     "POST /ledger/v1/accounts/{account}/revocations",
     "GET /ledger/v1/billing/summary",
+    "GET /ledger/v1/billing/breaks",
+    "POST /ledger/v1/billing/breaks/{id}",
+    "POST /ledger/v1/billing/statements",
+    "GET /ledger/v1/billing/reconciliation",
 }
 
 

@@ -19,6 +19,7 @@ from ledger.keys import Role
 from ledger.ledger import Ledger
 from ledger.sqlite import open_to_serve
 from ledger.times import rfc3339
+from projections.books_sql import SCHEMA_VERSION
 from scripts import progress
 from scripts.cli import app, run
 from scripts.report import Format
@@ -95,7 +96,7 @@ def test_a_table_has_a_line_for_each_account_and_the_total_and_says_what_it_rest
         ]
     assert len({len(line.rstrip()) for line in lines}) == 1, "points stand under points"
     assert period == "from the beginning until the end, by effective time"
-    assert ground == f"as known at position {drawn['position']}, head {drawn['head'][:12]}; books 1"
+    assert ground == f"as known at position {drawn['position']}, head {drawn['head'][:12]}; books {SCHEMA_VERSION}"
 
 
 @pytest.mark.parametrize("by", ["account", "model", "contract", "provider", "day"])

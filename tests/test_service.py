@@ -26,7 +26,7 @@ from ledger.task import Status
 from tests.builders import Watched
 from tests.http import Call, cancel, query, spell
 from tests.processes import ended, serve
-from tests.samples import SAMPLES
+from tests.samples import FILES, SAMPLES
 from tests.serving import ACCOUNT, ROUTES, STRANGER, VENDORS, Route, Service, queued, serving, spelled
 from tests.wire import Reply, Wire, request
 from tests.worded import code_of
@@ -312,8 +312,12 @@ async def fragile(breaking: Breaking) -> AsyncIterator[Service]:
 async def sensible(service: Service, route: Route) -> Callable[[], Awaitable[Reply]]:
     """A request that *route* can carry out, or could if its task were there: it has to ask the store."""
     key = await service.key_for(route)
-    name = route.spelling.spell(UNKNOWN)
+    name = "0" * 32 if route.about_breaks else route.spelling.spell(UNKNOWN)
     body = b""
+    if str(route) in FILES:
+        query, kind, body = FILES[str(route)]
+        headers = (("Content-Type", kind),)
+        return lambda: service.ask(route.method, route.path + query, key=key, body=body, headers=headers)
     if route.method in {"POST", "PUT"}:
         sample = SAMPLES[str(route)][0]
         body = msgspec.json.encode({field: name if value == "-" else value for field, value in sample.items()})

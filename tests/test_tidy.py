@@ -60,6 +60,7 @@ def test_a_folder_imports_what_lies_below_it_and_nothing_else_of_ours(folder: st
 
 LIVE = {
     "ledger/accounts.py": "accounts are looked up, and remembered by the clock",
+    "ledger/break_log.py": "breaks are looked up, and appended",
     "ledger/catalogue.py": "reads its file, when the service starts",
     "ledger/engine.py": "the protocol of what is live",
     "ledger/entropy.py": "draws lots",
@@ -76,13 +77,18 @@ LIVE = {
     "projections/audit_findings.py": "reads the log, page by page",
     "projections/audit_log.py": "reads the log",
     "projections/audit_tasks.py": "reads the tasks",
+    "projections/booked.py": "reads the books' file",
     "projections/books.py": "a file of its own",
+    "projections/break_rows.py": "reads the books' file",
     "projections/follow.py": "reads the log",
     "projections/journal.py": "`draw` follows the log",
     "projections/parquet.py": "writes a table into memory",
     "projections/places.py": "looks a place up in the log",
+    "projections/reconcile.py": "follows the log, and appends what differs",
     "projections/report.py": "`draw` follows the log",
     "projections/rows.py": "writes lines into memory",
+    "projections/self_check.py": "reads the books",
+    "projections/statements.py": "reads lines out of memory",
 }
 """What may wait, read, draw lots and look at the clock. All else in these folders is pure."""
 PURE_OF_API = ("bodies", "forms", "limits", "native_bodies", "native_shapes", "refusals", "request_ids", "routing")
@@ -142,6 +148,10 @@ FLOATS: Mapping[str, set[str]] = {
     "ledger/sqlite_wipe.py": {"1.0"},  # seconds until the next attempt
     "ledger/keyring.py": {"float", "1.0"},  # how long a key is remembered, by the monotonic clock
     "ledger/sqlite_file.py": {"5.0", "0.05"},  # seconds of waiting for another process
+    "projections/statement_format.py": {  # fractions, which stay exact
+        "Fraction(above) / Fraction(below or '1')",
+        "_rational(self.tolerance_percent, 'tolerance_percent') / 100",
+    },
     "projections/follow.py": {"float"},  # seconds of rest between two pages
     "api/contracts/lemondata_create.py": {"float"},  # sliders of their models
     "api/contracts/chunkr_bodies.py": {"float"},  # a language model's temperature
@@ -181,6 +191,7 @@ BUILDS_SQL = {
     "ledger/sqlite_file.py": 3,  # the founding and an upgrade's end, of constants; a pragma by its name
     "ledger/sqlite_upgrades.py": 1,  # of constants
     "ledger/sqlite_wipe.py": 2,  # pragmas, of constants
+    "projections/booked.py": 5,  # of constants: columns, and as many marks as there are values
     "projections/books.py": 1,  # a pragma by its name
 }
 """How many statements are put together outside of the files for it, ``*_sql.py``; values are parameters everywhere."""

@@ -1,0 +1,205 @@
+"""Reconciliation over HTTP: a provider's statement is handed in, and breaks are listed, explained and resolved.
+
+What is shown is what ``task-ledger reconcile`` and ``breaks`` print as JSON. The balances of accounts are compared on
+the command line only, in one snapshot of the log, which an engine that serves does not give.
+"""
+
+import asyncio
+from collections.abc import Mapping
+from typing import Annotated, Any, TypeAlias
+
+import msgspec
+
+from api.bodies import read_json
+from api.contracts import parse_any
+from api.contracts.shape import Answer, Asked, json_answer
+from api.deps import Deps
+from api.refusals import Invalid
+from ledger.break_log import BreakLog
+from ledger.breaks import CorrectBreak, ExplainBreak, Life, break_stream
+from ledger.cursors import cursor, place
+from ledger.errors import UnknownBreak
+from ledger.events import BreakKind
+from ledger.money import credits_text
+from projections.asked import WrongWordError, wanted_of
+from projections.books import Books
+from projections.break_rows import Wanted, count_breaks, list_breaks
+from projections.break_shapes import break_view, counts_view, told_view
+from projections.reconcile import Billed, Clerk, Told, against_statement, side_of
+from projections.self_check import STUCK_HOURS, settlement
+from projections.statement_format import StatementFormat
+from projections.statements import NotAStatementError, Statement, Syntax, read_statement
+
+STATEMENT_MAX_BYTES = 32 * 2**20
+SHOWN_MAX = 200
+"""Breaks shown in an answer; all of them are counted, and listed by their own route."""
+PAGE_MAX = 200
+PAGE_DEFAULT = 50
+SYNTAXES = {
+    "text/csv": Syntax.CSV,
+    "application/x-ndjson": Syntax.JSON_LINES,
+    "application/jsonl": Syntax.JSON_LINES,
+}
+
+Reason = Annotated[str, msgspec.Meta(min_length=1, max_length=500)]
+Name = Annotated[str, msgspec.Meta(min_length=1, max_length=128)]
+Position = Annotated[int, msgspec.Meta(ge=1)]
+
+
+class _Said(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, tag_field="type"):
+    reason: Reason
+
+
+class ExplainBody(_Said, frozen=True, kw_only=True, tag="explain"):
+    owner: Name | None = None
+
+
+class ResolveBody(_Said, frozen=True, kw_only=True, tag="resolve"):
+    position: Position | None = None
+
+
+BreakBody: TypeAlias = ExplainBody | ResolveBody
+
+
+async def breaks(deps: Deps, asked: Asked) -> Answer:
+    """The breaks, in the order of their ids; the open ones unless another life, or ``all``, is asked for."""
+    wanted = _wanted(asked)
+    found = await deps.books.consult(lambda books: list_breaks(books, wanted._replace(limit=wanted.limit + 1)))
+    page, more = found[: wanted.limit], len(found) > wanted.limit
+    body = {
+        "breaks": [break_view(known, now_us=asked.now_us) for known in page],
+        "next_cursor": cursor(asked.log_id, bytes.fromhex(page[-1].break_id)) if more else None,
+        "has_more": more,
+    }
+    return json_answer(200, body)
+
+
+async def change_break(deps: Deps, asked: Asked) -> Answer:
+    """Explain or resolve one; its answer is the break as it stands then."""
+    break_id = asked.params["id"]
+    if break_stream(break_id) is None:
+        raise UnknownBreak(break_id)
+    body: BreakBody = read_json(asked.body, BreakBody)  # type: ignore[arg-type]
+    log, by = BreakLog(deps.ledger.engine), asked.key_id
+    match body:
+        case ExplainBody(reason=reason, owner=owner):
+            explain = ExplainBreak(at_us=asked.now_us, break_id=break_id, reason=reason, owner=owner)
+            known = await log.explain(explain, by=by)
+        case ResolveBody(reason=reason, position=position):
+            if position is not None and position > (await deps.ledger.engine.head()).position:
+                raise Invalid("position lies beyond the end of the log", param="position")
+            correct = CorrectBreak(at_us=asked.now_us, break_id=break_id, reason=reason, position=position)
+            known = await log.correct(correct, by=by)
+    return json_answer(200, break_view(known, now_us=asked.now_us))
+
+
+async def statement(deps: Deps, asked: Asked) -> Answer:
+    """Compare the statement in the body with the books, and open the breaks that it shows."""
+    _known(asked, {"provider", "since", "until"})
+    provider = _provider(asked.query.get("provider", ""))
+    since_us, until_us = _period(asked.query)
+    syntax = SYNTAXES.get(asked.headers.get("Content-Type", "").partition(";")[0].strip().lower())
+    if syntax is None:
+        raise Invalid(f"Content-Type is one of {', '.join(SYNTAXES)}", param="Content-Type")
+    form = deps.statements.get(provider, StatementFormat())
+    try:
+        read = await asyncio.to_thread(read_statement, asked.body, form, task_in=parse_any, syntax=syntax)
+        billed = Billed(provider, read, form, since_us, until_us)
+        side_of(billed)  # a statement without a period is refused before the books are asked
+        return json_answer(200, await deps.books.consult(lambda books: _compared(deps, asked, books, billed)))
+    except NotAStatementError as wrong:
+        raise Invalid(f"the body is no statement: {wrong}") from None
+
+
+async def reconciliation(deps: Deps, asked: Asked) -> Answer:
+    """The ledger against itself, now, and what is open; nothing is written."""
+    _known(asked, set())
+    return json_answer(200, await deps.books.consult(lambda books: _compared(deps, asked, books, None)))
+
+
+async def _compared(deps: Deps, asked: Asked, books: Books, billed: Billed | None) -> dict[str, Any]:
+    shown: list[Told] = []
+
+    def tell(told: Told) -> None:
+        if len(shown) < SHOWN_MAX:
+            shown.append(told)
+
+    at = await books.checkpoint()
+    log = BreakLog(deps.ledger.engine)
+    clerk = Clerk(log, by=asked.key_id, now_us=asked.now_us, writes=billed is not None, tell=tell)
+    if billed is None:
+        async for found in settlement(books, now_us=asked.now_us, stuck_hours=STUCK_HOURS):
+            await clerk.take(found)
+    else:
+        async for found in against_statement(books, billed):
+            await clerk.take(found, billed=billed)
+        await clerk.has_read(billed, position=at.position)
+    told = {} if billed is None else _statement_view(billed.provider, billed.statement)
+    return told | {
+        "position": at.position,
+        "head": at.hash.hex(),
+        "found": counts_view(clerk.tally.found),
+        "new": counts_view(clerk.tally.new),
+        "open": counts_view(clerk.tally.open if billed else await count_breaks(books, life=Life.OPEN)),
+        "breaks": [told_view(one, now_us=asked.now_us) for one in shown],
+    }
+
+
+def _statement_view(provider: str, read: Statement) -> dict[str, Any]:
+    return {
+        "provider": provider,
+        "statement": read.digest,
+        "lines": len(read.lines),
+        "billed_credits": credits_text(read.billed_micros),
+        "malformed_lines": read.malformed_count,
+        "malformed": [one._asdict() for one in read.malformed],
+    }
+
+
+# Queries
+
+
+def _provider(name: str) -> str:
+    if not 1 <= len(name) <= 128 or not name.isprintable():  # noqa: PLR2004 - as `Name`
+        raise Invalid("provider is a name of 1 to 128 characters", param="provider")
+    return name
+
+
+def _wanted(asked: Asked) -> Wanted:
+    query = asked.query
+    _known(asked, {"life", "kind", "provider", "cursor", "limit"})
+    life, kind, limit = query.get("life", Life.OPEN), query.get("kind"), query.get("limit", str(PAGE_DEFAULT))
+    if life not in {*Life, "all"}:
+        raise Invalid(f"life is one of {', '.join(Life)}, all", param="life")
+    if kind is not None and kind not in set(BreakKind):
+        raise Invalid(f"kind is one of {', '.join(BreakKind)}", param="kind")
+    if not (limit.isascii() and limit.isdigit() and len(limit) < 4 and 1 <= int(limit) <= PAGE_MAX):  # noqa: PLR2004
+        raise Invalid(f"limit is a number from 1 to {PAGE_MAX}", param="limit")
+    after = ""
+    if "cursor" in query:
+        beyond = place(asked.log_id, query["cursor"])
+        if beyond is None or break_stream(beyond.hex()) is None:
+            raise Invalid("cursor is not one that a list of this log gave", param="cursor")
+        after = beyond.hex()
+    return Wanted(
+        life=None if life == "all" else Life(life),
+        kind=None if kind is None else BreakKind(kind),
+        provider=_provider(query["provider"]) if "provider" in query else None,
+        after=after,
+        limit=int(limit),
+    )
+
+
+def _known(asked: Asked, names: set[str]) -> None:
+    unknown = sorted(set(asked.query) - names)
+    if unknown:
+        raise Invalid(f"unknown query parameter {unknown[0]}", param=unknown[0])
+
+
+def _period(query: Mapping[str, str]) -> tuple[int | None, int | None]:
+    told = {name: query[name] for name in ("since", "until") if name in query}
+    try:
+        wanted = wanted_of(told)
+    except WrongWordError as wrong:
+        raise Invalid(str(wrong), param=wrong.name) from None
+    return wanted.since_us if "since" in told else None, wanted.until_us if "until" in told else None

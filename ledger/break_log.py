@@ -1,0 +1,129 @@
+"""The breaks of a log, live: opened by the hundred, explained and corrected one by one, as events of their streams.
+
+A reconciliation that dies leaves whole chunks behind; run again, it finds those breaks and opens the others. That the
+statement was read is written last, so it stands only where all of it has been compared.
+"""
+
+from collections.abc import Sequence
+from itertools import groupby
+
+from ledger.breaks import (
+    Break,
+    CorrectBreak,
+    ExplainBreak,
+    OpenBreak,
+    break_stream,
+    decide_break,
+    fold_break,
+    statement_stream,
+)
+from ledger.engine import Engine
+from ledger.errors import StorageError, UnknownBreak
+from ledger.events import AnyEvent, StatementRead
+from ledger.records import Append, Recorded, Stale, entry
+
+CHUNK_MAX = 256
+"""Breaks in one commit: the service's own commits wait no longer than that takes."""
+ATTEMPTS_MAX = 5
+NOBODY = ""
+"""In the log's account column: these streams are no customer's."""
+
+
+class BreakLog:
+    """What is known to differ."""
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+
+    async def open(self, commands: Sequence[OpenBreak], *, by: str) -> int:
+        """Open those of the breaks that are not known yet, durable when it returns; how many that were."""
+        opened = 0
+        for start in range(0, len(commands), CHUNK_MAX):
+            opened += await self._open(commands[start : start + CHUNK_MAX], by=by)
+        return opened
+
+    async def known(self, break_ids: Sequence[str]) -> dict[str, Break]:
+        """Those of the breaks that there are."""
+        found: dict[str, Break] = {}
+        for start in range(0, len(break_ids), CHUNK_MAX):
+            streams = [break_stream(name) for name in break_ids[start : start + CHUNK_MAX]]
+            for rows in await self._histories([name for name in streams if name is not None]):
+                known = _fold(rows)
+                found[known.break_id] = known
+        return found
+
+    async def explain(self, command: ExplainBreak, *, by: str) -> Break:
+        """The break, explained.
+
+        Raises:
+            UnknownBreak, BreakClosed: as `decide_break`.
+        """
+        return await self._carry_out(command, by=by)
+
+    async def correct(self, command: CorrectBreak, *, by: str) -> Break:
+        """The break, corrected.
+
+        Raises:
+            UnknownBreak, BreakClosed: as `decide_break`.
+        """
+        return await self._carry_out(command, by=by)
+
+    async def read(self, event: StatementRead, *, by: str) -> bool:
+        """Put on record that a statement was read; False: it is already."""
+        stream = statement_stream(event.provider, event.statement)
+        if await self._engine.streams([stream]):
+            return False
+        since_us = (await self._engine.head()).recorded_at_us
+        (outcome,) = await self._engine.commit([_append(stream, 0, [event], by=by, since_us=since_us)])
+        return not isinstance(outcome, Stale)
+
+    async def _open(self, commands: Sequence[OpenBreak], *, by: str) -> int:
+        wanted = {command.found.break_id: command for command in commands}
+        known = await self.known(list(wanted))
+        new = [command for break_id, command in wanted.items() if break_id not in known]
+        if not new:
+            return 0
+        since_us = (await self._engine.head()).recorded_at_us
+        appends = [
+            _append(_stream(command.found.break_id), 0, decide_break(None, command), by=by, since_us=since_us)
+            for command in new
+        ]
+        outcomes = await self._engine.commit(appends)
+        return sum(not isinstance(outcome, Stale) for outcome in outcomes)  # stale: another process just opened it
+
+    async def _carry_out(self, command: ExplainBreak | CorrectBreak, *, by: str) -> Break:
+        stream = _stream(command.break_id)
+        for _ in range(ATTEMPTS_MAX):
+            rows = await self._engine.streams([stream])
+            events = decide_break(_fold(rows) if rows else None, command)
+            if not events:
+                return _fold(rows)
+            since_us = (await self._engine.head()).recorded_at_us
+            (outcome,) = await self._engine.commit([_append(stream, len(rows), events, by=by, since_us=since_us)])
+            if not isinstance(outcome, Stale):
+                return _fold(await self._engine.streams([stream]))
+        raise StorageError("other processes kept changing the break")
+
+    async def _histories(self, streams: Sequence[bytes]) -> list[list[Recorded]]:
+        rows = await self._engine.streams(streams)
+        return [list(group) for _, group in groupby(rows, key=lambda row: row.stream)]
+
+
+def _append(stream: bytes, expected: int, events: Sequence[AnyEvent], *, by: str, since_us: int) -> Append:
+    """*events*, recorded when they happened, but not before *since_us*: the log's time never runs backwards."""
+    entries = tuple(entry(event, actor=by, recorded_at_us=max(event.at_us, since_us)) for event in events)
+    return Append(stream=stream, account=NOBODY, expected=expected, entries=entries)
+
+
+def _stream(break_id: str) -> bytes:
+    stream = break_stream(break_id)
+    if stream is None:
+        raise UnknownBreak(break_id)
+    return stream
+
+
+def _fold(rows: Sequence[Recorded]) -> Break:
+    """The break that its stream leaves behind; a stream holds no other events, or `verify` says so."""
+    known = fold_break([row.event for row in rows])  # type: ignore[misc]
+    assert known is not None, "a stream of a break begins with its opening"
+    return known

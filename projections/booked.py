@@ -1,0 +1,242 @@
+"""What the books know of each task: whose it is, how it stands, and what has been charged for it.
+
+One row a task, moved on by its events' columns; of their facts only three are read, and no payload ever. It is what a
+provider's statement is held against, and what is asked whether anything is left unsettled.
+"""
+
+from collections.abc import AsyncIterator, Collection, Iterable, Sequence
+from typing import Any, NamedTuple, Protocol, TypeVar
+
+import msgspec
+
+from ledger.errors import DamagedError
+from ledger.ids import TaskId
+from ledger.records import Recorded
+
+T = TypeVar("T")
+READ_MAX = 500
+"""Tasks asked for in one statement."""
+OUTCOMES = frozenset({"completed", "failed", "cancelled", "expired"})
+MONEY = frozenset({"held", "released", "charged", "refunded"})
+
+
+class Booked(msgspec.Struct, frozen=True, gc=False):
+    """A task in the books. Amounts are micro-credits, times are Unix microseconds."""
+
+    task: TaskId
+    account: str
+    model: str
+    """The one that makes it, as the provider bills it."""
+    provider: str
+    created_at_us: int
+    status: str
+    finished_at_us: int | None
+    cancel_requested_at_us: int | None
+    held_at_us: int | None
+    """When something was last held for it."""
+    held_micros: int
+    charged_micros: int
+    refunded_micros: int
+    identified: bool
+    """Whether anybody has told the provider's own id of it."""
+
+    @property
+    def net_micros(self) -> int:
+        """What the customer has paid for it, all said and done."""
+        return self.charged_micros - self.refunded_micros
+
+
+# Following
+
+
+class _Created(msgspec.Struct, gc=False):
+    resolved_model: str | None = None
+
+
+class _Started(msgspec.Struct, gc=False):
+    provider_task_id: str | None = None
+
+
+class _Wished(msgspec.Struct, gc=False):
+    unsupported: bool = False
+
+
+_created = msgspec.json.Decoder(_Created)
+_started = msgspec.json.Decoder(_Started)
+_wished = msgspec.json.Decoder(_Wished)
+
+
+class Step(NamedTuple):
+    """What an event does to its task's row: the parameters of `STEP`."""
+
+    type: str
+    at_us: int
+    status: str | None
+    held_micros: int
+    charged_micros: int
+    refunded_micros: int
+    asked: bool
+    identified: bool
+    task: bytes
+
+
+STEP = """
+UPDATE tasks SET
+    status = CASE ?1 WHEN 'update-reverted' THEN coalesce(before_update, status) ELSE coalesce(?3, status) END,
+    finished_at = CASE
+        WHEN ?1 = 'update-reverted' THEN before_update_finished_at
+        WHEN ?1 = 'update-requested' THEN NULL
+        WHEN ?1 IN ('completed', 'failed', 'cancelled', 'expired') THEN ?2
+        ELSE finished_at END,
+    before_update = CASE ?1
+        WHEN 'update-requested' THEN coalesce(before_update, status)
+        WHEN 'update-reverted' THEN NULL WHEN 'completed' THEN NULL ELSE before_update END,
+    before_update_finished_at = CASE ?1
+        WHEN 'update-requested' THEN coalesce(before_update_finished_at, finished_at)
+        WHEN 'update-reverted' THEN NULL WHEN 'completed' THEN NULL ELSE before_update_finished_at END,
+    cancel_requested_at = CASE WHEN ?7 THEN coalesce(cancel_requested_at, ?2) ELSE cancel_requested_at END,
+    held_at = CASE ?1 WHEN 'held' THEN ?2 ELSE held_at END,
+    held_micros = held_micros + ?4,
+    charged_micros = charged_micros + ?5,
+    refunded_micros = refunded_micros + ?6,
+    identified = max(identified, ?8)
+WHERE task = ?9"""
+ADD_PROVIDER_TASK = "INSERT OR IGNORE INTO provider_tasks VALUES (?, ?)"
+
+_STATUSES = {name: name for name in OUTCOMES} | {"started": "running", "update-requested": "queued"}
+_MOVING = MONEY | OUTCOMES | {"started", "cancel-requested", "update-requested", "update-reverted"}
+
+
+def begun(row: Recorded) -> tuple[int, str | None]:
+    """When the task was created, and the model that makes it, where its own name stands for another."""
+    return row.entry.effective_at_us, _read(_created, row).resolved_model
+
+
+def steps(rows: Iterable[Recorded], *, captures: Collection[int]) -> list[Step]:
+    """What these events do, in order; *captures* holds the positions of charges that are taken out of a hold."""
+    return [_step(row, captured=row.position in captures) for row in rows if row.entry.type in _MOVING]
+
+
+def provider_ids(rows: Iterable[Recorded]) -> list[tuple[str, bytes]]:
+    """The provider's ids that these events tell, each with its task."""
+    told = ((_read(_started, row).provider_task_id, row.stream) for row in rows if row.entry.type == "started")
+    return [(provider_id, task) for provider_id, task in told if provider_id is not None]
+
+
+def _read(decoder: msgspec.json.Decoder[T], row: Recorded) -> T:
+    """What *decoder* finds in the facts.
+
+    Raises:
+        DamagedError: they cannot be read.
+    """
+    try:
+        return decoder.decode(row.entry.facts)
+    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+        raise DamagedError(f"the event at position {row.position} cannot be read: {error}") from error
+
+
+def _step(row: Recorded, *, captured: bool) -> Step:
+    entry = row.entry
+    kind, amount = entry.type, entry.amount_micros or 0
+    match kind:
+        case "held":
+            held = amount
+        case "released":
+            held = -amount
+        case "charged":
+            held = -amount if captured else 0
+        case _:
+            held = 0
+    return Step(
+        type=kind,
+        at_us=entry.effective_at_us,
+        status=_STATUSES.get(kind),
+        held_micros=held,
+        charged_micros=amount if kind == "charged" else 0,
+        refunded_micros=amount if kind == "refunded" else 0,
+        asked=kind == "cancelled" or (kind == "cancel-requested" and not _read(_wished, row).unsupported),
+        identified=kind == "started" and _read(_started, row).provider_task_id is not None,
+        task=row.stream,
+    )
+
+
+# Reading
+
+
+class Asked(Protocol):
+    """The books, as far as they answer questions."""
+
+    async def ask(self, statement: str, values: Any = ()) -> list[Any]:  # noqa: ANN401 - what SQLite takes
+        """The rows that a statement gives."""
+
+
+_COLUMNS = """
+    task, account, coalesce(resolved_model, model), provider, created_at, status, finished_at, cancel_requested_at,
+    held_at, held_micros, charged_micros, refunded_micros, identified"""
+_FROM = "FROM tasks JOIN purposes USING (purpose)"
+BY_ID = f"SELECT {_COLUMNS} {_FROM} WHERE task IN ({', '.join(['?'] * READ_MAX)})"
+BY_PROVIDER_ID = f"""
+SELECT provider_task_id, {_COLUMNS}
+FROM (SELECT value AS wanted FROM json_each(?))
+CROSS JOIN provider_tasks ON provider_task_id = wanted JOIN tasks USING (task) JOIN purposes USING (purpose)
+WHERE provider = ? ORDER BY provider_task_id, task"""  # noqa: S608 - constants are spliced in, values are parameters
+BY_END = f"""
+SELECT {_COLUMNS} {_FROM}
+WHERE finished_at IS NOT NULL AND (finished_at, task) > (:at, :task) AND finished_at < :until AND provider = :provider
+ORDER BY finished_at, task LIMIT :limit"""
+HELD = f"""
+SELECT {_COLUMNS} {_FROM}
+WHERE held_micros <> 0 AND task > :task AND (finished_at IS NOT NULL OR held_micros < 0 OR held_at < :held_before)
+ORDER BY task LIMIT :limit"""
+REFUNDED_TOO_MUCH = f"""
+SELECT {_COLUMNS} {_FROM} WHERE task > :task AND refunded_micros > charged_micros ORDER BY task LIMIT :limit"""
+
+
+async def by_ids(books: Asked, ids: Sequence[TaskId]) -> dict[TaskId, Booked]:
+    """Those of these tasks that there are."""
+    found: dict[TaskId, Booked] = {}
+    for start in range(0, len(ids), READ_MAX):
+        some = ids[start : start + READ_MAX]
+        rows = await books.ask(BY_ID, (*some, *[None] * (READ_MAX - len(some))))
+        found |= {TaskId(row[0]): _booked(row) for row in rows}
+    return found
+
+
+async def by_provider_ids(books: Asked, provider: str, ids: Sequence[str]) -> dict[str, list[Booked]]:
+    """The tasks that go by these ids at *provider*: mostly one for each."""
+    found: dict[str, list[Booked]] = {}
+    for start in range(0, len(ids), READ_MAX):
+        wanted = msgspec.json.encode(ids[start : start + READ_MAX]).decode()
+        for provider_id, *row in await books.ask(BY_PROVIDER_ID, (wanted, provider)):
+            found.setdefault(provider_id, []).append(_booked(row))
+    return found
+
+
+async def by_end(books: Asked, provider: str, *, since_us: int, until_us: int) -> AsyncIterator[list[Booked]]:
+    """The tasks of *provider* that ended from *since_us* on and before *until_us*, in order, page by page."""
+    at, task = since_us - 1, b"\xff" * 17
+    while True:
+        values = {"at": at, "task": task, "until": until_us, "provider": provider, "limit": READ_MAX}
+        page = [_booked(row) for row in await books.ask(BY_END, values)]
+        if not page:
+            return
+        yield page
+        at, task = page[-1].finished_at_us or 0, page[-1].task
+
+
+async def unsettled(books: Asked, *, held_before_us: int) -> AsyncIterator[list[Booked]]:
+    """The tasks that break an invariant of money, or hold something since before *held_before_us*, page by page."""
+    for statement in (HELD, REFUNDED_TOO_MUCH):
+        task = b""
+        while True:
+            values = {"task": task, "limit": READ_MAX}
+            values |= {"held_before": held_before_us} if statement is HELD else {}
+            page = [_booked(row) for row in await books.ask(statement, values)]
+            if not page:
+                break
+            yield page
+            task = page[-1].task
+
+
+def _booked(row: Sequence[Any]) -> Booked:
+    return Booked(*row)  # SQLite's 0 and 1 are as true as Python's

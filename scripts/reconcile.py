@@ -1,0 +1,301 @@
+"""`task-ledger reconcile`: the ledger against itself, and against a provider's statement, line by line."""
+
+import asyncio
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Annotated, Any, NamedTuple
+
+import typer
+
+from api import settings
+from api.contracts import parse_any
+from ledger.break_log import BreakLog
+from ledger.breaks import Life
+from ledger.engine import Engine
+from ledger.events import BreakKind
+from ledger.money import credits_text
+from projections.asked import WrongWordError, wanted_of
+from projections.books import Books, open_books
+from projections.break_rows import Count, count_breaks
+from projections.break_shapes import counts_view, told_view
+from projections.follow import catch_up
+from projections.places import NoSuchPlaceError, Place, place_of
+from projections.reconcile import Billed, Clerk, Told, against_statement
+from projections.self_check import STUCK_HOURS, Scope, balances, settlement
+from projections.statement_format import StatementFormat
+from projections.statements import NotAStatementError, Statement, read_statement
+from scripts import stores
+from scripts.printed import JsonOption, json_line, table
+from scripts.progress import Move, bar
+
+STATEMENT_MAX_BYTES = 256 * 2**20
+SHOWN_MAX = 200
+"""Breaks shown in a table; all of them are counted, and listed by ``breaks list``."""
+BY = "cli"
+
+
+def reconcile(
+    *,
+    statement: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="A provider's statement: CSV or JSON lines.")
+    ] = None,
+    provider: Annotated[
+        str | None, typer.Option(metavar="P", help="Only this provider: whose statement it is.")
+    ] = None,
+    since: Annotated[str | None, typer.Option(metavar="T", help="Where the period begins: a date or a time.")] = None,
+    until: Annotated[str | None, typer.Option(metavar="T", help="Before when it ends.")] = None,
+    at: Annotated[
+        str | None, typer.Option(metavar="POSITION", help="As known there, or at a time; writes nothing.")
+    ] = None,
+    stuck_hours: Annotated[int, typer.Option(min=0, help="After how many hours a hold is stuck.")] = STUCK_HOURS,
+    config: Annotated[Path | None, typer.Option(metavar="FILE", help="Settings in TOML.")] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Write nothing to the log.")] = False,
+    store: stores.StoreOption = stores.DEFAULT,
+    as_json: JsonOption = False,
+) -> None:
+    """Compare the books with themselves and with a statement; exit 1 when a break is open or a line is malformed."""
+    period, formats = _period(since, until), _formats(config)
+    billed = None if statement is None else _billed(statement, provider, formats, period)
+    scope = Scope(provider, *(given or whole for given, whole in zip(period, Scope()[1:], strict=True)))
+    wanted = _Wanted(time.time_ns() // 1000, billed, scope, stuck_hours, at, writes=not dry_run and at is None)
+    try:
+        outcome = asyncio.run(_reconciled(store, wanted, as_json=as_json))
+    except NotAStatementError as wrong:
+        raise typer.BadParameter(str(wrong), param_hint="'--statement'") from None
+    except NoSuchPlaceError as wrong:
+        raise typer.BadParameter(str(wrong), param_hint="'--at'") from None
+    _tell(outcome, wanted, as_json=as_json)
+    if outcome.open or (billed is not None and billed.statement.malformed_count):
+        raise typer.Exit(1)
+
+
+# What is asked
+
+
+class _Wanted(NamedTuple):
+    now_us: int
+    billed: Billed | None
+    scope: Scope
+    """Which tasks the ledger is held against itself for."""
+    stuck_hours: int
+    at: str | None
+    writes: bool
+
+
+def _formats(config: Path | None) -> dict[str, StatementFormat]:
+    try:
+        return settings.read(config).statements
+    except (ValueError, OSError) as error:
+        raise typer.BadParameter(str(error), param_hint="'--config'") from error
+
+
+def _period(since: str | None, until: str | None) -> tuple[int | None, int | None]:
+    told = {name: text for name, text in (("since", since), ("until", until)) if text is not None}
+    try:
+        wanted = wanted_of(told)
+    except WrongWordError as wrong:
+        raise typer.BadParameter(str(wrong), param_hint=f"'--{wrong.name}'") from None
+    return None if since is None else wanted.since_us, None if until is None else wanted.until_us
+
+
+def _billed(
+    path: Path,
+    provider: str | None,
+    formats: dict[str, StatementFormat],
+    period: tuple[int | None, int | None],
+) -> Billed:
+    if provider is None and len(formats) == 1:
+        (provider,) = formats
+    if not provider:
+        raise typer.BadParameter("a statement is a provider's: name it", param_hint="'--provider'")
+    form = formats.get(provider, StatementFormat())
+    return Billed(provider, _read(path, form), form, *period)
+
+
+def _read(path: Path, form: StatementFormat) -> Statement:
+    try:
+        with path.open("rb") as file:
+            data = file.read(STATEMENT_MAX_BYTES + 1)
+        if len(data) > STATEMENT_MAX_BYTES:
+            raise typer.BadParameter(f"it is larger than {STATEMENT_MAX_BYTES} bytes", param_hint="'--statement'")
+        return read_statement(data, form, task_in=parse_any)
+    except OSError as error:
+        raise typer.BadParameter(f"cannot read {path}: {error.strerror}", param_hint="'--statement'") from error
+    except NotAStatementError as wrong:
+        raise typer.BadParameter(f"{path} is no statement: {wrong}", param_hint="'--statement'") from None
+
+
+# Carrying out
+
+
+class _Outcome(NamedTuple):
+    place: Place
+    clerk: Clerk
+    shown: list[Told]
+    open: dict[BreakKind, Count]
+    """All that is open when it is over: found just now, or before."""
+
+
+async def _reconciled(store: str, wanted: _Wanted, *, as_json: bool) -> _Outcome:
+    shown: list[Told] = []
+
+    def tell(told: Told) -> None:
+        if as_json:
+            json_line(told_view(told, now_us=wanted.now_us))
+        elif len(shown) < SHOWN_MAX:
+            shown.append(told)
+
+    with bar("reconcile") as move:
+        async with stores.with_books(store) as (engine, books), _to_write(store, wanted) as writing:
+            log = BreakLog(writing or engine)
+            clerk = Clerk(log, by=BY, now_us=wanted.now_us, writes=wanted.writes, tell=tell)
+            place = await place_of(engine, wanted.at)
+            if wanted.at is None:
+                await catch_up(engine, books, progress=move)
+                await _compare(books, clerk, wanted, place, move)
+                await clerk.take(await balances(engine, books, now_us=wanted.now_us))
+                await catch_up(engine, books)
+                return _Outcome(place, clerk, shown, await _all_open(books, clerk, wanted))
+            async with _as_known_at(engine, place, move) as then:
+                await _compare(then, clerk, wanted, place, move)
+                return _Outcome(place, clerk, shown, dict(clerk.tally.open))
+
+
+@asynccontextmanager
+async def _to_write(store: str, wanted: _Wanted) -> AsyncIterator[Engine | None]:
+    if not wanted.writes:
+        yield None
+        return
+    async with stores.beside(store, make=False) as engine:
+        yield engine
+
+
+@asynccontextmanager
+async def _as_known_at(engine: Engine, place: Place, move: Move) -> AsyncIterator[Books]:
+    """Books of their own, followed up to *place* and no further."""
+    with TemporaryDirectory(prefix="task-ledger-") as folder:
+        books = await open_books(Path(folder, "books"), engine)
+        try:
+            await catch_up(engine, books, until=place.position, progress=move)
+            yield books
+        finally:
+            await books.close()
+
+
+async def _compare(books: Books, clerk: Clerk, wanted: _Wanted, place: Place, move: Move) -> None:
+    if wanted.billed is not None:
+        async for found in against_statement(books, wanted.billed, progress=move):
+            await clerk.take(found, billed=wanted.billed)
+        await clerk.has_read(wanted.billed, position=place.position)
+    looked_at = settlement(books, now_us=wanted.now_us, stuck_hours=wanted.stuck_hours, scope=wanted.scope)
+    async for found in looked_at:
+        await clerk.take(found)
+
+
+async def _all_open(books: Books, clerk: Clerk, wanted: _Wanted) -> dict[BreakKind, Count]:
+    """What is open in the log; of a trial also what it would have opened."""
+    known = await count_breaks(books, life=Life.OPEN)
+    if wanted.writes:
+        return known
+    for kind, new in clerk.tally.new.items():
+        breaks, micros = known.get(kind, Count(0, 0))
+        known[kind] = Count(breaks + new.breaks, micros + new.at_stake_micros)
+    return known
+
+
+# Printing
+
+
+def _tell(outcome: _Outcome, wanted: _Wanted, *, as_json: bool) -> None:
+    summary = _summary(outcome, wanted)
+    if as_json:
+        json_line(summary)
+        return
+    billed, tally = wanted.billed, outcome.clerk.tally
+    if billed is not None:
+        statement = billed.statement
+        for number, reason in statement.malformed:
+            print(f"line {number} is malformed: {reason}")
+        left_out = statement.malformed_count - len(statement.malformed)
+        print(f"{len(statement.lines)} lines of {billed.provider}, {statement.malformed_count} malformed")
+        if left_out:
+            print(f"of the malformed, {left_out} are not shown")
+    if tally.found:
+        kinds = [kind for kind in BreakKind if kind in tally.found]
+        table(
+            ("kind", "found", "new", "open", "at stake"),
+            [_by_kind(outcome, kind) for kind in kinds] + [_total(outcome, kinds)],
+            right_from=1,
+        )
+        print()
+        table(("kind", "break", "life", "at stake", "task", "lines", "detail"), map(_row, _grouped(outcome.shown)))
+        hidden = sum(count.breaks for count in tally.found.values()) - len(outcome.shown)
+        if hidden:
+            print(f"and {hidden} more: task-ledger breaks list")
+    still = sum(count.breaks for count in outcome.open.values())
+    where = f"at position {outcome.place.position}"
+    print(f"{'clean' if not still else f'{still} breaks are open'}, compared {where}")
+
+
+def _summary(outcome: _Outcome, wanted: _Wanted) -> dict[str, Any]:
+    tally, billed = outcome.clerk.tally, wanted.billed
+    summary: dict[str, Any] = {
+        "position": outcome.place.position,
+        "head": outcome.place.hash.hex(),
+        "found": counts_view(tally.found),
+        "new": counts_view(tally.new),
+        "open": counts_view(outcome.open),
+        "written": wanted.writes,
+    }
+    if billed is not None:
+        statement = billed.statement
+        summary |= {
+            "provider": billed.provider,
+            "statement": statement.digest,
+            "lines": len(statement.lines),
+            "billed_credits": credits_text(statement.billed_micros),
+            "malformed_lines": statement.malformed_count,
+            "malformed": [one._asdict() for one in statement.malformed],
+        }
+    return summary
+
+
+def _by_kind(outcome: _Outcome, kind: BreakKind) -> tuple[str, ...]:
+    tally, none = outcome.clerk.tally, Count(0, 0)
+    found = tally.found[kind]
+    numbers = (found.breaks, tally.new.get(kind, none).breaks, tally.open.get(kind, none).breaks)
+    return kind, *map(str, numbers), credits_text(found.at_stake_micros)
+
+
+def _total(outcome: _Outcome, kinds: list[BreakKind]) -> tuple[str, ...]:
+    columns = list(zip(*(_by_kind(outcome, kind)[1:4] for kind in kinds), strict=True))
+    micros = sum(count.at_stake_micros for count in outcome.clerk.tally.found.values())
+    return "total", *(str(sum(map(int, column))) for column in columns), credits_text(micros)
+
+
+def _grouped(shown: list[Told]) -> list[Told]:
+    order = list(BreakKind)
+    return sorted(shown, key=lambda told: order.index(told.found.kind))
+
+
+def _row(told: Told) -> tuple[str, ...]:
+    found = told.found
+    lines = ", ".join(map(str, found.lines[:5])) + (", ..." if len(found.lines) > 5 else "")  # noqa: PLR2004 - a glance
+    return (
+        found.kind,
+        found.break_id,
+        told.life,
+        credits_text(found.at_stake_micros),
+        found.task or "",
+        lines,
+        found.detail,
+    )
+
+
+if __name__ == "__main__":
+    from scripts.cli import run_alone
+
+    run_alone(reconcile)

@@ -1,0 +1,355 @@
+"""``task-ledger reconcile`` and ``breaks``: what they print and leave behind, also beside a running service."""
+
+import asyncio
+import json
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pytest
+
+from ledger.ids import Spelling
+from ledger.keys import Role
+from ledger.ledger import Ledger
+from ledger.sqlite import open_to_serve
+from scripts.cli import app, run
+from tests.billing import PROVIDER, begin, row, statement
+from tests.billing import run as run_tasks
+from tests.builders import ident
+from tests.processes import Server, keys_in
+from tests.wire import request
+
+TASKS = 4
+UUID = Spelling.UUID.spell
+
+
+class Ended(NamedTuple):
+    code: int
+    out: str
+    err: str
+
+    @property
+    def objects(self) -> list[dict[str, Any]]:
+        return [json.loads(line) for line in self.out.splitlines()]
+
+
+class Shell:
+    def __init__(self, capsys: pytest.CaptureFixture[str]) -> None:
+        self._capsys = capsys
+
+    def __call__(self, *arguments: str | Path) -> Ended:
+        self._capsys.readouterr()
+        code = run(app, [str(one) for one in arguments])
+        return Ended(code, *self._capsys.readouterr())
+
+    def positions(self) -> int:
+        """How many events the log has."""
+        return len(self("tail", "--json").objects)
+
+
+@pytest.fixture(scope="module")
+def original(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("original") / "ledger.db"
+
+    async def fill() -> None:
+        async with Ledger(await open_to_serve(path)) as ledger:
+            await run_tasks(ledger, range(TASKS))
+
+    asyncio.run(fill())
+    return path
+
+
+@pytest.fixture
+def path(original: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    copy = tmp_path / "ledger.db"
+    copy.write_bytes(original.read_bytes())
+    monkeypatch.setenv("TASK_LEDGER_STORE", f"sqlite:{copy}")
+    return copy
+
+
+@pytest.fixture
+def shell(path: Path, capsys: pytest.CaptureFixture[str]) -> Shell:
+    assert path.exists()
+    return Shell(capsys)
+
+
+@pytest.fixture
+def good(tmp_path: Path) -> Path:
+    file = tmp_path / "good.csv"
+    file.write_bytes(statement([row(number) for number in range(TASKS)]))
+    return file
+
+
+@pytest.fixture
+def bad(tmp_path: Path) -> Path:
+    """One line too much, and one of another amount."""
+    stray = row(8, provider_task_id="prov-unknown", our_task_id="", amount="2.25")
+    rows = [*(row(number) for number in range(1, TASKS)), row(0, amount="2"), stray]
+    file = tmp_path / "bad.csv"
+    file.write_bytes(statement(rows))
+    return file
+
+
+def test_a_ledger_that_agrees_with_itself_and_its_statement_is_clean(shell: Shell, good: Path) -> None:
+    alone = shell("reconcile")
+    assert (alone.code, alone.err) == (0, "")
+    assert alone.out == f"clean, compared at position {shell.positions()}\n"
+    ended = shell("reconcile", "--statement", good, "--provider", PROVIDER)
+    assert (ended.code, ended.err) == (0, "")
+    assert f"{TASKS} lines of {PROVIDER}, 0 malformed" in ended.out
+    assert "clean" in ended.out
+
+
+def test_what_differs_is_told_in_a_table_by_kind_with_a_total(shell: Shell, bad: Path) -> None:
+    ended = shell("reconcile", "--statement", bad, "--provider", PROVIDER)
+    assert (ended.code, ended.err) == (1, "")
+    cells = [line.split() for line in ended.out.splitlines()]
+    assert ["missing-here", "1", "1", "1", "2.25"] in cells
+    assert ["amount", "1", "1", "1", "0.5"] in cells
+    assert ["total", "2", "2", "2", "2.75"] in cells
+    assert "2 breaks are open" in ended.out
+    assert "billed 2, charged 1.5" in ended.out
+
+
+def test_what_differs_is_one_object_a_line_and_a_summary_last(shell: Shell, bad: Path) -> None:
+    ended = shell("reconcile", "--statement", bad, "--provider", PROVIDER, "--json")
+    *breaks, summary = ended.objects
+    assert ended.code == 1
+    assert {(one["kind"], one["life"], one["new"]) for one in breaks} == {
+        ("missing-here", "open", True),
+        ("amount", "open", True),
+    }
+    (stray,) = [one for one in breaks if one["kind"] == "missing-here"]
+    assert (stray["at_stake_credits"], stray["lines"], stray["line_ids"]) == ("2.25", [TASKS + 2], ["L8"])
+    assert (stray["task"], stray["provider"]) == (UUID(ident(TASKS - 1)), PROVIDER)
+    assert stray["age_seconds"] > 0
+    assert summary["open"] == summary["found"] == summary["new"] != {}
+    assert (summary["lines"], summary["malformed_lines"], summary["written"]) == (TASKS + 1, 0, True)
+    assert summary["billed_credits"] == "8.75"
+
+
+def test_the_same_statement_again_changes_nothing(shell: Shell, bad: Path) -> None:
+    shell("reconcile", "--statement", bad, "--provider", PROVIDER)
+    position = shell.positions()
+    ended = shell("reconcile", "--statement", bad, "--provider", PROVIDER, "--json")
+    assert (ended.code, shell.positions()) == (1, position)
+    assert ended.objects[-1]["new"] == {}
+    assert shell("verify").code == 0
+
+
+@pytest.mark.parametrize("option", [["--dry-run"], ["--at", "{end}"]])
+def test_a_trial_and_a_look_back_write_nothing(shell: Shell, bad: Path, option: list[str]) -> None:
+    position = shell.positions()
+    words = [word.format(end=position) for word in option]
+    ended = shell("reconcile", "--statement", bad, "--provider", PROVIDER, "--json", *words)
+    assert (ended.code, shell.positions()) == (1, position)
+    assert (ended.objects[-1]["written"], len(ended.objects)) == (False, 3)
+    assert shell("breaks", "list", "--all", "--json").objects == []
+
+
+def test_as_known_earlier_a_task_had_not_ended(shell: Shell, good: Path) -> None:
+    rows = shell("tail", "--json").objects
+    last = next(one["position"] for one in rows if one["task"] == UUID(ident(TASKS - 1)))
+    ended = shell("reconcile", "--statement", good, "--provider", PROVIDER, "--at", str(last), "--json")
+    *breaks, summary = ended.objects
+    assert [(one["kind"], one["task"]) for one in breaks if one["lines"]] == [("unsettled", UUID(ident(TASKS - 1)))]
+    assert summary["position"] == last
+
+
+def test_stuck_holds_are_told_by_age(shell: Shell, path: Path) -> None:
+    async def one_more() -> None:
+        async with Ledger(await open_to_serve(path)) as ledger:
+            await begin(ledger, 50)
+
+    asyncio.run(one_more())
+    assert shell("reconcile", "--stuck-hours", "9999999", "--dry-run").code == 0
+    ended = shell("reconcile", "--json")
+    assert (ended.code, ended.objects[0]["kind"], ended.objects[0]["task"]) == (1, "unsettled", UUID(ident(50)))
+    for scope, count in (
+        (["--provider", PROVIDER], 1),
+        (["--provider", "another"], 0),
+        (["--since", "2026-01-02", "--until", "2026-01-03"], 1),
+        (["--since", "2026-01-03"], 0),
+        (["--until", "2026-01-02"], 0),
+    ):
+        assert len(shell("reconcile", "--json", *scope).objects) == count + 1
+
+
+def test_a_malformed_line_is_told_and_is_a_finding(shell: Shell, tmp_path: Path) -> None:
+    file = tmp_path / "spoilt.csv"
+    file.write_bytes(statement([row(0), row(1, amount="1,5"), *map(row, range(2, TASKS))]))
+    words = ("reconcile", "--statement", file, "--provider", PROVIDER, "--dry-run")
+    ended = shell(*words)
+    assert ended.code == 1
+    assert "line 3 is malformed: amount '1,5' is no plain decimal" in ended.out
+    assert shell(*words, "--json").objects[-1]["malformed"] == [
+        {"number": 3, "reason": "amount '1,5' is no plain decimal such as 1.5"}
+    ]
+
+
+def test_the_configuration_says_how_a_provider_writes_and_whose_its_breaks_are(shell: Shell, tmp_path: Path) -> None:
+    config = tmp_path / "ledger.toml"
+    config.write_text(
+        f'[statements.{PROVIDER}]\ncolumns = {{ amount = "cost", provider_task_id = "job" }}\ndelimiter = ";"\n'
+        'credits_per_unit = "3"\ntolerance_credits = "0.01"\nperiod = "day"\nowner = "finance"\n'
+    )
+    file = tmp_path / "theirs.csv"
+    lines = [
+        f"prov-{number};{cost};{row(number)['finished_at']}" for number, cost in enumerate(("0.5", "0.503", "0.51"))
+    ]
+    file.write_text("\n".join(["job;cost;finished_at", *lines]))
+    ended = shell("reconcile", "--statement", file, "--config", config, "--json")
+    found = {one["task"]: one["kind"] for one in ended.objects[:-1]}
+    assert found == {UUID(ident(2)): "amount", UUID(ident(3)): "missing-there"}
+    assert {one["owner"] for one in shell("breaks", "list", "--json").objects} == {"finance"}
+
+
+WRONG = [
+    (["--statement", "{good}"], "'--provider'"),
+    (["--statement", "{empty}", "--provider", PROVIDER], "the file is empty"),
+    (["--statement", "{binary}", "--provider", PROVIDER], "the file is binary"),
+    (["--statement", "{other}", "--provider", PROVIDER], "no column for amount"),
+    (["--statement", "{head}", "--provider", PROVIDER], "since and until"),
+    (["--statement", "{missing}", "--provider", PROVIDER], "cannot read"),
+    (["--statement", "{good}", "--provider", PROVIDER, "--since", "then"], "'--since'"),
+    (["--statement", "{good}", "--provider", PROVIDER, "--since", "2026-02-01", "--until", "2026-01-01"], "'--until'"),
+    (["--at", "999999"], "'--at'"),
+    (["--at", "yesterday"], "'--at'"),
+    (["--config", "{missing}"], "'--config'"),
+    (["--stuck-hours", "-1"], "'--stuck-hours'"),
+]
+
+
+@pytest.mark.parametrize(("words", "told"), WRONG)
+def test_wrong_use_is_refused_and_writes_nothing(
+    shell: Shell, good: Path, tmp_path: Path, words: list[str], told: str
+) -> None:
+    files = {name: tmp_path / name for name in ("empty", "binary", "other", "head", "missing")}
+    files["empty"].write_bytes(b"")
+    files["binary"].write_bytes(bytes(64))
+    files["other"].write_bytes(b"name,age\nx,1\n")
+    files["head"].write_bytes(statement([]))
+    position = shell.positions()
+    ended = shell("reconcile", *(word.format(good=good, **files) for word in words))
+    if "--config" in words:
+        ended = shell("reconcile", *(word.format(good=good, **files) for word in words), "--statement", good)
+    assert (ended.code, ended.out, ended.err.count("\n")) == (2, "", 1)
+    assert told in ended.err
+    assert shell.positions() == position
+
+
+# Breaks
+
+
+@pytest.fixture
+def ids(shell: Shell, bad: Path) -> dict[str, str]:
+    """The breaks of the bad statement, by kind."""
+    found = shell("reconcile", "--statement", bad, "--provider", PROVIDER, "--json").objects[:-1]
+    return {one["kind"]: one["id"] for one in found}
+
+
+def test_breaks_are_listed_explained_and_resolved(shell: Shell, ids: dict[str, str], bad: Path) -> None:
+    assert {one["id"] for one in shell("breaks", "list", "--json").objects} == set(ids.values())
+    explained = shell("breaks", "explain", ids["missing-here"], "--reason", "a trial", "--owner", "ops", "--json")
+    (one,) = explained.objects
+    assert (explained.code, one["life"], one["reason"], one["owner"]) == (0, "explained", "a trial", "ops")
+    resolved = shell("breaks", "resolve", ids["amount"], "--reason", "given back", "--event", "3")
+    assert (resolved.code, resolved.out) == (0, f"corrected {ids['amount']}: given back\n")
+    assert shell("breaks", "list", "--json").objects == []
+    everything = {one["id"]: one for one in shell("breaks", "list", "--all", "--json").objects}
+    assert everything[ids["amount"]]["corrected_by"] == 3
+    assert everything[ids["missing-here"]]["life"] == "explained"
+    ended = shell("reconcile", "--statement", bad, "--provider", PROVIDER)
+    assert (ended.code, "clean" in ended.out) == (0, True)
+    assert shell("verify").code == 0
+
+
+def test_breaks_are_listed_by_kind_and_provider_and_for_people(shell: Shell, ids: dict[str, str]) -> None:
+    (one,) = shell("breaks", "list", "--kind", "amount", "--json").objects
+    assert one["id"] == ids["amount"]
+    assert shell("breaks", "list", "--provider", "another", "--json").objects == []
+    out = shell("breaks", "list").out
+    assert all(break_id in out for break_id in ids.values())
+    assert shell("breaks", "list", "--kind", "nonsense").code == 2
+
+
+@pytest.mark.parametrize("verb", ["explain", "resolve"])
+def test_what_is_said_twice_is_said_once(shell: Shell, ids: dict[str, str], verb: str) -> None:
+    first = shell("breaks", verb, ids["amount"], "--reason", "known")
+    position = shell.positions()
+    assert shell("breaks", verb, ids["amount"], "--reason", "known") == first
+    assert shell.positions() == position
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (["explain", "0" * 32, "--reason", "r"], "no break"),
+        (["explain", "nonsense", "--reason", "r"], "no break"),
+        (["resolve", "0" * 32, "--reason", "r"], "no break"),
+        (["explain", "{amount}"], "'--reason'"),
+        (["explain", "{amount}", "--reason", ""], "'--reason'"),
+        (["explain", "{amount}", "--reason", "x" * 501], "'--reason'"),
+        (["resolve", "{amount}", "--reason", "r", "--event", "99999"], "'--event'"),
+        (["resolve", "{amount}", "--reason", "r", "--event", "0"], "'--event'"),
+    ],
+)
+def test_what_cannot_be_said_of_a_break_is_refused(
+    shell: Shell, ids: dict[str, str], words: list[str], told: str
+) -> None:
+    position = shell.positions()
+    ended = shell("breaks", *(word.format(amount=ids["amount"]) for word in words))
+    assert (ended.code, ended.out) == (2, "")
+    assert told in ended.err
+    assert shell.positions() == position
+
+
+def test_a_corrected_break_is_not_explained_any_more(shell: Shell, ids: dict[str, str]) -> None:
+    shell("breaks", "resolve", ids["amount"], "--reason", "given back")
+    ended = shell("breaks", "explain", ids["amount"], "--reason", "known")
+    assert (ended.code, "has been corrected already" in ended.err) == (2, True)
+
+
+def test_tail_shows_the_books_own_events(shell: Shell, ids: dict[str, str]) -> None:
+    (line,) = shell("tail", "--type", "statement-read").out.splitlines()
+    assert "books" in line
+    rows = shell("tail", "--type", "break-opened", "--json").objects
+    assert {one["facts"]["break_id"] for one in rows} == set(ids.values())
+    assert {(one["task"], one["account"]) for one in rows} == {(None, "")}
+
+
+async def test_it_works_beside_a_running_service(path: Path, bad: Path) -> None:
+    (operator,) = await keys_in(path, ("ledger", Role.OPERATOR))
+    store = ("--store", f"sqlite:{path}")
+    file = await asyncio.to_thread(bad.read_bytes)
+    async with Server(path) as server:
+        await server.start()
+        words = ["reconcile", "--statement", str(bad), "--provider", PROVIDER, *store]
+        assert await asyncio.to_thread(run, app, words) == 1
+        headers = [("Authorization", f"Bearer {operator}")]
+        async with server.wire() as wire:
+            listed = await wire.send(request("GET", "/ledger/v1/billing/breaks", headers=headers))
+            (one, _) = listed.json()["breaks"]
+            body = json.dumps({"type": "explain", "reason": "seen"}).encode()
+            target = f"/ledger/v1/billing/breaks/{one['id']}"
+            assert (await wire.send(request("POST", target, headers=headers, body=body))).status == 200
+            headers.append(("Content-Type", "text/csv"))
+            target = f"/ledger/v1/billing/statements?provider={PROVIDER}"
+            again = await wire.send(request("POST", target, headers=headers, body=file))
+        assert again.json()["new"] == {}
+        assert await asyncio.to_thread(run, app, ["verify", *store]) == 0
+
+
+def test_a_task_that_is_stuck_and_billed_is_one_break(shell: Shell, path: Path, tmp_path: Path) -> None:
+    async def one_more() -> None:
+        async with Ledger(await open_to_serve(path)) as ledger:
+            await begin(ledger, 50)
+
+    asyncio.run(one_more())
+    file = tmp_path / "early.csv"
+    file.write_bytes(statement([*map(row, range(TASKS)), row(50)]))
+    for option in (["--dry-run"], []):
+        ended = shell("reconcile", "--statement", file, "--provider", PROVIDER, "--json", *option)
+        (one, summary) = ended.objects
+        assert (ended.code, one["kind"], one["task"]) == (1, "unsettled", UUID(ident(50)))
+        assert one["line_ids"] == ["L50"]
+        assert summary["open"] == {"unsettled": {"breaks": 1, "at_stake_credits": "1.5"}}
