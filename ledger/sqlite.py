@@ -31,6 +31,7 @@ from ledger.records import (
     Recorded,
     TaskFilter,
 )
+from ledger.sqlite_damage import damage
 from ledger.sqlite_file import TROUBLE, connect, is_older, prepare, read_meta, take_lock, upgrade
 from ledger.sqlite_rows import (
     account_values,
@@ -189,6 +190,12 @@ class SqliteEngine:
         if not rows:
             raise StorageError("the store has lost its lane")
         return read_head(rows[0])
+
+    async def damage(self) -> list[str]:
+        try:
+            return await damage(self._reader)
+        except TROUBLE as error:
+            raise StorageError(f"the store could not be checked: {error}") from error
 
     @asynccontextmanager
     async def snapshot(self) -> AsyncIterator[None]:
