@@ -1,7 +1,7 @@
 """The audit: whether the log is what was written, and whether all that is folded from it follows from it.
 
-First the engine looks at what lies under it, as indexes and the guards of the log (of an SQLite file, a twentieth of the
-time that the rest takes). Then come two passes. The first reads the log in order: chain, positions, head, every event
+First the engine looks at what lies under it, as indexes and the guards of the log: of an SQLite file a twentieth of the
+time that the rest takes. Then come two passes. The first reads the log in order: chain, positions, head, every event
 and its columns, API keys. The second reads every task's row, folds its events afresh and compares: versions, row and
 view to the byte, seals, money, outcomes, claims. Both add up what each account comes to, and its row is compared with
 that when every task could be read. Events whose task has no row show in the count; only then is the log read once more,
