@@ -27,6 +27,7 @@ from api.contracts.shape import (
     Cancel,
     Contract,
     Idempotency,
+    Open,
     Read,
     Refused,
     Submit,
@@ -124,6 +125,9 @@ async def _answer(deps: Deps, request: web.BaseRequest, exchange: Exchange, now_
         await _recognise(deps, request, exchange, now_us)
         raise
     exchange.route = prefix + operation.path
+    if isinstance(operation, Open):
+        await deps.ledger.engine.head()
+        return operation.answer()
     key = exchange.key
     if key is None:
         key = exchange.key = await deps.callers.identify(contract, headers, exchange.mark, now_us)

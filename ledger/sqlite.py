@@ -32,7 +32,7 @@ from ledger.records import (
     TaskFilter,
 )
 from ledger.sqlite_damage import damage
-from ledger.sqlite_file import TROUBLE, connect, is_older, prepare, read_meta, take_lock, upgrade
+from ledger.sqlite_file import TROUBLE, connect, is_older, prepare, read_meta, refuse_foreign, take_lock, upgrade
 from ledger.sqlite_rows import (
     account_values,
     claim_values,
@@ -312,6 +312,7 @@ async def open_to_serve(path: Path) -> SqliteEngine:
     Raises:
         CannotOpenError: the file is foreign, newer, or served by another process.
     """
+    await refuse_foreign(path)
     lock_fd = take_lock(path)
     try:
         engine = await _open_to_write(path, lock_fd=lock_fd)
@@ -336,6 +337,7 @@ async def open_to_read(path: Path) -> SqliteEngine:
     Raises:
         CannotOpenError: as in `open_to_serve`, or there is no file.
     """
+    await refuse_foreign(path)
     if not path.is_file():
         raise CannotOpenError(f"no ledger at {path}: `task-ledger serve --store sqlite:{path}` makes one")
     reader = await connect(path, mode="ro")
@@ -347,6 +349,8 @@ async def open_to_read(path: Path) -> SqliteEngine:
 
 
 async def _open_to_write(path: Path, *, lock_fd: int | None) -> SqliteEngine:
+    if lock_fd is None:
+        await refuse_foreign(path)
     writer = await connect(path, mode="rwc")
     try:
         await prepare(writer, path)
