@@ -126,6 +126,8 @@ async def _answer(deps: Deps, request: web.BaseRequest, exchange: Exchange, now_
         raise
     exchange.route = prefix + operation.path
     if isinstance(operation, Open):
+        incoming.base_url(request, prefix)  # what cannot be read is refused here as everywhere
+        await incoming.body(request, operation.body_max_bytes)
         await deps.ledger.engine.head()
         return operation.answer()
     key = exchange.key

@@ -55,7 +55,9 @@ def issue(
     if native and role is Role.CLIENT:
         raise typer.BadParameter("the contract ledger has no clients: worker or operator", param_hint="'--role'")
     if not native and role is not Role.CLIENT:
-        raise typer.BadParameter(f"a key of contract ledger is for a {role}", param_hint="'--role'")
+        raise typer.BadParameter(
+            f"the contract {contract} has clients only: a {role} speaks ledger", param_hint="'--role'"
+        )
     key = asyncio.run(_issue(store, account=account, contract=contract, role=role))
     _show(key, as_json=as_json)
 

@@ -447,9 +447,9 @@ WRONG = [  # what is typed in, and a fragment of the one line that answers
     (["keys", "issue", "--account", "a", "--contract", "ledger", "--role", "client"], "worker or operator"),
     (
         ["keys", "issue", "--account", "a", "--contract", "beatra", "--role", "worker"],
-        "contract ledger is for a worker",
+        "has clients only",
     ),
-    (["keys", "issue", "--account", "a", "--contract", "chunkr", "--role", "operator"], "ledger is for a operator"),
+    (["keys", "issue", "--account", "a", "--contract", "chunkr", "--role", "operator"], "has clients only"),
     (["verify", "--store", "sqlite::memory:"], "a ledger lies in a file"),
     (["keys", "issue", "--account", "", "--contract", "chunkr"], "1 to 128 visible characters"),
     (["keys", "issue", "--account", "a" * 129, "--contract", "chunkr"], "1 to 128 visible characters"),
