@@ -126,6 +126,7 @@ async def _answer(deps: Deps, request: web.BaseRequest, exchange: Exchange, now_
         raise
     exchange.route = prefix + operation.path
     if isinstance(operation, Open):
+        await _recognise(deps, request, exchange, now_us)
         incoming.base_url(request, prefix)  # what cannot be read is refused here as everywhere
         await incoming.body(request, operation.body_max_bytes)
         await deps.ledger.engine.head()
@@ -175,7 +176,7 @@ async def _answer(deps: Deps, request: web.BaseRequest, exchange: Exchange, now_
 
 
 async def _recognise(deps: Deps, request: web.BaseRequest, exchange: Exchange, now_us: int) -> None:
-    """Whose key is shown where there is no route: its account is told its own budget. A wrong key is no matter here."""
+    """Whose key is shown where none is asked for: it is logged, and told its own budget. A wrong one is no matter."""
     if exchange.key is None:
         with suppress(Refusal, StorageError):
             exchange.key = await deps.callers.identify(exchange.contract, request.headers, exchange.mark, now_us)
