@@ -107,10 +107,18 @@ class Limits:
         budget = self._budgets.get(owner) or self._open(owner, self._accounts.get(account, self._default), now_us)
         return budget.spend(now_us)
 
-    def told(self, address: str, now_us: int) -> Standing:
+    def reads(self, account: str, now_us: int) -> Standing:
+        """What *account* has left to read with: what is told of a request that cost it nothing."""
+        tier = self._accounts.get(account, self._default)
+        return self._left((account, Kind.READ), tier.read, now_us)
+
+    def address(self, address: str, now_us: int) -> Standing:
         """What *address* has left to fail with: all that there is to tell of a request that is no account's."""
-        budget = self._budgets.get((address, Kind.FAILED))
-        return Standing(self._default.failed, self._default.failed, now_us) if budget is None else budget.told(now_us)
+        return self._left((address, Kind.FAILED), self._default.failed, now_us)
+
+    def _left(self, owner: tuple[str, Kind], limit: int, now_us: int) -> Standing:
+        budget = self._budgets.get(owner)
+        return Standing(limit, limit, now_us) if budget is None else budget.told(now_us)
 
     def fail(self, address: str, now_us: int) -> Standing:
         """Count a failed authentication.

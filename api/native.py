@@ -266,8 +266,10 @@ async def issue_key(deps: Deps, asked: Asked) -> Answer:
     body = read_json(asked.body, KeyBody)
     contract_in(body.contract, (*CONTRACTS, CONTRACT.name))
     role = body.role or (Role.WORKER if body.contract == "ledger" else Role.CLIENT)
-    if role is Role.CLIENT and body.contract == "ledger":
-        raise Invalid("a client's key speaks one of the vendor contracts", param="role")
+    if (role is Role.CLIENT) is (body.contract == "ledger"):
+        raise Invalid(
+            "a client's key speaks a vendor's contract, a worker's and an operator's speak ledger", param="role"
+        )
     new = await deps.ledger.keys.issue(
         account=body.account, contract=body.contract, role=role, by=asked.key_id, at_us=asked.now_us
     )
@@ -342,8 +344,9 @@ def _facts(refusal: Refusal) -> dict[str, Any]:
             return {"asked_credits": credits_text(asked), "left_credits": credits_text(left), "settled_by": keys}
         case InsufficientCredits():
             return shortage_view(refusal)
-        case KeyReused(fingerprint=first, task=task):
-            return {"fingerprint": first, "task": None if task is None else Spelling.UUID.spell(task)}
+        case KeyReused(fingerprint=first, amount_micros=amount, task=task):
+            before = {"fingerprint": first} if amount is None else {"amount_credits": credits_text(amount)}
+            return {**before, "task": None if task is None else Spelling.UUID.spell(task)}
         case _:
             return {}
 

@@ -27,6 +27,7 @@ from api.contracts.shape import (
     Cancel,
     Contract,
     Idempotency,
+    Open,
     Read,
     Refused,
     Submit,
@@ -45,6 +46,7 @@ from api.refusals import (
     RevokedKey,
     Unauthenticated,
     Unavailable,
+    UnknownRoute,
     WrongKey,
 )
 from api.repeats import Repeat
@@ -117,8 +119,18 @@ async def _answer(deps: Deps, request: web.BaseRequest, exchange: Exchange, now_
     mount = mounted(path) or await at_root(deps.callers, request, exchange, now_us)
     contract, table, prefix = mount
     exchange.contract = contract
-    operation, params = table.match(request.method, path[len(prefix) :])
+    try:
+        operation, params = table.match(request.method, path[len(prefix) :])
+    except (UnknownRoute, MethodNotAllowed):
+        await _recognise(deps, request, exchange, now_us)
+        raise
     exchange.route = prefix + operation.path
+    if isinstance(operation, Open):
+        await _recognise(deps, request, exchange, now_us)
+        incoming.base_url(request, prefix)  # what cannot be read is refused here as everywhere
+        await incoming.body(request, operation.body_max_bytes)
+        await deps.ledger.engine.head()
+        return operation.answer()
     key = exchange.key
     if key is None:
         key = exchange.key = await deps.callers.identify(contract, headers, exchange.mark, now_us)
@@ -161,6 +173,13 @@ async def _answer(deps: Deps, request: web.BaseRequest, exchange: Exchange, now_
             return operation.answer(await deps.ledger.accounts.row(key.account))
         case Act():
             return await operation.run(deps, asked)
+
+
+async def _recognise(deps: Deps, request: web.BaseRequest, exchange: Exchange, now_us: int) -> None:
+    """Whose key is shown where none is asked for: it is logged, and told its own budget. A wrong one is no matter."""
+    if exchange.key is None:
+        with suppress(Refusal, StorageError):
+            exchange.key = await deps.callers.identify(exchange.contract, request.headers, exchange.mark, now_us)
 
 
 _NOTHING: Mapping[str, str] = {}
@@ -309,12 +328,14 @@ def _counted(deps: Deps, request: web.BaseRequest, refusal: Refusal, now_us: int
 def _told(deps: Deps, request: web.BaseRequest, exchange: Exchange, now_us: int) -> bytes:
     """The header lines that tell what is left of the account's budget of requests, and of its credit.
 
-    A request that was refused before it was any account's is told what is left of its address's (chosen: the vendors
-    that send such headers with every response do not say).
+    A request that was refused before it cost its account anything is told of that account's reads; one that was refused
+    before it was any account's, of what is left of its address's (chosen: the vendors that send such headers with every
+    response do not say).
     """
-    standing = exchange.standing
+    standing, key = exchange.standing, exchange.key
     if standing is None and exchange.refusal is not None:
-        standing = deps.limits.told(request.remote or "", now_us)
+        limits, address = deps.limits, request.remote or ""
+        standing = limits.address(address, now_us) if key is None else limits.reads(key.account, now_us)
     told = b"" if standing is None else exchange.contract.limits(standing)
     return told if exchange.contract.quota is None else told + _quota(deps, exchange)
 

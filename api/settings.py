@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Annotated
 
 import msgspec
+from msgspec.structs import replace
 
 from api.limits import Limits, Tier
 from ledger.catalogue import Catalogue
@@ -19,7 +20,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     """The configuration file's fields; the units are in the names."""
 
     catalogue: str | None = None
-    """Path of a model catalogue to use in place of the one that comes along."""
+    """Path of a model catalogue to use in place of the one that comes along; a relative one begins at this file."""
     queue_max: Count = QUEUE_MAX
     """Commands that may wait for a commit; one more is refused with 503."""
     batch_max: Count = BATCH_MAX
@@ -66,6 +67,7 @@ def read(path: Path | None) -> Settings:
     if path is None:
         return Settings()
     try:
-        return msgspec.convert(tomllib.loads(path.read_text(encoding="utf-8")), Settings)
+        found = msgspec.convert(tomllib.loads(path.read_text(encoding="utf-8")), Settings)
     except (tomllib.TOMLDecodeError, msgspec.ValidationError, UnicodeDecodeError) as error:
         raise ValueError(f"{path}: {error}") from error
+    return found if found.catalogue is None else replace(found, catalogue=str(path.parent / found.catalogue))

@@ -183,7 +183,7 @@ def _grant(credit: Credit, command: Grant) -> list[CreditEvent]:
     before = credit.grants.get(command.key)
     if before is not None:
         if before != command.amount_micros:
-            raise KeyReused("grant", command.key, fingerprint=str(before), task=None)
+            raise KeyReused("grant", command.key, amount_micros=before, task=None)
         return []
     left_micros = AMOUNT_MAX_MICROS - (credit.granted_micros or 0)
     if command.amount_micros > left_micros:
@@ -196,7 +196,7 @@ def _revoke(credit: Credit, command: RevokeGrant) -> list[CreditEvent]:
     before = credit.revoked.get(command.key)
     if before is not None:
         if before != (command.grant, command.amount_micros):
-            raise KeyReused("revoke", command.key, fingerprint=f"{before[1]} of {before[0]}", task=None)
+            raise KeyReused("revoke", command.key, amount_micros=before[1], task=None)
         return []
     left_micros = credit.left_of(command.grant)
     if command.amount_micros > left_micros:

@@ -87,6 +87,9 @@ class Engine(Protocol):
     async def head(self) -> Head:
         """The end of the log."""
 
+    async def damage(self) -> list[str]:
+        """What is wrong with the store where none of these reads would meet it, as in an index; in its own words."""
+
     def snapshot(self) -> AbstractAsyncContextManager[None]:
         """While it is entered, all that is read is of one moment."""
 

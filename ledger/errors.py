@@ -91,17 +91,26 @@ class AmountExceeds(Refusal):
     """More than the task has left to charge or to give back; *settled_by* names the movements that took it."""
 
     def __init__(self, what: str, *, asked_micros: int, left_micros: int, settled_by: tuple[str, ...]) -> None:
-        super().__init__(f"{what}: {asked_micros} micro-credits asked, {left_micros} left")
+        super().__init__(f"{what}: {credits_text(asked_micros)} credits asked, {credits_text(left_micros)} left")
         self.what, self.asked_micros, self.left_micros = what, asked_micros, left_micros
         self.settled_by = settled_by
 
 
 class KeyReused(Refusal):
-    """An idempotency key came again with another request; *fingerprint* is the first request's."""
+    """A key came again with another request: the first had this *fingerprint*, or, where money moved, this amount."""
 
-    def __init__(self, operation: str, key: str, *, fingerprint: str, task: "TaskId | None") -> None:
+    def __init__(
+        self,
+        operation: str,
+        key: str,
+        *,
+        task: "TaskId | None",
+        fingerprint: str | None = None,
+        amount_micros: int | None = None,
+    ) -> None:
         super().__init__(f"{operation} key {key!r} was used for another request")
-        self.operation, self.key, self.fingerprint, self.task = operation, key, fingerprint, task
+        self.operation, self.key, self.task = operation, key, task
+        self.fingerprint, self.amount_micros = fingerprint, amount_micros
 
 
 class WrongVersion(Refusal):

@@ -89,6 +89,9 @@ class MemoryEngine:
     async def head(self) -> Head:
         return self._head
 
+    async def damage(self) -> list[str]:
+        return []
+
     @asynccontextmanager
     async def snapshot(self) -> AsyncIterator[None]:
         yield

@@ -254,7 +254,7 @@ def _moved_before(task: Task, verb: str, report: Charge | Refund) -> bool:
     """
     moved = task.money_keys.get(f"{verb}:{report.key}")
     if moved is not None and moved != report.amount_micros:
-        raise KeyReused(verb, report.key, fingerprint=str(moved), task=task.task_id)
+        raise KeyReused(verb, report.key, amount_micros=moved, task=task.task_id)
     return moved is not None
 
 

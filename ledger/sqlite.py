@@ -31,7 +31,8 @@ from ledger.records import (
     Recorded,
     TaskFilter,
 )
-from ledger.sqlite_file import TROUBLE, connect, is_older, prepare, read_meta, take_lock, upgrade
+from ledger.sqlite_damage import damage
+from ledger.sqlite_file import TROUBLE, connect, is_older, prepare, read_meta, refuse_foreign, take_lock, upgrade
 from ledger.sqlite_rows import (
     account_values,
     claim_values,
@@ -190,6 +191,12 @@ class SqliteEngine:
             raise StorageError("the store has lost its lane")
         return read_head(rows[0])
 
+    async def damage(self) -> list[str]:
+        try:
+            return await damage(self._reader)
+        except TROUBLE as error:
+            raise StorageError(f"the store could not be checked: {error}") from error
+
     @asynccontextmanager
     async def snapshot(self) -> AsyncIterator[None]:
         """Everything read inside is of one moment, whatever is written meanwhile; so not on an engine that serves."""
@@ -305,6 +312,7 @@ async def open_to_serve(path: Path) -> SqliteEngine:
     Raises:
         CannotOpenError: the file is foreign, newer, or served by another process.
     """
+    await refuse_foreign(path)
     lock_fd = take_lock(path)
     try:
         engine = await _open_to_write(path, lock_fd=lock_fd)
@@ -329,6 +337,7 @@ async def open_to_read(path: Path) -> SqliteEngine:
     Raises:
         CannotOpenError: as in `open_to_serve`, or there is no file.
     """
+    await refuse_foreign(path)
     if not path.is_file():
         raise CannotOpenError(f"no ledger at {path}: `task-ledger serve --store sqlite:{path}` makes one")
     reader = await connect(path, mode="ro")
@@ -340,6 +349,8 @@ async def open_to_read(path: Path) -> SqliteEngine:
 
 
 async def _open_to_write(path: Path, *, lock_fd: int | None) -> SqliteEngine:
+    if lock_fd is None:
+        await refuse_foreign(path)
     writer = await connect(path, mode="rwc")
     try:
         await prepare(writer, path)

@@ -50,6 +50,31 @@ def take_lock(path: Path) -> int:
     return lock_fd
 
 
+async def refuse_foreign(path: Path) -> None:
+    """Refuse what is no ledger, before anything is made beside it. What can only be told under the lock passes.
+
+    Raises:
+        CannotOpenError: a folder, a file in no folder, or a file that another program made.
+    """
+    if path.is_dir():
+        raise CannotOpenError(f"{path} is a folder: a ledger is one file")
+    if not path.absolute().parent.is_dir():
+        raise CannotOpenError(f"cannot open {path}: there is no folder {path.absolute().parent}")
+    if not path.exists() or path.stat().st_size == 0:
+        return
+    reader = await connect(path, mode="ro")
+    try:
+        tables = await reader.execute_fetchall("SELECT count(*) FROM sqlite_schema")
+        application = await _pragma(reader, "application_id")
+        if application not in {0, APPLICATION_ID} or (application == 0 and next(iter(tables))[0]):
+            raise CannotOpenError(f"{path} is not a ledger: its application id is {application:#x}")
+    except sqlite3.DatabaseError as error:
+        if error.sqlite_errorcode == sqlite3.SQLITE_NOTADB:
+            raise CannotOpenError(f"{path} is not a ledger: {error}") from error
+    finally:
+        await reader.close()
+
+
 async def connect(path: Path, *, mode: str) -> aiosqlite.Connection:
     try:
         if mode == "rwc" and not path.exists():  # closing one that is open here would drop SQLite's locks on it

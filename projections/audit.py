@@ -1,10 +1,12 @@
 """The audit: whether the log is what was written, and whether all that is folded from it follows from it.
 
-Two passes inside one snapshot, so that it can run beside a serving process. The first reads the log in order: chain,
-positions, head, every event and its columns, API keys, the lives of breaks. The second reads every task's row, folds
-its events afresh and compares: versions, row and view to the byte, seals, money, outcomes, claims. Both add up what
-each account comes to, and its row is compared with that when every task could be read. Events whose task has no row
-show in the count; only then is the log read once more, to name them. What cannot be read is named and passed over.
+First the engine looks at what lies under it, as indexes and the guards of the log: of an SQLite file a twentieth of the
+time that the rest takes. Then come two passes. The first reads the log in order: chain, positions, head, every event
+and its columns, API keys, the lives of breaks. The second reads every task's row, folds its events afresh and compares:
+versions, row and view to the byte, seals, money, outcomes, claims. Both add up what each account comes to, and its row
+is compared with that when every task could be read. Events whose task has no row show in the count; only then is the
+log read once more, to name them. What cannot be read is named and passed over. All of it is inside one snapshot, so
+that it can run beside a serving process.
 
 Memory is a page of the log, or the histories of a page of tasks, and the API keys, the accounts and their grants, and
 the breaks: it does not grow with the tasks. Alternative beaten: the streams in memory, which would have spared the
@@ -12,7 +14,8 @@ second reading of the events.
 
 What it cannot see, by design: the end of the log cut off and its head set back with it (compare with a `Report` kept
 elsewhere); a log rewritten from some event on with all its hashes and rows; what happened to a claim whose request
-changed nothing, since no event tells of it; a key in the table of seals that is no task's.
+changed nothing, since no event tells of it; a key in the table of seals that is no task's; the log's name or pepper
+changed for another of the same form.
 """
 
 from ledger.engine import Engine
@@ -32,6 +35,7 @@ async def audit(engine: Engine, *, progress: Progress = _nobody) -> Report:
     """Check all of *engine*'s log against itself, and everything kept beside it against the log."""
     found = Findings()
     async with engine.snapshot():
+        await _look_under(engine, found)  # before the meter: what it takes is no share of what the meter counts
         head = await _head(engine, found)
         meter = Meter(progress, total=0 if head is None else 2 * head.position)
         books = AccountBooks(found)
@@ -55,6 +59,16 @@ async def audit(engine: Engine, *, progress: Progress = _nobody) -> Report:
         first_bad_position=found.first_bad_position if first_bad_position is None else first_bad_position,
         findings=tuple(found.told),
     )
+
+
+async def _look_under(engine: Engine, found: Findings) -> None:
+    try:
+        damages = sound(await engine.damage(), list[str])
+    except Exception as error:  # noqa: BLE001 - as `log_pages`
+        found.add(Check.STORE, f"the store cannot be checked: {brief(error)}")
+        return
+    for damage in damages:
+        found.add(Check.STORE, damage)
 
 
 async def _head(engine: Engine, found: Findings) -> Head | None:

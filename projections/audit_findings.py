@@ -41,6 +41,8 @@ class Check(StrEnum):
     CLAIMS = "claims"
     ACCOUNTS = "accounts"
     SEALS = "seals"
+    STORE = "store"
+    """What the engine finds under all of these: indexes, schema, guards."""
     UNREADABLE = "unreadable"
 
 

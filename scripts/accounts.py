@@ -1,16 +1,18 @@
 """`task-ledger accounts`: what they may spend. Works on the store of a running ledger too, which heeds it at once."""
 
 import asyncio
+import sys
 import time
 from typing import Annotated
 
+import msgspec
 import typer
 
 from api.native_shapes import account_view
 from ledger.accounts import Accounts
 from ledger.credit import Grant, RevokeGrant
 from ledger.money import credits_text, parse_credits
-from ledger.records import AccountRow
+from ledger.records import AccountRow, TaskFilter
 from scripts import stores
 from scripts.printed import JsonOption, json_line, table
 
@@ -34,32 +36,36 @@ def _key(text: str) -> str:
     return text
 
 
-def _amount(text: str) -> int:
-    """Micro-credits of what the command line says."""
+class Credits(msgspec.Struct, frozen=True):
+    """An amount, typed in as credits: the help shows the name of the type."""
+
+    micros: int | None
+    """None: no limit."""
+
+
+def _amount(text: str) -> Credits:
+    """What the command line says."""
     micros = parse_credits(text)
     if micros is None:
         raise typer.BadParameter('must be decimal text such as "1.5", not negative, at most six decimals')
-    return micros
+    return Credits(micros)
 
 
-def _more_than_nothing(text: str) -> int:
-    micros = _amount(text)
-    if micros == 0:
+def _more_than_nothing(text: str) -> Credits:
+    amount = _amount(text)
+    if amount.micros == 0:
         raise typer.BadParameter("must be more than 0")
-    return micros
+    return amount
 
 
-def _limit(text: str) -> int:
-    """As `_amount`, and -1 for none: typer takes None for nothing said."""
-    return _NO_LIMIT if text == "none" else _amount(text)
+def _limit(text: str) -> Credits:
+    return Credits(None) if text == "none" else _amount(text)
 
-
-_NO_LIMIT = -1
 
 AccountArgument = Annotated[str, typer.Argument(metavar="ACCOUNT", callback=_account)]
 KeyOption = Annotated[str, typer.Option(help="Names this movement: the same key again changes nothing.", callback=_key)]
 ReasonOption = Annotated[str | None, typer.Option(help="Kept with the event.", show_default=False)]
-CreditsArgument = Annotated[int, typer.Argument(metavar="CREDITS", parser=_more_than_nothing)]
+CreditsArgument = Annotated[Credits, typer.Argument(metavar="CREDITS", parser=_more_than_nothing)]
 
 
 @app.command()
@@ -70,20 +76,23 @@ def show(
     as_json: JsonOption = False,
 ) -> None:
     """Show what accounts may spend, and what their tasks cost."""
-    _tell(asyncio.run(_rows(store, None if account is None else _account(account))), as_json=as_json)
+    name = None if account is None else _account(account)
+    rows, known = asyncio.run(_rows(store, name))
+    _tell(rows, as_json=as_json)
+    if not known:
+        print(f"the ledger has no key, no task and no credit of {name!r}", file=sys.stderr)
 
 
 @app.command()
 def limit(
     account: AccountArgument,
-    credits: Annotated[int, typer.Argument(metavar="CREDITS|none", parser=_limit)],  # noqa: A002 - as it is shown
+    credits: Annotated[Credits, typer.Argument(metavar="CREDITS|none", parser=_limit)],  # noqa: A002 - as it is shown
     *,
     store: stores.StoreOption = stores.DEFAULT,
     as_json: JsonOption = False,
 ) -> None:
     """Let an account owe so much; makes the store if it is missing."""
-    limit_micros = None if credits == _NO_LIMIT else credits
-    _tell([asyncio.run(_set_limit(store, account, limit_micros))], as_json=as_json)
+    _tell([asyncio.run(_set_limit(store, account, credits.micros))], as_json=as_json)
 
 
 @app.command()
@@ -97,7 +106,7 @@ def grant(
     as_json: JsonOption = False,
 ) -> None:
     """Give an account credit; makes the store if it is missing."""
-    command = Grant(at_us=_now_us(), amount_micros=credits, key=key, reason=reason)
+    command = Grant(at_us=_now_us(), amount_micros=_micros(credits), key=key, reason=reason)
     _tell([asyncio.run(_grant(store, account, command))], as_json=as_json)
 
 
@@ -113,14 +122,19 @@ def revoke(
     as_json: JsonOption = False,
 ) -> None:
     """Take a grant or a part of it back."""
-    command = RevokeGrant(at_us=_now_us(), amount_micros=credits, key=key, grant=of, reason=reason)
+    command = RevokeGrant(at_us=_now_us(), amount_micros=_micros(credits), key=key, grant=of, reason=reason)
     _tell([asyncio.run(_revoke(store, account, command))], as_json=as_json)
 
 
-async def _rows(store: str, account: str | None) -> list[AccountRow]:
+async def _rows(store: str, account: str | None) -> tuple[list[AccountRow], bool]:
+    """The rows, and whether the ledger has anything of the account that was named."""
     async with stores.to_read(store) as engine:
         accounts = Accounts(engine)
-        return await accounts.rows() if account is None else [await accounts.row(account)]
+        if account is None:
+            return await accounts.rows(), True
+        found = await engine.accounts([account]) or await engine.keys(account)
+        known = bool(found or await engine.page(TaskFilter(account=account, limit=1)))
+        return [await accounts.row(account)], known
 
 
 async def _set_limit(store: str, account: str, limit_micros: int | None) -> AccountRow:
@@ -136,6 +150,11 @@ async def _grant(store: str, account: str, command: Grant) -> AccountRow:
 async def _revoke(store: str, account: str, command: RevokeGrant) -> AccountRow:
     async with stores.beside(store, make=False) as engine:
         return await Accounts(engine).revoke(account, command, by=_BY)
+
+
+def _micros(amount: Credits) -> int:
+    assert amount.micros is not None, "only a limit can be none"
+    return amount.micros
 
 
 def _now_us() -> int:

@@ -54,6 +54,10 @@ def issue(
     role = role or (Role.WORKER if native else Role.CLIENT)
     if native and role is Role.CLIENT:
         raise typer.BadParameter("the contract ledger has no clients: worker or operator", param_hint="'--role'")
+    if not native and role is not Role.CLIENT:
+        raise typer.BadParameter(
+            f"the contract {contract} has clients only: a {role} speaks ledger", param_hint="'--role'"
+        )
     key = asyncio.run(_issue(store, account=account, contract=contract, role=role))
     _show(key, as_json=as_json)
 

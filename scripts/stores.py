@@ -34,6 +34,8 @@ def path_of(store: str) -> Path:
         raise _wrong("a store is written sqlite:PATH")
     if path.startswith("//"):
         raise _wrong("write sqlite:PATH, without slashes before the path that are not part of it")
+    if path.startswith(":"):
+        raise _wrong("a ledger lies in a file: sqlite:PATH, and no name that SQLite takes for memory")
     return Path(path)
 
 

@@ -200,6 +200,7 @@ def page(access: Access, path: Path, habits: Habits | None) -> list[str]:
         f"# Task Ledger at {access.url}, store {path}. Paste these lines into another terminal, with curl.",
         f"# operator key {access.operator}",
         f"# worker key {access.worker}",
+        "# These keys are new at each start; the old ones stay good until they are revoked.",
         f"# {_pace(habits, access)}",
         *(line for demo in DEMOS for line in _lines(access, demo)),
         "",
@@ -209,7 +210,8 @@ def page(access: Access, path: Path, habits: Habits | None) -> list[str]:
 
 def _pace(habits: Habits | None, access: Access) -> str:
     if habits is None:
-        return f"Tasks stay queued until a worker runs: task-ledger work --url {access.url} --key {access.worker}"
+        command = f".venv/bin/task-ledger work --url {access.url} --key {access.worker}"
+        return f"Tasks stay queued until a worker runs: {command}"
     return (
         f"The demo worker takes a task after {habits.delay_seconds:g} s in the queue, "
         f"and reports on it every {habits.pace_seconds:g} s."
@@ -225,6 +227,7 @@ def _lines(access: Access, demo: Demo) -> list[str]:
         f"# {demo.note}",
         _create(access, demo),
         _curl(access.url, name, demo.query, authorization),
+        f"# wait here to see it run and be done; or cancel the {name} task while it waits in the queue:",
         _curl(access.url, name, demo.cancel, authorization),
     ]
 

@@ -13,7 +13,7 @@ from scripts.progress import bar
 
 
 def verify(*, store: stores.StoreOption = stores.DEFAULT, as_json: JsonOption = False) -> None:
-    """Check chain, positions, versions, money and every stored view; exit 1 names the first bad position."""
+    """Check store, chain, positions, versions, seals, money, accounts and every row; exit 1: something was found."""
     report = asyncio.run(_audit(store))
     if as_json:
         json_line(report)

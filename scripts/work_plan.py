@@ -17,6 +17,8 @@ Report: TypeAlias = dict[str, Any]
 
 DONE_PERCENT = 100
 COUNT_MAX = 4
+PAGE_POINTS = (612.0, 792.0)
+"""Width and height of US letter."""
 
 
 class Progress(msgspec.Struct, frozen=True):
@@ -133,17 +135,39 @@ def _parsed(task: View, dice: Random) -> dict[str, Any]:
     from_url = file.partition("?")[0].rpartition("/")[2] if isinstance(file, str) and "://" in file else ""
     pages = dice.randint(1, 3)
     return {
-        "chunks": [_chunk(page) for page in range(1, pages + 1)],
+        "chunks": [_chunk(page, dice) for page in range(1, pages + 1)],
         "file_name": task.input.get("file_name") or from_url or "document.pdf",
         "page_count": pages,
         "pdf_url": f"https://cdn.example.test/{task.id}/document.pdf",
     }
 
 
-def _chunk(page: int) -> dict[str, Any]:
+def _chunk(page: int, dice: Random) -> dict[str, Any]:
     text = f"What stands on page {page}."
-    segment = {"segment_id": f"segment-{page}", "segment_type": "Text", "page_number": page, "content": text}
-    return {"chunk_id": f"chunk-{page}", "chunk_length": len(text.split()), "embed": text, "segments": [segment]}
+    length = len(text.split())
+    segment = _segment(page, text, dice)
+    return {"chunk_id": f"chunk-{page}", "chunk_length": length, "content": text, "embed": text, "segments": [segment]}
+
+
+def _segment(page: int, text: str, dice: Random) -> dict[str, Any]:
+    """One line of text near the top of a page, with all that Chunkr's clients cannot do without."""
+    width, height = PAGE_POINTS
+    bbox = {"left": 72.0, "top": 72.0, "width": width - 144.0, "height": 14.0}
+    confidence = round(dice.uniform(0.8, 1), 3)
+    return {
+        "segment_id": f"segment-{page}",
+        "segment_type": "Text",
+        "page_number": page,
+        "page_width": width,
+        "page_height": height,
+        "bbox": bbox,
+        "confidence": confidence,
+        "content": text,
+        "text": text,
+        "html": f"<p>{text}</p>",
+        "markdown": text,
+        "ocr": [{"bbox": bbox, "text": text, "confidence": confidence}],
+    }
 
 
 def _video(dice: Random) -> dict[str, Any]:

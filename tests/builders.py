@@ -367,6 +367,9 @@ class Watched:
         await self.read_gate.pass_through()
         return found
 
+    async def damage(self) -> list[str]:
+        return await self.engine.damage()
+
     async def streams(self, names: Sequence[bytes]) -> list[Recorded]:
         return await self.engine.streams(names)
 

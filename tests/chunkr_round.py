@@ -1,4 +1,6 @@
-"""A round of the published client, unmodified, beside a worker: ``python -m tests.chunkr_round URL KEY WORKER_KEY``.
+"""A round of the published client, unmodified: ``python -m tests.chunkr_round URL KEY [WORKER_KEY]``.
+
+With a worker's key the round reports as the worker itself; without one the demo worker is at work beside it.
 
 A program of its own, since the client's every call patches the event loop that it finds (``nest_asyncio``).
 """
@@ -93,10 +95,31 @@ async def send_and_cancel(client: Any) -> None:  # noqa: ANN401 - as above
     await refused(client.create_task(b"just some text."), 400, "Invalid base64 data")
 
 
-async def main(url: str, key: str, worker_key: str) -> None:
+async def wait_for_the_demo_worker(client: Any) -> None:  # noqa: ANN401 - as above
+    """Create, poll, update, poll, update and cancel that, delete: all that the demo worker makes can be read."""
+    task = await client.create_task(FILE)
+    await task.poll()
+    assert task.status == "Succeeded"
+    assert len(task.output.chunks) == task.output.page_count
+    assert task.output.chunks[0].segments[0].bbox.width > 0
+
+    updated = await client.update_task(task.task_id, models.Configuration(high_resolution=True))
+    await updated.poll()
+    assert (updated.status, updated.configuration.high_resolution) == ("Succeeded", True)
+    again = await client.update_task(task.task_id, models.Configuration(high_resolution=False))
+    reverted = await (await again.cancel())
+    assert (reverted.status, reverted.output) == ("Succeeded", updated.output)
+    await reverted.delete()
+    await refused(client.get_task(task.task_id), 404, "Task not found")
+
+
+async def main(url: str, key: str, worker_key: str | None = None) -> None:
     for base in (f"{url}/chunkr", url):
         client = chunkr_ai.Chunkr(url=base, api_key=key)
-        await parse_and_update(client, Worker(url, worker_key))
+        if worker_key is None:
+            await wait_for_the_demo_worker(client)
+        else:
+            await parse_and_update(client, Worker(url, worker_key))
         await send_and_cancel(client)
         await client.close()
 

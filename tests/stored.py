@@ -106,15 +106,17 @@ async def reading(path: Path) -> AsyncIterator[Engine]:
 
 @contextmanager
 def broken(original: Path, copy: Path) -> Iterator[sqlite3.Connection]:
-    """A copy of the ledger without what guards it, open to be broken; closed and committed at the end."""
+    """A copy of the ledger without what guards it, open to be broken; guarded again and committed at the end."""
     for old in copy.parent.glob(f"{copy.name}*"):
         old.unlink()
     shutil.copyfile(original, copy)
     with closing(sqlite3.connect(copy)) as connection:
         connection.execute("PRAGMA synchronous = OFF")
-        triggers = connection.execute("SELECT name FROM sqlite_schema WHERE type = 'trigger'").fetchall()
-        for (name,) in triggers:
+        triggers = connection.execute("SELECT name, sql FROM sqlite_schema WHERE type = 'trigger'").fetchall()
+        for name, _ in triggers:
             connection.execute(f"DROP TRIGGER {name}")
         connection.execute("PRAGMA ignore_check_constraints = ON")
         yield connection
+        for _, sql in triggers:
+            connection.execute(sql)
         connection.commit()

@@ -894,6 +894,7 @@ async def test_a_key_that_is_still_there_after_the_deletion_is_found(tmp_path: P
         for command in (create(ident(1)), cancel(ident(1)), delete(ident(1))):
             await ledger.handle(command)
         assert said(await audit(ledger.engine)) == [
+            (Check.STORE, None, "the schema lacks trigger events_erase"),
             (Check.SEALS, 6, "the key of its content is still there after the deletion"),
         ]
 

@@ -72,15 +72,26 @@ async def test_the_client_from_npm_goes_its_round(node: str, npm_folder: Path, t
         await ends_well(node, "tests/chunkr_round.mjs", str(npm_folder), url, key, worker)
 
 
+async def test_the_client_from_pypi_reads_all_that_the_demo_worker_makes(tmp_path: Path) -> None:
+    async with served(tmp_path) as (url, key, worker), working(url, worker, "--delay", "1"):
+        await ends_well(sys.executable, "-m", "tests.chunkr_round", url, key)
+
+
 async def test_the_client_from_npm_waits_for_a_worker(node: str, npm_folder: Path, tmp_path: Path) -> None:
-    async with served(tmp_path) as (url, key, worker):
-        work = (sys.executable, "-m", "scripts.work", "--url", url, "--key", worker, "--pace", "0.2")
-        working = await asyncio.create_subprocess_exec(*work, cwd=ROOT, stdout=DEVNULL)
-        try:
-            await ends_well(node, "tests/chunkr_round.mjs", str(npm_folder), url, key)
-            assert working.returncode is None
-        finally:
-            await _kill(working)
+    async with served(tmp_path) as (url, key, worker), working(url, worker):
+        await ends_well(node, "tests/chunkr_round.mjs", str(npm_folder), url, key)
+
+
+@asynccontextmanager
+async def working(url: str, key: str, *options: str) -> AsyncIterator[None]:
+    """The demo worker, at work all the while."""
+    work = (sys.executable, "-m", "scripts.work", "--url", url, "--key", key, "--pace", "0.2", *options)
+    process = await asyncio.create_subprocess_exec(*work, cwd=ROOT, stdout=DEVNULL)
+    try:
+        yield
+        assert process.returncode is None
+    finally:
+        await _kill(process)
 
 
 @asynccontextmanager

@@ -107,7 +107,6 @@ def opens(path: Path, text: str, *, pepper: bytes | None = None) -> KeyRow | Non
         ("beatra", [], "client"),
         ("ledger", [], "worker"),
         ("ledger", ["--role", "operator"], "operator"),
-        ("chunkr", ["--role", "worker"], "worker"),
     ],
 )
 def test_an_issued_key_opens(shell: Shell, path: Path, contract: str, options: list[str], role: str) -> None:
@@ -446,6 +445,12 @@ WRONG = [  # what is typed in, and a fragment of the one line that answers
     (["keys", "issue", "--account", "a", "--contract", "openai"], "'openai' is not one of 'lemondata'"),
     (["keys", "issue", "--account", "a", "--contract", "chunkr", "--role", "root"], "'root' is not one of"),
     (["keys", "issue", "--account", "a", "--contract", "ledger", "--role", "client"], "worker or operator"),
+    (
+        ["keys", "issue", "--account", "a", "--contract", "beatra", "--role", "worker"],
+        "has clients only",
+    ),
+    (["keys", "issue", "--account", "a", "--contract", "chunkr", "--role", "operator"], "has clients only"),
+    (["verify", "--store", "sqlite::memory:"], "a ledger lies in a file"),
     (["keys", "issue", "--account", "", "--contract", "chunkr"], "1 to 128 visible characters"),
     (["keys", "issue", "--account", "a" * 129, "--contract", "chunkr"], "1 to 128 visible characters"),
     (["keys", "issue", "--account", "a b", "--contract", "chunkr"], "1 to 128 visible characters"),

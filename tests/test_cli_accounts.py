@@ -66,7 +66,7 @@ def test_a_grant_is_given_once_and_taken_back(shell: Shell) -> None:
     assert shell("grant", "acme", "3", "--key", "k1")[0] == 2
     code, out, err = shell("revoke", "acme", "2", "--grant", "k1", "--key", "r2")
     assert (code, out) == (2, "")
-    assert err == "task-ledger: amount_credits: 2000000 micro-credits asked, 1500000 left\n"
+    assert err == "task-ledger: amount_credits: 2 credits asked, 1.5 left\n"
 
 
 def test_accounts_are_shown_as_a_table_all_or_one(shell: Shell) -> None:
@@ -81,6 +81,22 @@ def test_accounts_are_shown_as_a_table_all_or_one(shell: Shell) -> None:
     ]
     assert [row["account"] for row in shell.objects("show")] == ["acme", "umbrella"]
     assert shell("show", "initech")[1].split()[-8:] == ["initech", "none", "none", "0", "0", "0", "0", "unlimited"]
+
+
+def test_an_account_of_which_the_ledger_has_nothing_is_shown_and_said_to_be_unknown(shell: Shell) -> None:
+    shell("limit", "acme", "10")
+    assert shell("show", "acme")[2] == ""
+    code, out, err = shell("show", "amce")
+    assert (code, out.split()[-8]) == (0, "amce")
+    assert err == "the ledger has no key, no task and no credit of 'amce'\n"
+    assert shell.one("show", "acme")["account"] == "acme"
+
+
+@pytest.mark.parametrize("verb", ["limit", "grant", "revoke"])
+def test_the_help_calls_an_amount_credits(shell: Shell, verb: str) -> None:
+    _, out, _ = shell(verb, "--help")
+    assert "CREDITS" in out
+    assert "<int>" not in out
 
 
 @pytest.mark.parametrize(

@@ -56,13 +56,15 @@ async def every_answer(service: Service, watched: Watched, contract: str) -> dic
         "a cancel": (202 if contract == "beatra" else 200, "account", await ask(stop)),
         "no such task": (404, "account", await ask(missing)),
         "too much": (413, "account", await ask(stop, body=b" " * 2**21)),
-        "no route": (404, "address", await ask(Call("GET", "/nothing"))),
+        "no route": (404, "account", await ask(Call("GET", "/nothing"))),
+        "no route at the root": (404, "account", await ask(Call("GET", "/nothing"), prefix="")),
+        "no route, a wrong key": (404, "address", await ask(Call("GET", "/nothing"), key="tl_wrong")),
         "no route, no key": (404, "address", await ask(Call("GET", "/nothing"), key=None)),
-        "no such method": (405, "address", await ask(one._replace(method="PUT"))),
+        "no such method": (405, "account", await ask(one._replace(method="PUT"))),
         "no key": (401, "address", await ask(one, key=None)),
         "no key, at the root": (401, "address", await ask(stop, key=None, prefix="")),
         "a wrong key": (401, "address", await ask(one, key="tl_wrong")),
-        "a worker's key": (403, "address", await ask(one, key=worker)),
+        "a worker's key": (403, "account", await ask(one, key=worker)),
     }
     watched.read_faults.append(StorageError("the disk is gone"))
     answers["the store is down"] = (503, "account", await ask(missing))
@@ -128,3 +130,13 @@ async def test_each_request_counts_down_and_the_reset_is_in_unix_seconds(contrac
     assert [[one.headers[name] for name in NAMES] for one in replies] == [
         ["60", str(60 - number), str(NOW_SECONDS + number)] for number in (1, 2, 3)
     ]
+
+
+@pytest.mark.parametrize("contract", TELL)
+async def test_a_request_without_a_route_costs_nothing_and_is_told_what_its_account_has_left_to_read(
+    contract: str,
+) -> None:
+    async with serving(MemoryEngine(), limits=Limits(Tier(read=60), {})) as service:
+        await service.client(contract, query(contract, spelled((await service.create(contract))["id"])))
+        lost = [await service.client(contract, Call("GET", "/nothing")) for _ in range(2)]
+    assert [[one.headers[name] for name in NAMES] for one in lost] == [["60", "59", str(NOW_SECONDS + 1)]] * 2

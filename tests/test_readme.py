@@ -2,12 +2,15 @@
 
 import re
 from itertools import product
-from typing import Any
+from typing import Any, get_args
 
+import msgspec
 import pytest
 
+from api import native_bodies
 from api.contracts import CONTRACTS
 from api.contracts.shape import Alter, Browse, Cancel, Operation, Read, Submit
+from api.limits import FAILURES_PER_MINUTE, PER_MINUTE
 from ledger.ids import Digits
 from ledger.task import Status
 from tests.http import (
@@ -210,3 +213,33 @@ def test_the_documented_cancel_is_the_one_that_the_tests_ask() -> None:
             for call in (query(contract, task), cancel(contract, task))
         }
         assert asked <= set(routes(contract))
+
+
+# The native API's reports, and figures
+
+
+COMMON = {"event_id", "effective_at"}
+
+
+def reports() -> dict[str, str]:
+    """The cell with the fields, by the type of the report."""
+    lines = README.partition("| type | fields (`*` needed) |")[2].partition("\n\n")[0].splitlines()[2:]
+    rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines]
+    return {name: fields for names, fields in rows for name in re.findall("`([^`]*)`", names)}
+
+
+@pytest.mark.parametrize("kind", get_args(native_bodies.ReportBody), ids=lambda kind: kind.__name__)
+def test_each_report_has_the_fields_that_the_table_says(kind: type[msgspec.Struct]) -> None:
+    told = re.sub(r"\(.*?\)", "", reports()[str(kind.__struct_config__.tag)])
+    needed = {f"{field.name}*" if field.required else field.name for field in msgspec.structs.fields(kind)}
+    assert set(re.findall("`([^`]*)`", told)) == needed - COMMON
+    assert needed >= COMMON
+
+
+def test_the_table_tells_of_no_other_report() -> None:
+    assert reports().keys() == {kind.__struct_config__.tag for kind in get_args(native_bodies.ReportBody)}
+
+
+def test_the_limits_are_those_that_hold_without_a_configuration() -> None:
+    words = " ".join(README.split())
+    assert f"(default {PER_MINUTE:,} of each, and {FAILURES_PER_MINUTE} of `failed`)" in words

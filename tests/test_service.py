@@ -642,6 +642,20 @@ def test_a_catalogue_of_ones_own_takes_the_place_of_the_one_that_comes_along(tmp
     assert models.find("lemondata", "seedance-2.0") is None
 
 
+def test_a_relative_catalogue_lies_beside_the_file_that_names_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder, elsewhere = tmp_path / "etc", tmp_path / "elsewhere"
+    for one in (folder, elsewhere):
+        one.mkdir()
+    (folder / "models.toml").write_text('version = "7"' + MODEL)
+    (folder / "settings.toml").write_text('catalogue = "models.toml"')
+    monkeypatch.chdir(elsewhere)
+    assert settings.read(folder / "settings.toml").models().version == "7"
+    monkeypatch.chdir(tmp_path)
+    assert settings.read(Path("etc/settings.toml")).models().version == "7"
+
+
 @pytest.mark.parametrize(
     ("text", "named"), [("queue_max = 0", "queue_max"), ('catalogue = "/no/such.toml"', "/no/such.toml")]
 )

@@ -343,10 +343,10 @@ def test_the_same_key_with_the_same_amount_moves_nothing() -> None:
 
 def test_the_same_key_with_another_amount_is_refused() -> None:
     given(*PART_CHARGED).when(charge(5)).refused(
-        KeyReused, operation="charged", key="k", fingerprint="4000000", task=ID
+        KeyReused, operation="charged", key="k", amount_micros=4_000_000, task=ID
     )
     given(*PART_GIVEN_BACK).when(refund(1)).refused(
-        KeyReused, operation="refunded", key="k", fingerprint="2000000", task=ID
+        KeyReused, operation="refunded", key="k", amount_micros=2_000_000, task=ID
     )
     given(*PART_CHARGED).when(charge(99)).refused(KeyReused)
 

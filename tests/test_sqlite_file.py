@@ -288,6 +288,18 @@ async def test_a_foreign_file_is_not_opened_and_not_touched(
     with pytest.raises(CannotOpenError, match=r"ledger\.db is not a ledger: "):
         await how(path)
     assert files(tmp_path) == before
+    assert not path.with_name("ledger.db.lock").exists()
+
+
+@pytest.mark.parametrize("how", ALL_WAYS)
+async def test_a_folder_and_a_file_in_no_folder_are_told_as_that_and_nothing_is_made(
+    tmp_path: Path, how: Opener
+) -> None:
+    with pytest.raises(CannotOpenError, match="is a folder: a ledger is one file"):
+        await how(tmp_path)
+    assert not tmp_path.with_name(f"{tmp_path.name}.lock").exists()
+    with pytest.raises(CannotOpenError, match=r"there is no folder .*nowhere"):
+        await how(tmp_path / "nowhere" / "ledger.db")
 
 
 @pytest.mark.parametrize("how", ALL_WAYS)

@@ -68,6 +68,7 @@ LIVE = {
     "ledger/ledger.py": "the running ledger",
     "ledger/memory.py": "an engine",
     "ledger/sqlite.py": "an engine",
+    "ledger/sqlite_damage.py": "looks at what lies under an engine",
     "ledger/sqlite_file.py": "opens an engine's file",
     "ledger/sqlite_wipe.py": "cuts an engine's write-ahead log",
     "ledger/views.py": "reads what it does not have",
@@ -189,6 +190,7 @@ SQL = re.compile(r"\b(SELECT|INSERT INTO|INSERT OR|UPDATE \w+ SET|DELETE FROM|CR
 BUILDS_SQL = {
     "ledger/sqlite.py": 1,  # a list's WHERE, of literal clauses
     "ledger/sqlite_file.py": 3,  # the founding and an upgrade's end, of constants; a pragma by its name
+    "ledger/sqlite_damage.py": 1,  # a pragma, with a bound
     "ledger/sqlite_upgrades.py": 1,  # of constants
     "ledger/sqlite_wipe.py": 2,  # pragmas, of constants
     "projections/booked.py": 5,  # of constants: columns, and as many marks as there are values

@@ -209,6 +209,16 @@ def _children(pid: int) -> str:
     return told.read_text() if told.exists() else ""
 
 
+def test_the_page_says_where_to_wait_that_keys_are_new_and_how_to_run_a_worker() -> None:
+    access = Access(url="http://h:1", operator="tl_o", worker="tl_w", clients={demo.contract: "tl_c" for demo in DEMOS})
+    lines = page(access, Path("ledger.db"), None)
+    assert "# These keys are new at each start; the old ones stay good until they are revoked." in lines
+    assert any(".venv/bin/task-ledger work --url http://h:1 --key tl_w" in line for line in lines)
+    waits = [number for number, line in enumerate(lines) if line.startswith("# wait here")]
+    assert len(waits) == len(DEMOS)
+    assert all(lines[number - 1].startswith("curl") and lines[number + 1].startswith("curl") for number in waits)
+
+
 async def test_it_starts_again_on_the_store_of_one_that_was_killed(tmp_path: Path) -> None:
     store = tmp_path / "ledger.db"
     async with up(store, "--pace", "0.1") as demo:
@@ -227,7 +237,7 @@ WRONG = [
     (["--pace", "0"], "new.db", 2, "--pace"),
     ([], "foreign.db", 3, "is not a ledger"),
     ([], "served.db", 3, "is served by another process"),
-    ([], "no/such.db", 3, "cannot make"),
+    ([], "no/such.db", 3, "there is no folder"),
 ]
 
 

@@ -98,6 +98,15 @@ def test_a_parsed_document_has_what_chunkr_shows() -> None:
     assert output["file_name"] == "in.pdf"
     assert output["page_count"] == len(output["chunks"]) >= 1
     assert output["pdf_url"].startswith("https://")
+    segments = [segment for chunk in output["chunks"] for segment in chunk["segments"]]
+    assert len(segments) >= 1
+    for segment in segments:
+        assert {"segment_id", "segment_type", "content"} <= segment.keys()
+        bbox, width, height = segment["bbox"], segment["page_width"], segment["page_height"]
+        assert 0 <= bbox["left"] < bbox["left"] + bbox["width"] <= width
+        assert 0 <= bbox["top"] < bbox["top"] + bbox["height"] <= height
+        assert 0 <= segment["confidence"] <= 1
+        assert 1 <= segment["page_number"] <= output["page_count"]
 
 
 def test_beatra_is_told_the_usage_and_that_it_cost_what_was_estimated() -> None:

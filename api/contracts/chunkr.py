@@ -21,8 +21,8 @@ whichever contract took the order (both chosen).
 
 The clients disagree on ``task`` and ``tasks`` and on ``/api/v1``, so each route is served in all four spellings
 (chosen). The stored server answers a lost race with 200, and an unknown id with 500; we copy neither: the loser gets
-400 with the new status, and an unknown id is 404 (chosen). ``/health`` wants a key, as all routes here do, and which
-both clients send (chosen: the server wants none); the service's own ``/healthz`` is there for whoever has none.
+400 with the new status, and an unknown id is 404 (chosen). ``/health`` wants no key, as on the server; but at the bare
+root, where only the key tells that Chunkr is meant.
 """
 
 from collections.abc import Callable, Mapping
@@ -30,7 +30,7 @@ from typing import Any
 
 from api.contracts.chunkr_bodies import DEFAULTS, order, update
 from api.contracts.chunkr_files import file_name, file_url, mime_type
-from api.contracts.chunkr_list import is_npm, newest, wanted
+from api.contracts.chunkr_list import is_npm, wanted
 from api.contracts.chunkr_words import MESSAGES, STATUSES, Unfit
 from api.contracts.shape import (
     CLIENTS,
@@ -41,6 +41,7 @@ from api.contracts.shape import (
     Browse,
     Cancel,
     Contract,
+    Open,
     Operation,
     Read,
     Refused,
@@ -246,8 +247,7 @@ def listed(asked: Asked, page: Page) -> Answer:
     return json_answer(200, {"tasks": tasks, "next_cursor": following, "has_more": following is not None})
 
 
-def healthy(_: Asked, __: Page) -> Answer:
-    """The service can answer: it has just read the store."""
+def healthy() -> Answer:
     return Answer(200, f"OK - Version {SERVER_VERSION}".encode(), TEXT)
 
 
@@ -293,7 +293,7 @@ CONTRACT = Contract(
     operations=(
         *_spellings(lambda base: Submit("POST", base + "/parse", order, taken)),
         *_spellings(lambda base: Submit("POST", base, order, taken)),  # deprecated
-        *(Browse("GET", base + "/health", newest, healthy) for base in ("", "/api/v1")),
+        *(Open("GET", base + "/health", healthy) for base in ("", "/api/v1")),
         *(Browse("GET", base + "/tasks", wanted, listed) for base in ("", "/api/v1")),
         *_spellings(lambda base: Read("GET", base + "/{id}", _read, shown)),
         *_spellings(lambda base: Alter("DELETE", base + "/{id}", _read, delete, deleted)),

@@ -62,11 +62,6 @@ def wanted(asked: Asked) -> Wanted:
     )
 
 
-def newest(asked: Asked) -> Wanted:
-    """The task that the account created last."""
-    return Wanted(account=asked.account, limit=1)
-
-
 def _count(asked: Asked, name: str, *, default: int, most: int) -> int:
     text = asked.query.get(name, str(default))
     if not (text.isascii() and text.isdigit() and len(text) <= DIGITS_MAX and 1 <= int(text) <= most):

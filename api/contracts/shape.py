@@ -200,7 +200,16 @@ class Balance(NamedTuple):
     body_max_bytes: int = 64 * 1024
 
 
-Operation: TypeAlias = Read | Cancel | Submit | Alter | Browse | Balance | Act
+class Open(NamedTuple):
+    """That the service is there, told to whoever asks, with a key or without, when the store has been read."""
+
+    method: str
+    path: str
+    answer: Callable[[], Answer]
+    body_max_bytes: int = 64 * 1024
+
+
+Operation: TypeAlias = Read | Cancel | Submit | Alter | Browse | Balance | Open | Act
 
 
 class Refused(NamedTuple):

@@ -1,0 +1,74 @@
+"""What is wrong with the file of the SQLite engine itself, where no row shows it: indexes, free pages, triggers, meta.
+
+Two questions. SQLite's own, whether every page, index and constraint is sound, takes about as long as reading the file
+once. Ours, whether the schema is, to the letter, what this program makes: so a change of the schema's text, even of a
+trigger's, is a schema version with an upgrade that leaves the same text behind.
+
+Not seen: another log id or pepper of the right form, for nothing else in the file tells what they were.
+"""
+
+import re
+import sqlite3
+from collections.abc import Iterable
+from contextlib import closing
+
+import aiosqlite
+
+from ledger.sqlite_sql import SCHEMA
+
+DAMAGES_MAX = 100
+"""Told of at most; SQLite's check ends there too."""
+
+INTEGRITY = f"PRAGMA integrity_check({DAMAGES_MAX})"
+OBJECTS = "SELECT type, name, tbl_name, sql FROM sqlite_schema WHERE name NOT LIKE 'sqlite_stat%' ORDER BY type, name"
+"""All that the schema has, less what ANALYZE leaves, which only gives the planner advice."""
+META = "SELECT name, value FROM meta ORDER BY name"
+META_FORMS = {"log_id": re.compile(rb"[0-9a-f]{16}"), "pepper": re.compile(rb".{32}", re.DOTALL)}
+
+Objects = dict[tuple[str, str], tuple[str, str | None]]
+"""By type and name: the table that it is of, and its text; SQLite's own indexes have none."""
+
+
+async def damage(reader: aiosqlite.Connection) -> list[str]:
+    """What is wrong, in words; nothing if all is sound.
+
+    Raises:
+        sqlite3.Error, UnicodeDecodeError: the file cannot even be read so far.
+    """
+    told = [str(row[0]) for row in await reader.execute_fetchall(INTEGRITY)]
+    objects = _objects(await reader.execute_fetchall(OBJECTS))
+    meta = {row[0]: row[1] for row in await reader.execute_fetchall(META)}
+    found = [one for one in told if one != "ok"]
+    return [*found, *_schema_breaks(objects), *_meta_breaks(meta)][:DAMAGES_MAX]
+
+
+def made() -> Objects:
+    """The schema of a store that this program has just made."""
+    with closing(sqlite3.connect(":memory:")) as fresh:
+        fresh.executescript(SCHEMA)
+        return _objects(fresh.execute(OBJECTS).fetchall())
+
+
+def _objects(rows: Iterable[sqlite3.Row]) -> Objects:
+    return {(row[0], row[1]): (row[2], row[3]) for row in rows}
+
+
+def _schema_breaks(objects: Objects) -> Iterable[str]:
+    wanted = made()
+    for (kind, name), told in wanted.items():
+        stands = objects.get((kind, name))
+        if stands is None:
+            yield f"the schema lacks {kind} {name}"
+        elif stands != told:
+            yield f"the schema has another {kind} {name} than this program makes"
+    for kind, name in objects.keys() - wanted.keys():
+        yield f"the schema has {kind} {name}, which this program does not make"
+
+
+def _meta_breaks(meta: dict[str, object]) -> Iterable[str]:
+    for name, form in META_FORMS.items():
+        value = meta.get(name)
+        if not isinstance(value, bytes) or form.fullmatch(value) is None:
+            yield f"meta: {name} has not the form that this program gives it"
+    for name in meta.keys() - META_FORMS.keys():
+        yield f"meta: {name} is nothing that this program writes"
