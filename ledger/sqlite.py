@@ -67,7 +67,7 @@ from ledger.sqlite_sql import (
     VERSIONS,
     WIDTHS,
 )
-from ledger.sqlite_wipe import Wiper
+from ledger.sqlite_wipe import Reading, Wiper
 
 
 class SqliteEngine:
@@ -83,10 +83,12 @@ class SqliteEngine:
     ) -> None:
         self.log_id = meta["log_id"].decode()
         self.pepper = meta["pepper"]
-        self._reader, self._writer, self._lock_fd = reader, writer, lock_fd
+        self._reading, self._writer, self._lock_fd = Reading(reader), writer, lock_fd
         self._committing = asyncio.Lock()
-        self._wiper = None if writer is None else Wiper(writer, self._committing)
+        self._wiper = None if writer is None else Wiper(writer, self._committing, self._reading)
         self._head: Head | None = None
+        self.is_wiped = True
+        """False once it has been closed while another process read on, with what was erased left in the file."""
 
     # Writing
 
@@ -197,13 +199,13 @@ class SqliteEngine:
         try:
             yield
         finally:
-            await self._reader.rollback()
+            await self._reading.rollback()
 
     async def close(self) -> None:
         async with self._committing:  # whoever asked for the last commit may have left
             if self._wiper is not None:
-                await self._wiper.close()
-            await self._reader.close()
+                self.is_wiped = await self._wiper.close() and self.is_wiped
+            await self._reading.close()
             if self._writer is not None:
                 await self._writer.close()
         lock_fd, self._lock_fd = self._lock_fd, None
@@ -212,7 +214,7 @@ class SqliteEngine:
 
     async def _read(self, sql: str, values: Sequence[Any]) -> list[sqlite3.Row]:
         try:
-            return list(await self._reader.execute_fetchall(sql, values))
+            return await self._reading.rows(sql, values)
         except TROUBLE as error:
             raise StorageError(f"the store could not be read: {error}") from error
 
