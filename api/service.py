@@ -54,8 +54,6 @@ from ledger.ids import ENTROPY_BYTES, TaskId, task_id
 from ledger.times import rfc3339
 from ledger.views import Seen
 
-ANSWERS_MAX = 8
-"""Renderings kept with a task: contracts times what varies their answer."""
 ATTEMPTS_MAX = 5
 """How often a change is made anew because the task has moved on since it was read."""
 KEPT_MAX_CHARS = 1024
@@ -194,12 +192,14 @@ async def _read(
 ) -> tuple[Seen, Hashable, Answer]:
     """The task that is meant, the answer rendered from it, and what the answer varies by, besides the task."""
     seen = await _visible(deps, contract, operation.target(asked), asked)
-    variant = (operation.answer, asked.base_url, tuple(asked.query.items()))
+    read = {name: asked.query[name] for name in operation.varies_by if name in asked.query}
+    variant = (operation.answer, asked.base_url, *read.items())
     answer: Answer | None = seen.answers.get(variant)
     if answer is None:
-        answer = operation.answer(asked, Told(seen.task))
-        if keep and len(seen.answers) < ANSWERS_MAX:
-            seen.answers[variant] = answer
+        answer = operation.answer(asked._replace(query=read), Told(seen.task))
+        if keep:
+            weight_bytes = len(answer.body) + len(asked.base_url)
+            deps.ledger.views.keep_answer(seen, variant, answer, weight_bytes=weight_bytes)
     return seen, variant, answer
 
 

@@ -195,6 +195,9 @@ def _output(task: Task, *, include_chunks: bool) -> dict[str, Any]:
     }
 
 
+FLAGS = ("base64_urls", "include_chunks")
+
+
 def shown(asked: Asked, told: Told) -> Answer:
     data_urls, include_chunks = _flag(asked, "base64_urls", default=False), _flag(asked, "include_chunks", default=True)
     body = view(told.task, base_url=asked.base_url, include_chunks=include_chunks, data_urls=data_urls)
@@ -295,9 +298,9 @@ CONTRACT = Contract(
         *_spellings(lambda base: Submit("POST", base, order, taken)),  # deprecated
         *(Browse("GET", base + "/health", newest, healthy) for base in ("", "/api/v1")),
         *(Browse("GET", base + "/tasks", wanted, listed) for base in ("", "/api/v1")),
-        *_spellings(lambda base: Read("GET", base + "/{id}", _read, shown)),
+        *_spellings(lambda base: Read("GET", base + "/{id}", _read, shown, varies_by=FLAGS)),
         *_spellings(lambda base: Alter("DELETE", base + "/{id}", _read, delete, deleted)),
-        *_spellings(lambda base: Read("GET", base + "/{id}/parse", _read, shown)),
+        *_spellings(lambda base: Read("GET", base + "/{id}/parse", _read, shown, varies_by=FLAGS)),
         *_spellings(lambda base: Alter("PATCH", base + "/{id}/parse", _read, update, taken)),
         *_spellings(lambda base: Alter("PATCH", base + "/{id}", _read, update, taken)),  # deprecated
         *_spellings(
