@@ -26,6 +26,7 @@ from api.contracts.shape import (
     ByTask,
     Cancel,
     Contract,
+    Health,
     Idempotency,
     Read,
     Refused,
@@ -157,6 +158,9 @@ async def _answer(deps: Deps, request: web.BaseRequest, exchange: Exchange, now_
             return operation.answer(asked, page)
         case Balance():
             return operation.answer(await deps.ledger.accounts.row(key.account))
+        case Health():
+            await deps.ledger.engine.head()
+            return operation.answer()
         case Act():
             return await operation.run(deps, asked)
 

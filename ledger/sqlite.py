@@ -9,6 +9,7 @@ is planned again under SQLite's write lock, after the new head.
 import asyncio
 import os
 import sqlite3
+import sys
 from collections.abc import AsyncIterator, Collection, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -62,10 +63,10 @@ from ledger.sqlite_sql import (
     READ_MAX,
     SEAL_ROWS,
     TASK_ROWS,
-    TASKS,
     TASKS_BY_ID,
     VERSIONS,
     WIDTHS,
+    tasks_page,
 )
 from ledger.sqlite_wipe import Reading, Wiper
 
@@ -157,10 +158,10 @@ class SqliteEngine:
             )
             if value is not None
         ]
-        where = " AND ".join(column for column, _ in terms) or "TRUE"
-        order = "ASC" if wanted.oldest_first else "DESC"
-        sql = f"{TASKS} WHERE {where} ORDER BY task {order} LIMIT ?"
-        return [read_task(row) for row in await self._read(sql, (*(value for _, value in terms), wanted.limit))]
+        sql = tasks_page([column for column, _ in terms], oldest_first=wanted.oldest_first)
+        bytes_max = sys.maxsize if wanted.bytes_max is None else wanted.bytes_max
+        rows = await self._read(sql, (*(value for _, value in terms), wanted.limit, bytes_max))
+        return [read_task(row) for row in rows]
 
     async def claims(self, ids: Sequence[ClaimId]) -> dict[ClaimId, ClaimRow]:
         found = [read_claim(row) for row in await self._by_key(CLAIMS_BY_ID, ids)]

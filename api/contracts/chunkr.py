@@ -30,7 +30,7 @@ from typing import Any
 
 from api.contracts.chunkr_bodies import DEFAULTS, order, update
 from api.contracts.chunkr_files import file_name, file_url, mime_type
-from api.contracts.chunkr_list import is_npm, newest, wanted
+from api.contracts.chunkr_list import is_npm, wanted, whole
 from api.contracts.chunkr_words import MESSAGES, STATUSES, Unfit
 from api.contracts.shape import (
     CLIENTS,
@@ -41,6 +41,7 @@ from api.contracts.shape import (
     Browse,
     Cancel,
     Contract,
+    Health,
     Operation,
     Read,
     Refused,
@@ -244,13 +245,12 @@ def listed(asked: Asked, page: Page) -> Answer:
         view(task, base_url=asked.base_url, include_chunks=include_chunks, data_urls=data_urls) for task in page.tasks
     ]
     if not is_npm(asked):
-        return json_answer(200, tasks)
+        return json_answer(200, whole(asked, tasks, is_end=page.beyond is None))
     following = None if page.beyond is None else cursor(asked.log_id, page.beyond)
     return json_answer(200, {"tasks": tasks, "next_cursor": following, "has_more": following is not None})
 
 
-def healthy(_: Asked, __: Page) -> Answer:
-    """The service can answer: it has just read the store."""
+def healthy() -> Answer:
     return Answer(200, f"OK - Version {SERVER_VERSION}".encode(), TEXT)
 
 
@@ -296,7 +296,7 @@ CONTRACT = Contract(
     operations=(
         *_spellings(lambda base: Submit("POST", base + "/parse", order, taken)),
         *_spellings(lambda base: Submit("POST", base, order, taken)),  # deprecated
-        *(Browse("GET", base + "/health", newest, healthy) for base in ("", "/api/v1")),
+        *(Health("GET", base + "/health", healthy) for base in ("", "/api/v1")),
         *(Browse("GET", base + "/tasks", wanted, listed) for base in ("", "/api/v1")),
         *_spellings(lambda base: Read("GET", base + "/{id}", _read, shown, varies_by=FLAGS)),
         *_spellings(lambda base: Alter("DELETE", base + "/{id}", _read, delete, deleted)),

@@ -202,7 +202,16 @@ class Balance(NamedTuple):
     body_max_bytes: int = 64 * 1024
 
 
-Operation: TypeAlias = Read | Cancel | Submit | Alter | Browse | Balance | Act
+class Health(NamedTuple):
+    """Whether the service can answer, of which its store is asked for the end of the log, and how that is said."""
+
+    method: str
+    path: str
+    answer: Callable[[], Answer]
+    body_max_bytes: int = 64 * 1024
+
+
+Operation: TypeAlias = Read | Cancel | Submit | Alter | Browse | Balance | Health | Act
 
 
 class Refused(NamedTuple):
