@@ -89,7 +89,7 @@ class SqliteEngine:
         self._wiper = None if writer is None else Wiper(writer, self._committing, self._reading)
         self._head: Head | None = None
         self.is_wiped = True
-        """False once it has been closed while another process read on, with what was erased left in the file."""
+        """False once it has been closed with what was erased left in the file: another process reads on."""
 
     # Writing
 

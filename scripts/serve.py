@@ -74,7 +74,7 @@ async def _serve(path: Path, found: settings.Settings, catalogue: Catalogue, *, 
         finally:
             await runner.cleanup()
     if not engine.is_wiped:
-        structlog.get_logger().warning("store.not_wiped", store=str(path), held_up_by="another process that reads it")
+        structlog.get_logger().warning("store.not_wiped", store=str(path))
 
 
 if __name__ == "__main__":
