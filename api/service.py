@@ -209,7 +209,7 @@ async def _read(
 
 async def _cancel(deps: Deps, contract: Contract, operation: Cancel, asked: Asked) -> Answer:
     wish = operation.wish(asked)
-    seen = await _visible(deps, contract, wish.target, asked)
+    seen = await _visible(deps, contract, wish.target, asked, tells_foreign=True)
     command = RequestCancel(
         task_id=seen.task.task_id,
         at_us=asked.now_us,
@@ -277,16 +277,23 @@ def _claims(deps: Deps, keys: Sequence[Idempotency], account: str) -> tuple[Clai
     return deps.ledger.keys.keyed(tuple(Claim(account=account, **one._asdict()) for one in keys))
 
 
-async def _visible(deps: Deps, contract: Contract, target: Target, asked: Asked) -> Seen:
+async def _visible(
+    deps: Deps, contract: Contract, target: Target, asked: Asked, *, tells_foreign: bool = False
+) -> Seen:
     """The task that is meant, if this account may see it and the vendor still keeps it.
 
     Raises:
-        TaskNotFound: else.
+        TaskNotFound: else; that it is another account's is told of cancels only, which one vendor words otherwise.
     """
     task = await _resolve(deps, target, asked.account)
     if task is None:
         raise TaskNotFound
-    return await deps.ledger.task(task, account=asked.account, gone=lambda found: contract.gone(found, asked.now_us))
+    return await deps.ledger.task(
+        task,
+        account=asked.account,
+        gone=lambda found: contract.gone(found, asked.now_us),
+        tells_foreign=tells_foreign,
+    )
 
 
 async def _resolve(deps: Deps, target: Target, account: str) -> TaskId | None:

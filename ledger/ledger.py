@@ -156,16 +156,23 @@ class Ledger:
             replayed=False,
         )
 
-    async def task(self, task: TaskId, *, account: str | None, gone: Callable[[Task], bool] = lambda _: False) -> Seen:
+    async def task(
+        self,
+        task: TaskId,
+        *,
+        account: str | None,
+        gone: Callable[[Task], bool] = lambda _: False,
+        tells_foreign: bool = False,
+    ) -> Seen:
         """The task as of its last commit, for *account*; None stands for those who may see all.
 
         Raises:
             TaskNotFound: absent, deleted, *gone* by the asker's contract, or another account's: one answer, at the
-                cost of one read.
+                cost of one read. With *tells_foreign* it tells the last, of tasks that are there still.
         """
         seen = self.views.cached(task)
         if seen is None or account not in (None, seen.task.account):
-            seen = await self.views.read(task)
+            seen = await self.views.read(task, account=None if tells_foreign else account)
         if seen is None or (account is not None and (seen.task.deleted or gone(seen.task))):
             raise TaskNotFound
         if account not in (None, seen.task.account):

@@ -33,7 +33,8 @@ ANSWERS_MAX = 8
 """Renderings kept with a task: contracts times what varies their answer."""
 
 
-_Waiters: TypeAlias = "list[asyncio.Future[Seen | None]]"
+_Waiters: TypeAlias = "list[tuple[asyncio.Future[Seen | None], str | None]]"
+"""Who waits for a task, and as which account; None: as one who may see all."""
 
 
 class Seen:
@@ -113,10 +114,13 @@ class Views:
         seen = self.cached(task)
         return seen if seen is not None else await self.read(task)
 
-    async def read(self, task: TaskId) -> Seen | None:
-        """The task as the store has it, past the cache. This is what an absent task costs, and a foreign one."""
+    async def read(self, task: TaskId, *, account: str | None = None) -> Seen | None:
+        """The task as the store has it, past the cache, or None: there is none, or it is not *account*'s.
+
+        A foreign one is told by its row and not decoded, for it should cost about what an absent one does.
+        """
         waiter: asyncio.Future[Seen | None] = asyncio.get_running_loop().create_future()
-        self._wanted.setdefault(task, []).append(waiter)
+        self._wanted.setdefault(task, []).append((waiter, account))
         if self._reading is None:
             self._reading = asyncio.create_task(self._read_wanted())
         return await waiter
@@ -179,19 +183,31 @@ class Views:
         self._reading = None
 
     def _answer(self, task: TaskId, waiters: _Waiters, placed: Placed | None) -> None:
-        try:
-            seen = None if placed is None else seen_of(placed)
-        except DamagedError as error:
-            _fail(waiters, error)
+        if placed is None:
+            _tell(waiters, None)
             return
-        if seen is not None and task not in self._outdated:
+        owner = placed.row.account
+        _tell([one for one in waiters if one[1] not in (None, owner)], None)
+        allowed = [one for one in waiters if one[1] in (None, owner)]
+        if not allowed:
+            return
+        try:
+            seen = seen_of(placed)
+        except DamagedError as error:
+            _fail(allowed, error)
+            return
+        if task not in self._outdated:
             self._keep(seen)
-        for waiter in waiters:
-            if not waiter.done():  # done: its caller has left
-                waiter.set_result(seen)
+        _tell(allowed, seen)
+
+
+def _tell(waiters: _Waiters, seen: Seen | None) -> None:
+    for waiter, _ in waiters:
+        if not waiter.done():  # done: its caller has left
+            waiter.set_result(seen)
 
 
 def _fail(waiters: _Waiters, error: Exception) -> None:
-    for waiter in waiters:
+    for waiter, _ in waiters:
         if not waiter.done():
             waiter.set_exception(error)

@@ -214,12 +214,13 @@ async def test_a_stranger_who_reads_during_a_commit_does_not_bring_back_the_stat
 ) -> None:
     await ledger.handle(create(ident(1)))
     watched.read_gate.shut()
-    prying = asyncio.create_task(ledger.task(ident(1), account=STRANGER))
+    prying = asyncio.create_task(ledger.task(ident(1), account=STRANGER, tells_foreign=True))
     await watched.read_gate.someone_waits()
     started = await ledger.handle(start(ident(1)))
     watched.read_gate.open()
-    with pytest.raises(TaskNotFound):
+    with pytest.raises(TaskNotFound) as refused:
         await prying
+    assert refused.value.foreign
     assert (await ledger.task(ident(1), account=ACCOUNT)).task == started.task
     assert (await ledger.handle(cancel(ident(1)))).task.version == started.task.version + 3
 
@@ -252,13 +253,14 @@ async def test_an_absent_task_costs_one_read(reopened: Ledger, watched: Watched,
         assert watched.task_reads == [[ident(9)]] * times
 
 
+@pytest.mark.parametrize("tells", [False, True])
 async def test_a_foreign_task_costs_one_read_too_whether_it_is_at_hand_or_not(
-    reopened: Ledger, watched: Watched
+    reopened: Ledger, watched: Watched, *, tells: bool
 ) -> None:
     for times in (1, 2, 3):
         with pytest.raises(TaskNotFound) as refused:
-            await reopened.task(ident(1), account=STRANGER)
-        assert refused.value.foreign
+            await reopened.task(ident(1), account=STRANGER, tells_foreign=tells)
+        assert refused.value.foreign is tells
         assert str(refused.value) == str(TaskNotFound())
         assert watched.task_reads == [[ident(1)]] * times
 
@@ -352,6 +354,18 @@ async def test_a_damaged_view_fails_who_asks_for_it_and_nobody_else(
     assert ident(1).hex() in str(damaged)
     assert isinstance(sound, Seen)
     assert await views.get(ident(9)) is None
+
+
+async def test_a_foreign_task_is_told_by_its_row_alone_and_takes_no_room(watched: Watched, views: Views) -> None:
+    await watched.commit([append(1, task=replace(task_row(1), view=b"{")), append(2)])
+    assert await views.read(ident(1), account=STRANGER) is None, "or it would be found damaged"
+    assert await views.read(ident(2), account=STRANGER) is None
+    assert at_hand(views, 3) == []
+    theirs, ours, everyones = await asyncio.gather(
+        views.read(ident(2), account=STRANGER), views.read(ident(2), account=ACCOUNT), views.read(ident(2))
+    )
+    assert theirs is None
+    assert ours is everyones is views.cached(ident(2)) is not None
 
 
 async def test_a_command_to_a_task_with_a_damaged_view_fails_alone(ledger: Ledger, watched: Watched) -> None:
