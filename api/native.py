@@ -179,8 +179,7 @@ async def read(deps: Deps, asked: Asked) -> Answer:
 async def list_tasks(deps: Deps, asked: Asked) -> Answer:
     """Newest first, or oldest first with ``order=asc``, which is how a dispatcher takes queued work."""
     wanted = _wanted(asked, deps.ledger.engine.log_id)
-    seen = await deps.ledger.page(replace(wanted, limit=wanted.limit + 1))
-    page, more = seen[: wanted.limit], len(seen) > wanted.limit
+    page, more = await deps.ledger.page(wanted)
     log_id = deps.ledger.engine.log_id
     body = {
         "tasks": [task_view(one.task, position=one.position, log_id=log_id) for one in page],

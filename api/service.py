@@ -56,8 +56,6 @@ from ledger.ids import ENTROPY_BYTES, TaskId, task_id
 from ledger.times import rfc3339
 from ledger.views import Seen
 
-ANSWERS_MAX = 8
-"""Renderings kept with a task: contracts times what varies their answer."""
 ATTEMPTS_MAX = 5
 """How often a change is made anew because the task has moved on since it was read."""
 KEPT_MAX_CHARS = 1024
@@ -213,18 +211,20 @@ async def _read(
 ) -> tuple[Seen, Hashable, Answer]:
     """The task that is meant, the answer rendered from it, and what the answer varies by, besides the task."""
     seen = await _visible(deps, contract, operation.target(asked), asked)
-    variant = (operation.answer, asked.base_url, tuple(asked.query.items()))
+    read = {name: asked.query[name] for name in operation.varies_by if name in asked.query}
+    variant = (operation.answer, asked.base_url, *read.items())
     answer: Answer | None = seen.answers.get(variant)
     if answer is None:
-        answer = operation.answer(asked, Told(seen.task))
-        if keep and len(seen.answers) < ANSWERS_MAX:
-            seen.answers[variant] = answer
+        answer = operation.answer(asked._replace(query=read), Told(seen.task))
+        if keep:
+            weight_bytes = len(answer.body) + len(asked.base_url)
+            deps.ledger.views.keep_answer(seen, variant, answer, weight_bytes=weight_bytes)
     return seen, variant, answer
 
 
 async def _cancel(deps: Deps, contract: Contract, operation: Cancel, asked: Asked) -> Answer:
     wish = operation.wish(asked)
-    seen = await _visible(deps, contract, wish.target, asked)
+    seen = await _visible(deps, contract, wish.target, asked, tells_foreign=True)
     command = RequestCancel(
         task_id=seen.task.task_id,
         at_us=asked.now_us,
@@ -292,16 +292,23 @@ def _claims(deps: Deps, keys: Sequence[Idempotency], account: str) -> tuple[Clai
     return deps.ledger.keys.keyed(tuple(Claim(account=account, **one._asdict()) for one in keys))
 
 
-async def _visible(deps: Deps, contract: Contract, target: Target, asked: Asked) -> Seen:
+async def _visible(
+    deps: Deps, contract: Contract, target: Target, asked: Asked, *, tells_foreign: bool = False
+) -> Seen:
     """The task that is meant, if this account may see it and the vendor still keeps it.
 
     Raises:
-        TaskNotFound: else.
+        TaskNotFound: else; that it is another account's is told of cancels only, which one vendor words otherwise.
     """
     task = await _resolve(deps, target, asked.account)
     if task is None:
         raise TaskNotFound
-    return await deps.ledger.task(task, account=asked.account, gone=lambda found: contract.gone(found, asked.now_us))
+    return await deps.ledger.task(
+        task,
+        account=asked.account,
+        gone=lambda found: contract.gone(found, asked.now_us),
+        tells_foreign=tells_foreign,
+    )
 
 
 async def _resolve(deps: Deps, target: Target, account: str) -> TaskId | None:

@@ -1,5 +1,6 @@
 """The ledger, live: one object that answers what is, and carries out what is asked."""
 
+import asyncio
 from collections.abc import Callable
 from typing import Self
 
@@ -16,14 +17,18 @@ from ledger.ids import TaskId
 from ledger.keyring import Keyring
 from ledger.records import Recorded, TaskFilter
 from ledger.task import Task, fold
-from ledger.views import Seen, Views, seen_of
+from ledger.views import OVERHEAD_BYTES, Seen, Views, seen_of
 from ledger.writer import Writer
 
 QUEUE_MAX = 4096
 BATCH_MAX = 256
 VIEWS_MAX_BYTES = 96 * 2**20
 CHUNK = 100
-"""Tasks read at once for a list."""
+"""Tasks read at once for a list, and no more than are wanted to begin with."""
+CHUNK_MAX_BYTES = 8 * 2**20
+"""Of views: what is read at once for a list, and what is looked at for one page of it, is at most one task more."""
+TURN_BYTES = 256 * 1024
+"""Of views that are decoded before others have their turn: about a millisecond."""
 LOOKED_AT_MAX = 2000
 """Tasks looked at for one page of a list."""
 
@@ -54,12 +59,44 @@ class Wanted(msgspec.Struct, frozen=True, kw_only=True):
 class Page(msgspec.Struct, frozen=True, kw_only=True):
     """Tasks as `Wanted`; *beyond*: from where the list goes on, None at its end.
 
-    A page is short, with more to come, when few of many tasks fit: none looks at more than `LOOKED_AT_MAX` beyond those
-    that it skips.
+    A page is short, with more to come, when few of many tasks fit, or when they are large: none looks at more than
+    `LOOKED_AT_MAX`, or on after `CHUNK_MAX_BYTES`, beyond those that it skips.
     """
 
     tasks: list[Task]
     beyond: TaskId | None
+
+
+class _Filling:
+    """A page while tasks are looked at for it, one after the other."""
+
+    def __init__(self, wanted: Wanted, gone: Callable[[Task], bool]) -> None:
+        self._wanted, self._gone = wanted, gone
+        self._to_skip, self._left_bytes = wanted.skip, CHUNK_MAX_BYTES
+        self._tasks: list[Task] = []
+        self._last: TaskId | None = None
+        self.missing = wanted.skip + wanted.limit + 1
+        """So many tasks that fit are to be found until it is known that there are more than the page has."""
+
+    def takes(self, seen: Seen) -> bool:
+        """Whether the page goes on with this task, or over it; False: it ends before it."""
+        task = seen.task
+        fits = not (task.deleted or self._gone(task)) and self._wanted.fits(task)
+        self.missing -= fits
+        if self._left_bytes <= 0 or not self.missing:
+            return False
+        if fits and self._to_skip:
+            self._to_skip -= 1
+        elif not self._to_skip:
+            self._left_bytes -= seen.weight_bytes - OVERHEAD_BYTES  # what is left is its view
+            if fits:
+                self._tasks.append(task)
+        self._last = task.task_id
+        return True
+
+    def ended(self, *, is_whole: bool) -> Page:
+        """The page, as far as it has come; *is_whole*: there are no more tasks."""
+        return Page(tasks=self._tasks, beyond=None if is_whole else self._last)
 
 
 class Ledger:
@@ -121,16 +158,23 @@ class Ledger:
             replayed=False,
         )
 
-    async def task(self, task: TaskId, *, account: str | None, gone: Callable[[Task], bool] = lambda _: False) -> Seen:
+    async def task(
+        self,
+        task: TaskId,
+        *,
+        account: str | None,
+        gone: Callable[[Task], bool] = lambda _: False,
+        tells_foreign: bool = False,
+    ) -> Seen:
         """The task as of its last commit, for *account*; None stands for those who may see all.
 
         Raises:
             TaskNotFound: absent, deleted, *gone* by the asker's contract, or another account's: one answer, at the
-                cost of one read.
+                cost of one read. With *tells_foreign* it tells the last, of tasks that are there still.
         """
         seen = self.views.cached(task)
         if seen is None or account not in (None, seen.task.account):
-            seen = await self.views.read(task)
+            seen = await self.views.read(task, account=None if tells_foreign else account)
         if seen is None or (account is not None and (seen.task.deleted or gone(seen.task))):
             raise TaskNotFound
         if account not in (None, seen.task.account):
@@ -143,31 +187,41 @@ class Ledger:
         row = (await self.engine.claims([claim])).get(claim)
         return None if row is None else row.task_id
 
-    async def page(self, wanted: TaskFilter) -> list[Seen]:
-        """Tasks as *wanted*, in the order that it asks for."""
-        return [seen_of(placed) for placed in await self.engine.page(wanted)]
+    async def page(self, wanted: TaskFilter) -> tuple[list[Seen], bool]:
+        """Tasks as *wanted*, in the order that it asks for, and whether there are more; large ones are fewer."""
+        seen, is_end = await self._chunk(replace(wanted, limit=wanted.limit + 1))
+        return (seen, False) if is_end else (seen[:-1] or seen, True)  # the last shows that there are more
 
     async def browse(self, wanted: Wanted, *, gone: Callable[[Task], bool] = lambda _: False) -> Page:
         """The account's tasks as *wanted*, without those that are deleted or *gone* by the asker's contract."""
-        tasks: list[Task] = []
-        skipped, where = 0, TaskFilter(account=wanted.account, before=wanted.before, after=wanted.after)
-        where = replace(where, oldest_first=wanted.oldest_first, limit=CHUNK)
-        for _ in range((LOOKED_AT_MAX + wanted.skip) // CHUNK):
-            chunk = [one.task for one in await self.page(where)]
-            for task in chunk:
-                if task.deleted or gone(task) or not wanted.fits(task):
-                    continue
-                if skipped < wanted.skip:
-                    skipped += 1
-                elif len(tasks) == wanted.limit:
-                    return Page(tasks=tasks, beyond=tasks[-1].task_id)
-                else:
-                    tasks.append(task)
-            if len(chunk) < CHUNK:
-                return Page(tasks=tasks, beyond=None)
-            last = chunk[-1].task_id
+        filling, left = _Filling(wanted, gone), LOOKED_AT_MAX + wanted.skip
+        where = TaskFilter(
+            account=wanted.account, before=wanted.before, after=wanted.after, oldest_first=wanted.oldest_first
+        )
+        chunk_max = min(CHUNK, filling.missing)
+        while left:
+            chunk, is_end = await self._chunk(replace(where, limit=min(chunk_max, left)))
+            if not all(map(filling.takes, chunk)):
+                return filling.ended(is_whole=False)
+            if is_end:
+                return filling.ended(is_whole=True)
+            last = chunk[-1].task.task_id
             where = replace(where, after=last) if wanted.oldest_first else replace(where, before=last)
-        return Page(tasks=tasks, beyond=last)
+            chunk_max, left = min(CHUNK, 2 * chunk_max), left - len(chunk)
+        return filling.ended(is_whole=False)
+
+    async def _chunk(self, wanted: TaskFilter) -> tuple[list[Seen], bool]:
+        """Tasks as *wanted*, fewer when they are large, and whether those are the last."""
+        rows = await self.engine.page(replace(wanted, bytes_max=CHUNK_MAX_BYTES))
+        seen: list[Seen] = []
+        read_bytes = turns = 0
+        for placed in rows:
+            read_bytes += len(placed.row.view)
+            if read_bytes // TURN_BYTES > turns:
+                turns = read_bytes // TURN_BYTES
+                await asyncio.sleep(0)
+            seen.append(seen_of(placed))
+        return seen, len(rows) < wanted.limit and read_bytes < CHUNK_MAX_BYTES
 
     async def history(self, task: TaskId) -> list[Recorded]:
         """The task's events, oldest first.

@@ -1,6 +1,7 @@
 """The engine that keeps everything in memory: for tests, and the plainest statement of what an engine does."""
 
 import secrets
+import sys
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 
@@ -62,7 +63,15 @@ class MemoryEngine:
 
     async def page(self, wanted: TaskFilter) -> list[Placed]:
         ordered = (self._with_key(self._tasks[task]) for task in sorted(self._tasks, reverse=not wanted.oldest_first))
-        return [placed for placed in ordered if _fits(placed, wanted)][: wanted.limit]
+        found: list[Placed] = []
+        bytes_left = sys.maxsize if wanted.bytes_max is None else wanted.bytes_max
+        for placed in ordered:
+            if len(found) == wanted.limit or bytes_left <= 0:
+                break
+            if _fits(placed, wanted):
+                found.append(placed)
+                bytes_left -= len(placed.row.view)
+        return found
 
     async def claims(self, ids: Sequence[ClaimId]) -> dict[ClaimId, ClaimRow]:
         return {claim: self._claims[claim] for claim in ids if claim in self._claims}

@@ -238,7 +238,10 @@ class Head(msgspec.Struct, frozen=True, gc=False, kw_only=True):
 
 
 class TaskFilter(msgspec.Struct, frozen=True, kw_only=True):
-    """Which tasks to list, in order of creation, and from where; newest first unless *oldest_first*."""
+    """Which tasks to list, in order of creation, and from where; newest first unless *oldest_first*.
+
+    At most *limit* of them, and none after those whose views have *bytes_max* together: at least one, if there is one.
+    """
 
     account: str | None = None
     status: str | None = None
@@ -247,3 +250,4 @@ class TaskFilter(msgspec.Struct, frozen=True, kw_only=True):
     after: TaskId | None = None
     oldest_first: bool = False
     limit: int = 50
+    bytes_max: int | None = None

@@ -9,6 +9,7 @@ is planned again under SQLite's write lock, after the new head.
 import asyncio
 import os
 import sqlite3
+import sys
 from collections.abc import AsyncIterator, Collection, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -63,12 +64,12 @@ from ledger.sqlite_sql import (
     READ_MAX,
     SEAL_ROWS,
     TASK_ROWS,
-    TASKS,
     TASKS_BY_ID,
     VERSIONS,
     WIDTHS,
+    tasks_page,
 )
-from ledger.sqlite_wipe import Wiper
+from ledger.sqlite_wipe import Reading, Wiper
 
 
 class SqliteEngine:
@@ -84,10 +85,12 @@ class SqliteEngine:
     ) -> None:
         self.log_id = meta["log_id"].decode()
         self.pepper = meta["pepper"]
-        self._reader, self._writer, self._lock_fd = reader, writer, lock_fd
+        self._reading, self._writer, self._lock_fd = Reading(reader), writer, lock_fd
         self._committing = asyncio.Lock()
-        self._wiper = None if writer is None else Wiper(writer, self._committing)
+        self._wiper = None if writer is None else Wiper(writer, self._committing, self._reading)
         self._head: Head | None = None
+        self.is_wiped = True
+        """False once it has been closed with what was erased left in the file: another process reads on."""
 
     # Writing
 
@@ -156,10 +159,10 @@ class SqliteEngine:
             )
             if value is not None
         ]
-        where = " AND ".join(column for column, _ in terms) or "TRUE"
-        order = "ASC" if wanted.oldest_first else "DESC"
-        sql = f"{TASKS} WHERE {where} ORDER BY task {order} LIMIT ?"
-        return [read_task(row) for row in await self._read(sql, (*(value for _, value in terms), wanted.limit))]
+        sql = tasks_page([column for column, _ in terms], oldest_first=wanted.oldest_first)
+        bytes_max = sys.maxsize if wanted.bytes_max is None else wanted.bytes_max
+        rows = await self._read(sql, (*(value for _, value in terms), wanted.limit, bytes_max))
+        return [read_task(row) for row in rows]
 
     async def claims(self, ids: Sequence[ClaimId]) -> dict[ClaimId, ClaimRow]:
         found = [read_claim(row) for row in await self._by_key(CLAIMS_BY_ID, ids)]
@@ -193,7 +196,7 @@ class SqliteEngine:
 
     async def damage(self) -> list[str]:
         try:
-            return await damage(self._reader)
+            return await damage(self._reading)
         except TROUBLE as error:
             raise StorageError(f"the store could not be checked: {error}") from error
 
@@ -204,13 +207,13 @@ class SqliteEngine:
         try:
             yield
         finally:
-            await self._reader.rollback()
+            await self._reading.rollback()
 
     async def close(self) -> None:
         async with self._committing:  # whoever asked for the last commit may have left
             if self._wiper is not None:
-                await self._wiper.close()
-            await self._reader.close()
+                self.is_wiped = await self._wiper.close() and self.is_wiped
+            await self._reading.close()
             if self._writer is not None:
                 await self._writer.close()
         lock_fd, self._lock_fd = self._lock_fd, None
@@ -219,7 +222,7 @@ class SqliteEngine:
 
     async def _read(self, sql: str, values: Sequence[Any]) -> list[sqlite3.Row]:
         try:
-            return list(await self._reader.execute_fetchall(sql, values))
+            return await self._reading.rows(sql, values)
         except TROUBLE as error:
             raise StorageError(f"the store could not be read: {error}") from error
 

@@ -12,9 +12,8 @@ import sqlite3
 from collections.abc import Iterable
 from contextlib import closing
 
-import aiosqlite
-
 from ledger.sqlite_sql import SCHEMA
+from ledger.sqlite_wipe import Reading
 
 DAMAGES_MAX = 100
 """Told of at most; SQLite's check ends there too."""
@@ -29,15 +28,15 @@ Objects = dict[tuple[str, str], tuple[str, str | None]]
 """By type and name: the table that it is of, and its text; SQLite's own indexes have none."""
 
 
-async def damage(reader: aiosqlite.Connection) -> list[str]:
+async def damage(reading: Reading) -> list[str]:
     """What is wrong, in words; nothing if all is sound.
 
     Raises:
         sqlite3.Error, UnicodeDecodeError: the file cannot even be read so far.
     """
-    told = [str(row[0]) for row in await reader.execute_fetchall(INTEGRITY)]
-    objects = _objects(await reader.execute_fetchall(OBJECTS))
-    meta = {row[0]: row[1] for row in await reader.execute_fetchall(META)}
+    told = [str(row[0]) for row in await reading.rows(INTEGRITY, ())]
+    objects = _objects(await reading.rows(OBJECTS, ()))
+    meta = {row[0]: row[1] for row in await reading.rows(META, ())}
     found = [one for one in told if one != "ok"]
     return [*found, *_schema_breaks(objects), *_meta_breaks(meta)][:DAMAGES_MAX]
 

@@ -294,6 +294,21 @@ READ_MAX = 64
 """Rows asked for by key in one statement. The statements below are whole texts, so that SQLite keeps them compiled."""
 
 
+def tasks_page(where: Sequence[str], *, oldest_first: bool) -> str:
+    """The statement for a page of the tasks that fit all of *where*; its last values are `limit` and `bytes_max`.
+
+    How long a view is stands at the head of its row, so that of the rows that have no room only that is read.
+    """
+    order = "ASC" if oldest_first else "DESC"
+    return f"""
+WITH sizes AS (
+    SELECT task, length(view) AS size FROM tasks WHERE {" AND ".join(where) or "TRUE"} ORDER BY task {order} LIMIT ?
+), fitting AS (
+    SELECT task, sum(size) OVER (ORDER BY task {order} ROWS UNBOUNDED PRECEDING) - size AS before FROM sizes
+)
+{TASKS} WHERE task IN (SELECT task FROM fitting WHERE before < ?) ORDER BY task {order}"""
+
+
 def _marks(count: int, mark: str) -> str:
     return ", ".join([mark] * count)
 

@@ -6,6 +6,15 @@
 
 from ledger.sqlite_sql import ACCOUNT_COLUMNS, ACCOUNTS, APPENDS
 
+
+def _sum(column: str) -> str:
+    """The sum of a column, kept at `SUM_MAX_MICROS` as every engine does: SQLite's own fails beyond 64 bits.
+
+    The upper and the lower half of each number are summed up apart; what they come to together is a cast.
+    """
+    return f"CAST(sum({column} >> 32) * 4294967296 + sum({column} & 4294967295) AS INTEGER)"
+
+
 UPGRADES = {
     2: f"""
 {ACCOUNTS}
@@ -35,7 +44,7 @@ WITH moves AS (
     WHERE birth.type = 'created'
 )
 INSERT INTO accounts ({", ".join(ACCOUNT_COLUMNS)})
-SELECT account, max(position), 0, NULL, NULL, sum(held), sum(charged), sum(refunded), sum(expected)
+SELECT account, max(position), 0, NULL, NULL, {", ".join(map(_sum, ("held", "charged", "refunded", "expected")))}
 FROM moves WHERE held <> 0 OR charged <> 0 OR refunded <> 0 OR expected <> 0 GROUP BY account;
 DROP VIEW appends;
 {APPENDS}

@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 from typing import Annotated
 
+import structlog
 import typer
 import uvloop
 from aiohttp import web
@@ -48,8 +49,9 @@ def serve(
 
 
 async def _serve(path: Path, found: settings.Settings, catalogue: Catalogue, *, listener: socket.socket) -> None:
+    engine = await open_to_serve(path)
     ledger = Ledger(
-        await open_to_serve(path),
+        engine,
         pepper=pepper(),
         queue_max=found.queue_max,
         batch_max=found.batch_max,
@@ -74,6 +76,8 @@ async def _serve(path: Path, found: settings.Settings, catalogue: Catalogue, *, 
             await stop.wait()
         finally:
             await runner.cleanup()
+    if not engine.is_wiped:
+        structlog.get_logger().warning("store.not_wiped", store=str(path))
 
 
 if __name__ == "__main__":

@@ -303,6 +303,7 @@ class Watched:
         self.engine = engine
         self.commits: list[Sequence[Append]] = []
         self.task_reads: list[Sequence[TaskId]] = []
+        self.pages: list[TaskFilter] = []
         self.key_reads: list[str] = []
         self.account_reads: list[Sequence[str] | None] = []
         self.commit_faults: deque[Exception] = deque()
@@ -347,6 +348,7 @@ class Watched:
         return found
 
     async def page(self, wanted: TaskFilter) -> list[Placed]:
+        self.pages.append(wanted)
         return await self.engine.page(wanted)
 
     async def claims(self, ids: Sequence[ClaimId]) -> dict[ClaimId, ClaimRow]:

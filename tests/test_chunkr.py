@@ -609,6 +609,18 @@ async def test_the_service_says_that_it_is_well_and_under_its_prefix_also_withou
             assert_says(bare, 401, MISSING)
 
 
+async def test_how_the_service_is_takes_no_look_at_any_task(service: Service, monkeypatch: pytest.MonkeyPatch) -> None:
+    await make(service)
+
+    async def broken(*_: object) -> None:
+        raise StorageError
+
+    monkeypatch.setattr(service.ledger.engine, "page", broken)
+    assert_says(await service.ask("chunkr", Call("GET", "/health")), 200, "OK - Version 1.0.0")
+    monkeypatch.setattr(service.ledger.engine, "head", broken)
+    assert_says(await service.ask("chunkr", Call("GET", "/health")), 503, "Service is temporarily unavailable")
+
+
 async def test_an_unknown_route_is_a_404_of_its_own(service: Service) -> None:
     assert_says(await service.ask("chunkr", Call("GET", "/api/v2/task/1")), 404, "Not found")
 

@@ -493,6 +493,28 @@ async def test_pages_are_counted_from_one(service: Service) -> None:
     assert_says(reply, 400, "Limit is required when page is provided")
 
 
+async def test_a_counted_page_that_large_tasks_cut_short_is_refused_for_it_cannot_say_so(
+    service: Service, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = (await row(service, 5))[::-1]
+    monkeypatch.setattr("ledger.ledger.CHUNK_MAX_BYTES", 2000)  # two views, less than five
+    reply = await service.ask("chunkr", Call("GET", "/tasks?limit=5"))
+    assert_says(
+        reply, 400, "Tasks are too large for this page: ask for a smaller limit, or add sort and follow the cursor"
+    )
+    assert [await ids(service, f"?limit=1&page={page}") for page in (1, 3, 5, 6)] == [made[:1], made[2:3], made[4:], []]
+    newest = await ids(service)
+    assert newest == made[: len(newest)]
+    assert 1 <= len(newest) < 5
+    found: list[str] = []
+    asked = "?sort=desc&limit=5"
+    while asked:
+        page = (await service.ask("chunkr", Call("GET", f"/tasks{asked}"))).json()
+        found += [task["task_id"] for task in page["tasks"]]
+        asked = f"?sort=desc&limit=5&cursor={page['next_cursor']}" if page["has_more"] else ""
+    assert found == made
+
+
 async def test_a_list_starts_and_ends_at_a_time(service: Service) -> None:
     first_us = service.clock()
     made = await row(service, 4)

@@ -588,6 +588,27 @@ async def test_a_page_has_the_tasks_that_fit_in_the_order_asked_for(engine: Engi
     assert found == PAGES
 
 
+SIZED = [  # bytes_max, and which of tasks 5 to 1, with views of so many hundred bytes as their number, are read
+    (None, [5, 4, 3, 2, 1]),
+    (1501, [5, 4, 3, 2, 1]),
+    (1401, [5, 4, 3, 2, 1]),
+    (1400, [5, 4, 3, 2]),
+    (501, [5, 4]),
+    (500, [5]),
+    (1, [5]),
+]
+
+
+async def test_a_page_ends_with_the_task_whose_view_fills_it(engine: Engine) -> None:
+    rows = [replace(task_row(number), view=b"x" * 100 * number) for number in range(1, 6)]
+    await engine.commit([append(number, task=row) for number, row in enumerate(rows, start=1)])
+    found = [(size, await listed(engine, TaskFilter(bytes_max=size))) for size, _ in SIZED]
+    assert found == SIZED
+    assert await listed(engine, TaskFilter(bytes_max=201, oldest_first=True)) == [1, 2]
+    assert await listed(engine, TaskFilter(bytes_max=501, after=ident(2), limit=1)) == [5]
+    assert await listed(engine, TaskFilter(bytes_max=1, before=ident(3), account=ACCOUNT)) == [2]
+
+
 async def test_the_pages_of_a_list_follow_each_other_without_gap_or_overlap(engine: Engine) -> None:
     await engine.commit([append(number) for number in range(1, 12)])
     seen: list[int] = []

@@ -256,6 +256,7 @@ class Held(NamedTuple):
 @pytest.fixture
 async def held_up(path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Held]:
     monkeypatch.setattr(sqlite_wipe, "AGAIN_SECONDS", 0.01)
+    monkeypatch.setattr(sqlite_wipe, "CLOSING_PATIENCE_MS", 10)
     async with stored.serving(path) as ledger:
         await ledger.handle(create(ident(1), input={"prompt": MARK}))
         await ledger.handle(cancel(ident(1)))
@@ -298,12 +299,84 @@ async def test_a_ledger_is_closed_while_the_wiping_is_held_up_and_the_next_one_w
     await held_up.ledger.close()
     assert held_up.key in files(path)
     assert held_up.key in files(died)
+    assert isinstance(held_up.ledger.engine, SqliteEngine)
+    assert not held_up.ledger.engine.is_wiped
     held_up.reader.close()
     for left in (path, died):
         async with stored.serving(left) as ledger:
             assert held_up.key not in files(left)
             assert MARK.encode() not in files(left)
             assert (await audit(ledger.engine)).found == 0
+
+
+async def test_a_ledger_that_is_closed_waits_for_the_reader_a_while_so_that_nothing_is_left(
+    held_up: Held, path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sqlite_wipe, "AGAIN_SECONDS", 60.0)
+    monkeypatch.setattr(sqlite_wipe, "CLOSING_PATIENCE_MS", 10_000)
+    other = sqlite3.connect(path)  # so that ours is not the last to close, which would cut by itself
+    closing_down = asyncio.create_task(held_up.ledger.close())
+    await asyncio.sleep(0.1)
+    assert held_up.key in files(path)
+    held_up.reader.execute("COMMIT")
+    await closing_down
+    other.close()
+    assert held_up.key not in files(path)
+    assert isinstance(held_up.ledger.engine, SqliteEngine)
+    assert held_up.ledger.engine.is_wiped
+
+
+async def test_a_server_that_stops_while_the_wiping_is_held_up_says_so(server: Server, path: Path) -> None:
+    asked = await started(server)
+    task = await asked.life(MARK)
+    with by_hand(path) as reader:
+        reader.execute("BEGIN")
+        assert reader.execute("SELECT count(*) FROM seals").fetchone() == (1,)
+        assert await asked.chunkr("DELETE", task) == 200
+        await server.stop()
+        assert '"store.not_wiped"' in server.logged()
+        assert MARK.encode() in files(path)
+    await server.start()
+    await server.stop()
+    assert server.logged().count("store.not_wiped") == 1
+    assert MARK.encode() not in files(path)
+
+
+# Its own readers
+
+
+SLOW = """
+WITH RECURSIVE n (x) AS (SELECT position FROM lanes UNION ALL SELECT x + 1 FROM n WHERE x < ?) SELECT max(x) FROM n
+"""
+"""A read of the store that takes long."""
+
+
+async def test_what_the_server_itself_reads_meanwhile_does_not_hold_the_wiping_up(path: Path) -> None:
+    engine = await open_to_serve(path)
+    async with Ledger(engine) as ledger:
+        await ledger.handle(create(ident(1), input={"prompt": MARK}))
+        await ledger.handle(cancel(ident(1)))
+        key = seal_key(path, ident(1))
+        reads = [asyncio.create_task(engine._read(SLOW, (1_000_000,))) for _ in range(3)]
+        await asyncio.sleep(0.01)
+        await ledger.handle(delete(ident(1)))
+        assert key not in files(path)
+        assert MARK.encode() not in files(path)
+        assert [[tuple(row) for row in rows] for rows in await asyncio.gather(*reads)] == [[(1_000_000,)]] * 3
+
+
+async def test_who_waits_for_the_end_of_one_wiping_does_not_read_during_the_next(path: Path) -> None:
+    engine = await open_to_serve(path)
+    try:
+        async with engine._reading.paused():
+            waiting = asyncio.create_task(engine.head())
+            await asyncio.sleep(0)
+        async with engine._reading.paused():
+            await asyncio.sleep(0.02)
+            assert not waiting.done()
+        assert (await waiting).position == 0
+    finally:
+        await engine.close()
 
 
 async def test_trouble_with_the_wiping_fails_no_commit_and_it_is_tried_again(

@@ -377,6 +377,21 @@ async def test_the_last_page_has_no_cursor_even_when_it_is_full(service: Service
     assert (len(last["tasks"]), last["has_more"], last["next_cursor"]) == (2, False, None)
 
 
+async def test_a_page_of_large_tasks_is_shorter_than_its_limit_and_none_is_left_out(
+    service: Service, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = await several(service, 5)
+    monkeypatch.setattr("ledger.ledger.CHUNK_MAX_BYTES", 1500)  # two views and more
+    seen, sizes, asked = [], [], "limit=4"
+    while asked:
+        page = (await service.native("GET", f"/tasks?{asked}")).json()
+        seen += [task["id"] for task in page["tasks"]]
+        sizes.append(len(page["tasks"]))
+        asked = f"limit=4&cursor={page['next_cursor']}" if page["has_more"] else ""
+    assert seen == made[::-1]
+    assert max(sizes) < 4
+
+
 async def test_a_page_has_fifty_tasks_unless_a_limit_is_given(service: Service) -> None:
     for _ in range(52):
         await service.create()

@@ -553,6 +553,20 @@ async def test_what_is_asked_at_length_is_answered_and_not_remembered(service: S
     assert len(seen.answers) == 1
 
 
+async def test_what_no_answer_reads_of_a_query_makes_no_other_answer_to_be_kept(service: Service) -> None:
+    task = (await service.create("chunkr"))["id"]
+    path, key = f"/chunkr/task/{task}", await service.key("chunkr")
+    seen = await service.ledger.task(spelled(task), account=None)
+    before = service.ledger.views._weight_bytes
+    replies = [await service.ask("GET", f"{path}?{text}", key=key) for text in ("", *(f"q={n}" for n in range(20)))]
+    assert {reply.status for reply in replies} == {200}
+    (answer,) = seen.answers.values()
+    assert service.ledger.views._weight_bytes - before == len(answer.body) + len("http://ledger.test/chunkr")
+    for flags in ("include_chunks=false", "base64_urls=true", "base64_urls=true&include_chunks=false"):
+        assert (await service.ask("GET", f"{path}?{flags}", key=key)).status == 200
+    assert len(seen.answers) == 4
+
+
 # Settings and catalogue
 
 MODEL = """

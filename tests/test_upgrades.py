@@ -5,16 +5,19 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
+from msgspec.structs import replace
 
 from ledger.engine import Engine
 from ledger.errors import CannotOpenError
-from ledger.records import AccountRow, Move
+from ledger.ledger import Ledger
+from ledger.money import AMOUNT_MAX_MICROS
+from ledger.records import SUM_MAX_MICROS, AccountRow, Move
 from ledger.sqlite import open_beside, open_to_read, open_to_serve
 from ledger.sqlite_rows import read_account
 from ledger.sqlite_sql import ACCOUNTS_ALL, APPEND_COLUMNS, SCHEMA_VERSION
 from projections.audit import audit
 from tests import stored
-from tests.builders import append
+from tests.builders import ACCOUNT, STRANGER, append, cancel, create, ident
 
 OLDEST = 2
 """The first schema that is upgraded: without accounts, and what is appended did not bring any."""
@@ -32,11 +35,16 @@ def filled(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def path(filled: Path, tmp_path: Path) -> Path:
     path = tmp_path / "ledger.db"
     path.write_bytes(filled.read_bytes())
+    set_back(path)
+    return path
+
+
+def set_back(path: Path) -> None:
+    """Make it a ledger of the oldest schema."""
     older = ", ".join(f"NULL AS {name}" for name in APPEND_COLUMNS if not name.startswith("accounts"))
     with closing(sqlite3.connect(path)) as db:
         db.executescript(f"DROP TABLE accounts; DROP VIEW appends; CREATE VIEW appends AS SELECT {older}")
         db.execute(f"PRAGMA user_version = {OLDEST}")
-    return path
 
 
 def rows_in(path: Path) -> list[AccountRow]:
@@ -68,6 +76,27 @@ async def test_a_ledger_without_accounts_gets_those_that_it_would_have(filled: P
     again = await open_to_serve(path)
     assert (await again.accounts(None)).keys() == {row.account for row in rows_in(filled)}
     await again.close()
+
+
+async def test_sums_beyond_64_bits_are_kept_at_the_most_that_there_is(tmp_path: Path) -> None:
+    path = tmp_path / "ledger.db"
+    most = create(ident(0)).terms
+    assert most is not None
+    most = replace(most, estimated_micros=AMOUNT_MAX_MICROS)
+    async with Ledger(await open_to_serve(path)) as ledger:
+        for number in range(10):
+            await ledger.handle(create(ident(number), terms=most))
+        await ledger.handle(create(ident(10), account=STRANGER, terms=most))
+        for number in range(11, 20):
+            await ledger.handle(create(ident(number), account=STRANGER, terms=most))
+            await ledger.handle(cancel(ident(number), account=STRANGER))
+    before = rows_in(path)
+    assert {row.account: row.held_micros for row in before} == {ACCOUNT: SUM_MAX_MICROS, STRANGER: AMOUNT_MAX_MICROS}
+    set_back(path)
+    engine = await open_to_serve(path)
+    assert rows_in(path) == before
+    assert (await audit(engine)).found == 0
+    await engine.close()
 
 
 async def test_a_ledger_of_an_older_schema_is_not_read_before_it_is_upgraded(path: Path) -> None:

@@ -10,7 +10,7 @@ from ledger.errors import DamagedError, StorageError, TaskNotFound
 from ledger.ids import TaskId
 from ledger.ledger import Ledger
 from ledger.task import Status, Task
-from ledger.views import OVERHEAD_BYTES, Seen, Views
+from ledger.views import ANSWERS_MAX, OVERHEAD_BYTES, Seen, Views
 from tests.builders import (
     Watched,
     append,
@@ -97,6 +97,36 @@ def test_what_is_dropped_weighs_nothing(views: Views) -> None:
     assert (views.cached(ident(1)), views._weight_bytes) == (None, 0)
 
 
+def test_answers_that_are_kept_with_a_task_weigh_too(views: Views) -> None:
+    for number in range(1000):
+        one = seen(number)
+        views.put(one)
+        views.keep_answer(one, "an answer", b"x" * 20_000, weight_bytes=20_000)
+        assert views._weight_bytes <= MAX_BYTES
+    newest = at_hand(views, 1000)
+    assert newest == list(range(1000 - len(newest), 1000))
+    assert len(newest) == MAX_BYTES // (20_000 + 500 + OVERHEAD_BYTES)
+    assert views._weight_bytes == sum(kept.weight_bytes for kept in views._cache.values())
+    for number in newest:
+        views.drop(ident(number))
+    assert views._weight_bytes == 0
+
+
+def test_a_task_keeps_a_few_answers_and_none_when_it_is_not_in_memory_any_more(views: Views) -> None:
+    one = seen(1)
+    views.put(one)
+    for variant in range(100):
+        views.keep_answer(one, variant, b"x", weight_bytes=1)
+    assert [*one.answers] == [*range(ANSWERS_MAX)]
+    assert views._weight_bytes == one.weight_bytes == 500 + OVERHEAD_BYTES + ANSWERS_MAX
+    newer = seen(1, version=2)
+    views.put(newer)
+    older = seen(1)
+    views.keep_answer(older, "an answer", b"x", weight_bytes=1)
+    assert older.answers == {}
+    assert views._weight_bytes == newer.weight_bytes == 500 + OVERHEAD_BYTES
+
+
 # One read for all
 
 
@@ -156,6 +186,18 @@ async def test_a_commit_during_a_read_is_not_overwritten_by_what_was_read(watche
     assert await views.read(ident(1)) is views.cached(ident(1)) is not None  # as long as that read lasts, no longer
 
 
+async def test_what_was_dropped_during_a_read_is_not_brought_back_by_it(watched: Watched, views: Views) -> None:
+    await watched.commit([append(1), append(2)])
+    watched.read_gate.shut()
+    reading = asyncio.create_task(views.get_all([ident(1), ident(2)]))
+    await watched.read_gate.someone_waits()
+    views.drop(ident(1))
+    watched.read_gate.open()
+    assert None not in await reading
+    assert at_hand(views, 3) == [2]
+    assert await views.get(ident(1)) is views.cached(ident(1)) is not None
+
+
 async def test_not_even_when_the_commit_was_too_large_to_be_kept(watched: Watched, views: Views) -> None:
     await watched.commit([append(1)])
     watched.read_gate.shut()
@@ -172,12 +214,13 @@ async def test_a_stranger_who_reads_during_a_commit_does_not_bring_back_the_stat
 ) -> None:
     await ledger.handle(create(ident(1)))
     watched.read_gate.shut()
-    prying = asyncio.create_task(ledger.task(ident(1), account=STRANGER))
+    prying = asyncio.create_task(ledger.task(ident(1), account=STRANGER, tells_foreign=True))
     await watched.read_gate.someone_waits()
     started = await ledger.handle(start(ident(1)))
     watched.read_gate.open()
-    with pytest.raises(TaskNotFound):
+    with pytest.raises(TaskNotFound) as refused:
         await prying
+    assert refused.value.foreign
     assert (await ledger.task(ident(1), account=ACCOUNT)).task == started.task
     assert (await ledger.handle(cancel(ident(1)))).task.version == started.task.version + 3
 
@@ -210,13 +253,14 @@ async def test_an_absent_task_costs_one_read(reopened: Ledger, watched: Watched,
         assert watched.task_reads == [[ident(9)]] * times
 
 
+@pytest.mark.parametrize("tells", [False, True])
 async def test_a_foreign_task_costs_one_read_too_whether_it_is_at_hand_or_not(
-    reopened: Ledger, watched: Watched
+    reopened: Ledger, watched: Watched, *, tells: bool
 ) -> None:
     for times in (1, 2, 3):
         with pytest.raises(TaskNotFound) as refused:
-            await reopened.task(ident(1), account=STRANGER)
-        assert refused.value.foreign
+            await reopened.task(ident(1), account=STRANGER, tells_foreign=tells)
+        assert refused.value.foreign is tells
         assert str(refused.value) == str(TaskNotFound())
         assert watched.task_reads == [[ident(1)]] * times
 
@@ -310,6 +354,18 @@ async def test_a_damaged_view_fails_who_asks_for_it_and_nobody_else(
     assert ident(1).hex() in str(damaged)
     assert isinstance(sound, Seen)
     assert await views.get(ident(9)) is None
+
+
+async def test_a_foreign_task_is_told_by_its_row_alone_and_takes_no_room(watched: Watched, views: Views) -> None:
+    await watched.commit([append(1, task=replace(task_row(1), view=b"{")), append(2)])
+    assert await views.read(ident(1), account=STRANGER) is None, "or it would be found damaged"
+    assert await views.read(ident(2), account=STRANGER) is None
+    assert at_hand(views, 3) == []
+    theirs, ours, everyones = await asyncio.gather(
+        views.read(ident(2), account=STRANGER), views.read(ident(2), account=ACCOUNT), views.read(ident(2))
+    )
+    assert theirs is None
+    assert ours is everyones is views.cached(ident(2)) is not None
 
 
 async def test_a_command_to_a_task_with_a_damaged_view_fails_alone(ledger: Ledger, watched: Watched) -> None:

@@ -3,7 +3,8 @@
 Source: the beatra documentation (docs.stratizon.cn). A summary is the envelope without its five expandable parts; the
 bounds of the creation time are exclusive, and a parameter that nobody knows is refused (all chosen).
 
-A cursor is the id of the page's last task: ids are in order of creation, so tasks that come in meanwhile move nothing.
+A cursor is the id of the last task that the page looked at: ids are in order of creation, so tasks that come in
+meanwhile move nothing.
 """
 
 from typing import Any

@@ -30,7 +30,7 @@ from typing import Any
 
 from api.contracts.chunkr_bodies import DEFAULTS, order, update
 from api.contracts.chunkr_files import file_name, file_url, mime_type
-from api.contracts.chunkr_list import is_npm, wanted
+from api.contracts.chunkr_list import is_npm, wanted, whole
 from api.contracts.chunkr_words import MESSAGES, STATUSES, Unfit
 from api.contracts.shape import (
     CLIENTS,
@@ -196,6 +196,9 @@ def _output(task: Task, *, include_chunks: bool) -> dict[str, Any]:
     }
 
 
+FLAGS = ("base64_urls", "include_chunks")
+
+
 def shown(asked: Asked, told: Told) -> Answer:
     data_urls, include_chunks = _flag(asked, "base64_urls", default=False), _flag(asked, "include_chunks", default=True)
     body = view(told.task, base_url=asked.base_url, include_chunks=include_chunks, data_urls=data_urls)
@@ -242,7 +245,7 @@ def listed(asked: Asked, page: Page) -> Answer:
         view(task, base_url=asked.base_url, include_chunks=include_chunks, data_urls=data_urls) for task in page.tasks
     ]
     if not is_npm(asked):
-        return json_answer(200, tasks)
+        return json_answer(200, whole(asked, tasks, is_end=page.beyond is None))
     following = None if page.beyond is None else cursor(asked.log_id, page.beyond)
     return json_answer(200, {"tasks": tasks, "next_cursor": following, "has_more": following is not None})
 
@@ -295,9 +298,9 @@ CONTRACT = Contract(
         *_spellings(lambda base: Submit("POST", base, order, taken)),  # deprecated
         *(Open("GET", base + "/health", healthy) for base in ("", "/api/v1")),
         *(Browse("GET", base + "/tasks", wanted, listed) for base in ("", "/api/v1")),
-        *_spellings(lambda base: Read("GET", base + "/{id}", _read, shown)),
+        *_spellings(lambda base: Read("GET", base + "/{id}", _read, shown, varies_by=FLAGS)),
         *_spellings(lambda base: Alter("DELETE", base + "/{id}", _read, delete, deleted)),
-        *_spellings(lambda base: Read("GET", base + "/{id}/parse", _read, shown)),
+        *_spellings(lambda base: Read("GET", base + "/{id}/parse", _read, shown, varies_by=FLAGS)),
         *_spellings(lambda base: Alter("PATCH", base + "/{id}/parse", _read, update, taken)),
         *_spellings(lambda base: Alter("PATCH", base + "/{id}", _read, update, taken)),  # deprecated
         *_spellings(

@@ -1,7 +1,11 @@
 """Which tasks are listed, in both forms of Chunkr's list: the server's pages, and the npm client's cursor.
 
-Source: the open-source server (lumina-ai-inc/chunkr) and its published clients.
+Source: the open-source server (lumina-ai-inc/chunkr) and its published clients. A page that ends early, for its tasks
+are large, says so in the npm client's form only; where pages are counted it is refused, or the next would not begin
+where it ended. Without a ``limit`` it is the newest tasks, as many as there is room for (all chosen).
 """
+
+from typing import Any
 
 from api.contracts.chunkr_words import STATUSES, Unfit
 from api.contracts.shape import Asked
@@ -60,6 +64,17 @@ def wanted(asked: Asked) -> Wanted:
         after=max(after, default=None),
         oldest_first=oldest_first,
     )
+
+
+def whole(asked: Asked, tasks: list[dict[str, Any]], *, is_end: bool) -> list[dict[str, Any]]:
+    """A page of the server's form: it tells of nothing beyond it, so one whose ``limit`` was given has that many.
+
+    Raises:
+        Unfit: it has fewer, because they are large, or many others lie between them.
+    """
+    if "limit" in asked.query and not is_end and len(tasks) < int(asked.query["limit"]):
+        raise Unfit("Tasks are too large for this page: ask for a smaller limit, or add sort and follow the cursor")
+    return tasks
 
 
 def _count(asked: Asked, name: str, *, default: int, most: int) -> int:

@@ -114,7 +114,9 @@ class Read(NamedTuple):
     path: str
     target: Callable[[Asked], Target]
     answer: Callable[[Asked, Told], Answer]
+    """Kept with the task, so of the query it gets only those parameters that it varies by."""
     body_max_bytes: int = 64 * 1024
+    varies_by: tuple[str, ...] = ()
 
 
 class Cancel(NamedTuple):
