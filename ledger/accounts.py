@@ -141,15 +141,16 @@ class Accounts:
         if not events:
             return None
         recorded_at_us = max(command.at_us, (await self._engine.head()).recorded_at_us)
-        after = credit
+        expected = credit.version
         for event in events:
-            after = replace(evolve_credit(after, event), version=after.version + 1)
+            evolve_credit(credit, event)
+        credit.version += len(events)
         return Append(
             stream=stream,
             account=account,
-            expected=credit.version,
+            expected=expected,
             entries=tuple(entry(event, actor=by, recorded_at_us=recorded_at_us) for event in events),
-            terms=after.terms,
+            terms=credit.terms,
         )
 
 
@@ -172,6 +173,6 @@ def fold_credit(rows: Sequence[Recorded]) -> Credit:
     for row in rows:
         event = row.event
         if isinstance(event, CreditLimited | CreditGranted | CreditRevoked):
-            credit = evolve_credit(credit, event)
-        credit = replace(credit, version=row.version)
+            evolve_credit(credit, event)
+        credit.version = row.version
     return credit
