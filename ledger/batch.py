@@ -76,12 +76,12 @@ class Verdict(msgspec.Struct, frozen=True, gc=False, kw_only=True):
 class Waiter:
     """A command, and who waits for its answer."""
 
-    __slots__ = ("answer", "attempts", "command")
+    __slots__ = ("answer", "attempts", "command", "terms_attempts")
 
     def __init__(self, command: TaskCommand) -> None:
         self.command = command
         self.answer: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
-        self.attempts = 1
+        self.attempts = self.terms_attempts = 1
 
 
 class After(NamedTuple):
@@ -192,6 +192,16 @@ class Batch:
             assert not isinstance(outcome, Stale), "what follows a stale append is stale"
             return outcome
         return 0 if verdict.task is None else self._positions.get(verdict.task.task_id, 0)
+
+    def is_overtaken(self, verdict: Verdict, outcomes: Sequence[Outcome]) -> bool:
+        """Whether what the verdict rests on was not written because the task has moved on.
+
+        Otherwise it was its account's terms, or, under a refusal for want of credit, another command of the batch.
+        """
+        if verdict.rests_on is None:
+            return False
+        outcome = outcomes[verdict.rests_on]
+        return isinstance(outcome, Stale) and outcome.actual != self.appends[verdict.rests_on].expected
 
     def after(self, outcomes: Sequence[Outcome]) -> "After | None":
         """Where what it moved stands in the log; None when a part of it was not written."""

@@ -92,7 +92,7 @@ SETTLED_BY_MAX = 16
 
 
 class AmountExceeds(Refusal):
-    """More than there is left to charge, to give or to give back; *settled_by* names the last movements that took it."""
+    """More than there is left to charge, give or take back; *settled_by* names the last movements that took it."""
 
     def __init__(self, what: str, *, asked_micros: int, left_micros: int, settled_by: tuple[str, ...]) -> None:
         super().__init__(f"{what}: {asked_micros} micro-credits asked, {left_micros} left")
