@@ -13,7 +13,8 @@ half of those who ask. The price: on a disk that syncs slower than half of them 
 
 The writer knows accounts as it knows tasks: every task that it touches moves the account that it belongs to, and new
 work is admitted by the account as the commands before it left it. A refusal for want of credit appends nothing that
-the store could find stale, so the account's terms are read anew before it is given.
+the store could find stale, so the account's terms are read anew before it is given; and once more after the commit,
+if that moved the account. A version is never had twice, so when it is the same all figures stood where it is told.
 
 What an account is given (a limit, a grant) takes turns with the batches: one such append between two of them, and what
 has been decided is decided anew on top of it. So this process never finds itself overtaken by itself, and neither
@@ -163,7 +164,7 @@ class Writer:
             await self._rest_on(None if outcomes is None else batch.after(outcomes))
             await self._begin_any()
         if outcomes is not None:
-            self._answer_all(batch, outcomes)
+            await self._answer_all(batch, outcomes)
 
     async def _take_turn(self, append: Append, answer: asyncio.Future[Outcome]) -> None:
         """Commit what an account is given, then at once what waits for its commit, decided on top of that."""
@@ -245,7 +246,7 @@ class Writer:
                 self._failed([waiter], error_alone)
             else:
                 self._show(alone, outcomes)
-                self._answer_all(alone, outcomes)
+                await self._answer_all(alone, outcomes)
 
     async def _rest_on(self, after: After | None) -> None:
         """The commit before the next has ended: go on from there, or decide anew if that is not where it was to end."""
@@ -281,13 +282,32 @@ class Writer:
         else:
             self._accounts.put(batch.accounts.moved(outcomes))
 
-    def _answer_all(self, batch: Batch, outcomes: Sequence[Outcome]) -> None:
+    async def _answer_all(self, batch: Batch, outcomes: Sequence[Outcome]) -> None:
+        unsure: list[tuple[Waiter, Verdict, int]] = []
         for waiter, verdict in zip(batch.waiters, batch.verdicts, strict=True):
             position = batch.position(verdict, outcomes)
             if position is None:
                 self._again(waiter, is_overtaken=batch.is_overtaken(verdict, outcomes))
+            elif batch.is_unsure(verdict, position):
+                unsure.append((waiter, verdict, position))
             else:
                 _answer(waiter, verdict, position)
+        if unsure:
+            await self._answer_unsure(unsure)
+
+    async def _answer_unsure(self, unsure: Sequence[tuple[Waiter, Verdict, int]]) -> None:
+        """Refuse for want of credit those whose accounts' terms are still the same; the others are decided again."""
+        try:
+            rows = await self._accounts.reread({verdict.short for _, verdict, _ in unsure if verdict.short is not None})
+        except Exception as error:  # noqa: BLE001 - as above
+            self._failed([waiter for waiter, _, _ in unsure], error)
+            return
+        versions = {row.account: row.version for row in rows}
+        for waiter, verdict, position in unsure:
+            if verdict.short is not None and versions[verdict.short] == verdict.short_version:
+                _answer(waiter, verdict, position)
+            else:
+                self._again(waiter, is_overtaken=False)
 
     def _again(self, waiter: Waiter, *, is_overtaken: bool) -> None:
         """Decide it again: another node was faster with its task, or its account's terms have changed."""

@@ -13,6 +13,7 @@ from ledger import accounts, writer
 from ledger.accounts import Accounts
 from ledger.credit import Grant
 from ledger.errors import InsufficientCredits, Overloaded, StorageError
+from ledger.events import CreditLimited
 from ledger.keys import account_stream
 from ledger.ledger import Ledger
 from ledger.money import MICROS_PER_CREDIT
@@ -214,6 +215,34 @@ async def test_what_costs_nothing_needs_no_credit(ledger: Ledger) -> None:
     free = create(ident(1), terms=replace(HOLD, estimated_micros=0))
     assert (await ledger.handle(free)).appended
     assert (await ledger.handle(complete(ident(1)))).appended
+
+
+@pytest.mark.parametrize(("tasks", "is_admitted"), [(0, False), (1, False), (2, True)])
+async def test_the_figures_of_a_refusal_all_stood_at_the_position_that_it_names(
+    ledger: Ledger, watched: Watched, *, tasks: int, is_admitted: bool
+) -> None:
+    await ledger.handle(create(ident(1)))
+    await limit(ledger, 0)
+    watched.commit_gate.shut()
+    first = asyncio.create_task(tried(ledger, 2, account=STRANGER))
+    await watched.commit_gate.someone_waits()
+    moving = asyncio.create_task(ledger.handle(complete(ident(1))))
+    short = asyncio.create_task(ledger.handle(create(ident(3))))
+    while len(ledger.writer._next.verdicts) < 2:  # noqa: ASYNC110 - the writer gives no other sign
+        await asyncio.sleep(0)
+    await Accounts(watched.engine).set_limit(ACCOUNT, tasks * TEN, by="cli", at_us=CREATED_US)
+    watched.commit_gate.open()
+    await asyncio.gather(first, moving)
+    if is_admitted:
+        assert (await short).appended
+    else:
+        with pytest.raises(InsufficientCredits) as caught:
+            await short
+        refused = caught.value
+        assert refused.position == (await watched.engine.accounts([ACCOUNT]))[ACCOUNT].position
+        before = [row.event for row in await watched.engine.after(0, refused.position)]
+        limits = [event.limit_micros for event in before if isinstance(event, CreditLimited)]
+        assert refused.limit_micros == limits[-1] == tasks * TEN
 
 
 # What an account is given takes turns with the batches
