@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-import math
 import re
 from typing import Any, TypeVar
 from urllib.parse import urlsplit
@@ -12,7 +11,6 @@ import msgspec
 from api.refusals import Invalid
 
 DEPTH_MAX = 32
-_INT_MAX = 2**63 - 1
 T = TypeVar("T")
 
 _encoder = msgspec.json.Encoder()
@@ -36,8 +34,7 @@ def read_json(raw: bytes, kind: type[T]) -> T:
         raise Invalid(f"the body is not JSON: {error}") from None
     except RecursionError:
         raise Invalid(f"the body is nested deeper than {DEPTH_MAX}") from None
-    if _suspect(raw):
-        check(value)
+    _look_through(raw)
     try:
         if b"\\" in raw:
             json.loads(raw, object_pairs_hook=_once_each)
@@ -48,18 +45,45 @@ def read_json(raw: bytes, kind: type[T]) -> T:
     return value
 
 
-_DIGITS_MAX = 18
+_INT_MAX_DIGITS = b"%d" % (2**63 - 1)
+_INTEGER = re.compile(rb"(?<![0-9.eE+])(?<![eE]-)[0-9]{19,}(?![0-9.eE])")
 _NO_DIGITS = bytes(set(range(256)) - set(b"0123456789"))
-_LONG_NUMBER = re.compile(rb"[0-9]{19}")
+_NO_MARKS = bytes(set(range(256)) - set(b'"[]{}'))
+_ONE_KIND = bytes.maketrans(b"{}", b"[]")
 
 
-def _suspect(raw: bytes) -> bool:
-    """Whether the bytes could hold what `check` refuses: a look at them costs a tenth of a walk through the value."""
-    return (
-        raw.count(b"{") + raw.count(b"[") > DEPTH_MAX
-        or b"\\u0000" in raw
-        or (len(raw.translate(None, _NO_DIGITS)) > _DIGITS_MAX and bool(_LONG_NUMBER.search(raw)))
-    )
+def _look_through(raw: bytes) -> None:
+    """Refuse JSON with a value that cannot be carried, in the parts that are passed over too.
+
+    Alternative beaten: to walk through what was read, half a second for 1 MiB of `[],[],`, and nobody is served then.
+    """
+    if b"\\" in raw:
+        raw = raw.replace(rb"\\", b"")
+        if rb"\u0000" in raw:
+            raise Invalid("a text has a NUL character")
+        raw = raw.replace(rb"\"", b"")
+    if raw.count(b"{") + raw.count(b"[") > DEPTH_MAX and _is_deep(raw):
+        raise Invalid(f"the body is nested deeper than {DEPTH_MAX}")
+    if len(raw.translate(None, _NO_DIGITS)) >= len(_INT_MAX_DIGITS) and _INTEGER.search(raw):
+        for digits in _INTEGER.findall(_outside_texts(raw)):
+            if (len(digits), digits) > (len(_INT_MAX_DIGITS), _INT_MAX_DIGITS):
+                raise Invalid("an integer does not fit 64 bits")
+
+
+def _is_deep(raw: bytes) -> bool:
+    """Whether JSON without escapes is nested deeper than `DEPTH_MAX`: each round takes the innermost brackets away."""
+    marks = raw.translate(_ONE_KIND, _NO_MARKS).replace(b'""', b"")
+    marks = _outside_texts(marks) if b'"' in marks else marks
+    for _ in range(DEPTH_MAX):
+        if not marks:
+            return False
+        marks = marks.replace(b"[]", b"")
+    return bool(marks)
+
+
+def _outside_texts(raw: bytes) -> bytes:
+    """What of JSON without escapes is no text. To take pairs of marks away before changes nothing."""
+    return b"".join(raw.split(b'"')[::2])
 
 
 def _lost_names(raw: bytes) -> bool:
@@ -91,36 +115,6 @@ def _where(message: str) -> tuple[str, str | None]:
 
 
 _MISSING = re.compile("missing required field `(.*)`")
-
-
-def check(value: object, *, depth: int = 0) -> None:
-    """Refuse what cannot be carried, anywhere inside *value*."""
-    if depth > DEPTH_MAX:
-        raise Invalid(f"the body is nested deeper than {DEPTH_MAX}")
-    match value:
-        case str():
-            if "\x00" in value:
-                raise Invalid("a text has a NUL character")
-        case bool() | None:
-            return
-        case int():
-            if not -_INT_MAX <= value <= _INT_MAX:
-                raise Invalid("an integer does not fit 64 bits")
-        case float():
-            if not math.isfinite(value):
-                raise Invalid("a number is out of range")
-        case dict():
-            for key, item in value.items():
-                check(key, depth=depth + 1)
-                check(item, depth=depth + 1)
-        case list() | tuple():
-            for item in value:
-                check(item, depth=depth + 1)
-        case msgspec.Struct():
-            for name in value.__struct_fields__:
-                check(getattr(value, name), depth=depth + 1)
-        case _:
-            raise AssertionError(type(value))
 
 
 def url_in(text: str | None, field: str) -> str | None:

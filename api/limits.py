@@ -77,17 +77,23 @@ class _Budget:
             RateLimited: there is none.
         """
         limit, each_us = self.limit, self.each_us
-        before_us = max(now_us, self.empty_at_us)
-        wait_us = before_us + each_us - now_us - each_us * limit
+        spent_us = self.empty_at_us - now_us
+        if not 0 < spent_us <= each_us * limit:  # all has come back, or the clock was set back: then it is forgiven
+            spent_us = 0
+        wait_us = spent_us + each_us - each_us * limit
         if wait_us > 0:
-            raise RateLimited(Standing(limit, 0, before_us), retry_after_seconds=-(-wait_us // US_PER_SECOND))
-        self.empty_at_us = before_us + each_us
-        return self.told(now_us)
+            standing = Standing(limit, 0, now_us + spent_us)
+            raise RateLimited(standing, retry_after_seconds=-(-wait_us // US_PER_SECOND))
+        spent_us += each_us
+        empty_at_us = self.empty_at_us = now_us + spent_us
+        return Standing(limit, limit - -(-spent_us // each_us), empty_at_us)
 
     def told(self, now_us: int) -> Standing:
         """What is left of it."""
-        spent_until_us = max(now_us, self.empty_at_us)
-        return Standing(self.limit, self.limit - -(-(spent_until_us - now_us) // self.each_us), spent_until_us)
+        spent_us = self.empty_at_us - now_us
+        if not 0 < spent_us <= self.each_us * self.limit:  # as above
+            spent_us = 0
+        return Standing(self.limit, self.limit - -(-spent_us // self.each_us), now_us + spent_us)
 
 
 class Limits:

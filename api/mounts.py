@@ -15,7 +15,7 @@ from api.contracts.shape import Contract, Operation
 from api.refusals import MethodNotAllowed, RevokedKey, Standing, Unauthenticated, UnknownRoute, WrongKey
 from api.routing import Table
 from ledger.errors import Refusal
-from ledger.records import KeyRow
+from ledger.records import AccountRow, KeyRow
 
 
 class Mount(NamedTuple):
@@ -38,7 +38,7 @@ NATIVE = MOUNTS["ledger"]
 class Exchange:
     """One request while it is worked on: what its answer is worded by, and what its log line tells."""
 
-    __slots__ = ("contract", "key", "mark", "refusal", "request_id", "route", "standing")
+    __slots__ = ("contract", "credit", "key", "mark", "refusal", "request_id", "route", "standing")
 
     def __init__(self, request_id: str, mark: bytes) -> None:
         self.request_id = request_id
@@ -48,6 +48,8 @@ class Exchange:
         self.key: KeyRow | None = None
         self.refusal: Refusal | None = None
         self.standing: Standing | None = None
+        self.credit: AccountRow | None = None
+        """What the key's account may spend, as it was when the request came: for when the store can tell no more."""
 
 
 def mounted(path: str) -> Mount | None:

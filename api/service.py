@@ -135,6 +135,7 @@ async def _answer(deps: Deps, request: web.BaseRequest, exchange: Exchange, now_
     if contract.quota is not None:
         with suppress(StorageError):  # then there is nothing to be told of it; the answer may be had all the same
             await deps.ledger.accounts.refresh(key.account)  # a read a second, at most
+            exchange.credit = deps.ledger.accounts.cached(key.account)
     permit(contract, operation, key)
     if not isinstance(operation, Act):  # those are the native API's, for workers and operators
         exchange.standing = deps.limits.spend(key.account, type(operation), now_us)
@@ -373,5 +374,5 @@ def _refuse(request: web.BaseRequest, exchange: Exchange, refusal: Refusal) -> A
 def _quota(deps: Deps, exchange: Exchange) -> bytes:
     """The header line that tells what credit a limited account has left, out of memory, for vendors that have one."""
     tell, key = exchange.contract.quota, exchange.key
-    row = None if tell is None or key is None else deps.ledger.accounts.cached(key.account)
+    row = None if tell is None or key is None else deps.ledger.accounts.cached(key.account) or exchange.credit
     return b"" if tell is None or row is None or row.unlimited else tell(row)

@@ -9,7 +9,8 @@ the engine. Alternative beaten: to read the row at each create, an engine's read
 import asyncio
 import time
 from collections import OrderedDict
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Collection, Iterable, Sequence
+from typing import TypeAlias
 
 from msgspec.structs import replace
 
@@ -18,18 +19,23 @@ from ledger.engine import Engine
 from ledger.errors import StorageError
 from ledger.events import CreditGranted, CreditLimited, CreditRevoked
 from ledger.keys import account_stream
-from ledger.records import AccountRow, Append, Recorded, Stale, entry
+from ledger.records import AccountRow, Append, Outcome, Recorded, Stale, entry
 
 REMEMBERED_SECONDS = 1.0
 REMEMBERED_MAX = 10_000
 ATTEMPTS_MAX = 5
 
 
+AppendOne: TypeAlias = Callable[[Append], Awaitable[Outcome]]
+
+
 class Accounts:
     """What each account may spend, and what its tasks may cost it."""
 
-    def __init__(self, engine: Engine) -> None:
+    def __init__(self, engine: Engine, *, append: AppendOne | None = None) -> None:
         self._engine = engine
+        self._append = append or self._commit
+        """How limits and grants are written: where there is a writer, in turn with what it writes."""
         self._rows: OrderedDict[str, AccountRow] = OrderedDict()
         self._fresh_until: dict[str, float] = {}
         """When the terms of those rows are to be read again, by the monotonic clock."""
@@ -92,6 +98,12 @@ class Accounts:
         self._rows.clear()
         self._fresh_until.clear()
 
+    def drop(self, account: str) -> None:
+        """Forget the account's row: its terms have been changed, or may have been."""
+        self._lost += 1
+        self._rows.pop(account, None)
+        self._fresh_until.pop(account, None)
+
     def _keep(self, row: AccountRow) -> None:
         self._rows[row.account] = row
         self._rows.move_to_end(row.account)
@@ -103,7 +115,13 @@ class Accounts:
     # Changing
 
     async def set_limit(self, account: str, limit_micros: int | None, *, by: str, at_us: int) -> AccountRow:
-        """Let the account owe so much, or, with None, take its limit away; the account after that."""
+        """Let the account owe so much, or, with None, take its limit away; the account after that.
+
+        Here and below, beside a writer:
+
+        Raises:
+            Overloaded: as `Writer.append`.
+        """
         return await self._carry_out(account, SetLimit(at_us=at_us, limit_micros=limit_micros), by=by)
 
     async def grant(self, account: str, command: Grant, *, by: str) -> AccountRow:
@@ -126,12 +144,16 @@ class Accounts:
         async with self._appending:  # one after the other: attempts are for what other processes append
             for _ in range(ATTEMPTS_MAX):
                 append = await self._decided(account, command, by=by)
-                if append is None or not isinstance((await self._engine.commit([append]))[0], Stale):
+                if append is None or not isinstance(await self._append(append), Stale):
                     break
             else:
                 raise StorageError("other processes kept changing the account")
         (row,) = await self.reread([account])
         return row
+
+    async def _commit(self, append: Append) -> Outcome:
+        (outcome,) = await self._engine.commit([append])
+        return outcome
 
     async def _decided(self, account: str, command: CreditCommand, *, by: str) -> Append | None:
         """What *command* comes to; None: nothing."""
@@ -141,15 +163,16 @@ class Accounts:
         if not events:
             return None
         recorded_at_us = max(command.at_us, (await self._engine.head()).recorded_at_us)
-        after = credit
+        expected = credit.version
         for event in events:
-            after = replace(evolve_credit(after, event), version=after.version + 1)
+            evolve_credit(credit, event)
+        credit.version += len(events)
         return Append(
             stream=stream,
             account=account,
-            expected=credit.version,
+            expected=expected,
             entries=tuple(entry(event, actor=by, recorded_at_us=recorded_at_us) for event in events),
-            terms=after.terms,
+            terms=credit.terms,
         )
 
 
@@ -172,6 +195,6 @@ def fold_credit(rows: Sequence[Recorded]) -> Credit:
     for row in rows:
         event = row.event
         if isinstance(event, CreditLimited | CreditGranted | CreditRevoked):
-            credit = evolve_credit(credit, event)
-        credit = replace(credit, version=row.version)
+            evolve_credit(credit, event)
+        credit.version = row.version
     return credit

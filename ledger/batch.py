@@ -70,6 +70,8 @@ class Verdict(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     """The account that had too little credit."""
     short_since: int | None = None
     """The last append of this batch to move that account; None: it rests on nothing new."""
+    short_version: int | None = None
+    """The version of the account's terms that it was refused by."""
 
 
 class Asker(Protocol):
@@ -167,7 +169,8 @@ class Batch(Generic[A]):
             after = self._append(task, command, events, claims=command.claims)
         except InsufficientCredits as refusal:
             account = self.account_of(command)
-            return Verdict(refusal=refusal, short=account, short_since=self.accounts.moved_by(account))
+            since, version = self.accounts.moved_by(account), self.accounts.version(account)
+            return Verdict(refusal=refusal, short=account, short_since=since, short_version=version)
         except Refusal as refusal:
             self._append(task, command, refusal.evidence, claims=())
             return Verdict(refusal=refusal, rests_on=self._last.get(command.task_id))
@@ -190,6 +193,20 @@ class Batch(Generic[A]):
             assert not isinstance(outcome, Stale), "what follows a stale append is stale"
             return outcome
         return 0 if verdict.task is None else self._positions.get(verdict.task.task_id, 0)
+
+    def is_unsure(self, verdict: Verdict, position: int) -> bool:
+        """Whether it refuses for want of credit as of *position*, and terms that may have changed before that."""
+        return verdict.short is not None and not self.accounts.terms_stood_at(verdict.short, position)
+
+    def is_overtaken(self, verdict: Verdict, outcomes: Sequence[Outcome]) -> bool:
+        """Whether what the verdict rests on was not written because the task has moved on.
+
+        Otherwise it was its account's terms, or, under a refusal for want of credit, another command of the batch.
+        """
+        if verdict.rests_on is None:
+            return False
+        outcome = outcomes[verdict.rests_on]
+        return isinstance(outcome, Stale) and outcome.actual != self.appends[verdict.rests_on].expected
 
     def after(self, outcomes: Sequence[Outcome]) -> "After | None":
         """Where what it moved stands in the log; None when a part of it was not written."""

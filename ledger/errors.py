@@ -87,13 +87,17 @@ class AlreadyStarted(Refusal):
         self.worker = worker
 
 
+SETTLED_BY_MAX = 16
+"""Movements that a refusal names: the last ones."""
+
+
 class AmountExceeds(Refusal):
-    """More than the task has left to charge or to give back; *settled_by* names the movements that took it."""
+    """More than there is left to charge, give or take back; *settled_by* names the last movements that took it."""
 
     def __init__(self, what: str, *, asked_micros: int, left_micros: int, settled_by: tuple[str, ...]) -> None:
         super().__init__(f"{what}: {credits_text(asked_micros)} credits asked, {credits_text(left_micros)} left")
         self.what, self.asked_micros, self.left_micros = what, asked_micros, left_micros
-        self.settled_by = settled_by
+        self.settled_by = settled_by[-SETTLED_BY_MAX:]
 
 
 class KeyReused(Refusal):

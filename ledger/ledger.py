@@ -116,7 +116,7 @@ class Ledger:
         self.engine = engine
         self.keys = Keyring(engine, pepper=pepper)
         self.views = Views(engine, weight_max_bytes=views_max_bytes)
-        self.accounts = Accounts(engine)
+        self.accounts = Accounts(engine, append=lambda one: self.writer.append(one))  # noqa: PLW0108 - there is none yet
         self.writer = Writer(
             engine, self.views, self.accounts, entropy=entropy or Entropy(), queue_max=queue_max, batch_max=batch_max
         )

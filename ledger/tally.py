@@ -22,6 +22,8 @@ class Tally:
         """The last append of the batch to move an account, by its place in the batch."""
         self._places: dict[str, int] = {}
         """Where accounts stood before the batch."""
+        self._read_at: dict[str, int] = {}
+        """How far the log had come, at the least, when the terms of accounts were read."""
 
     def successor(self) -> "Tally":
         """The tally of a batch on top of this one's, before it is known where in the log that is."""
@@ -48,6 +50,7 @@ class Tally:
         """Take in terms that have just been read; what the accounts' tasks cost is known better here."""
         for row in rows:
             known = self._rows[row.account]
+            self._read_at[row.account] = row.position
             if row.version > known.version:
                 self._rows[row.account] = with_terms(known, row)
                 self.rest_on({row.account: row.position})
@@ -80,6 +83,14 @@ class Tally:
         outcome = before if moved_by is None else outcomes[moved_by]
         assert not isinstance(outcome, Stale), "just looked"
         return max(before, outcome)
+
+    def version(self, account: str) -> int:
+        """The version of the account's terms."""
+        return self._rows[account].version
+
+    def terms_stood_at(self, account: str, place: int) -> bool:
+        """Whether the account's terms were read when the log had come as far as *place*."""
+        return place <= self._read_at.get(account, 0)
 
     def places(self, outcomes: Sequence[Outcome]) -> Places:
         """Where the accounts stand that the batch has moved, when all of it was written."""

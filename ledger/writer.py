@@ -13,7 +13,13 @@ half of those who ask. The price: on a disk that syncs slower than half of them 
 
 The writer knows accounts as it knows tasks: every task that it touches moves the account that it belongs to, and new
 work is admitted by the account as the commands before it left it. A refusal for want of credit appends nothing that
-the store could find stale, so the account's terms are read anew before it is given.
+the store could find stale, so the account's terms are read anew before it is given; and once more after the commit,
+if that moved the account. A version is never had twice, so when it is the same all figures stood where it is told.
+
+What an account is given (a limit, a grant) takes turns with the batches: one such append between two of them, and what
+has been decided is decided anew on top of it. So this process never finds itself overtaken by itself, and neither
+waits for more than one commit of the other. Another process may still come between, and is met again and again, but
+its turn at the store is no longer than ours.
 
 A commit that fails fails those who wait for it and nothing else: what is in memory of their tasks is forgotten, and
 the next batch reads it anew. Callers who leave before their commit begins are passed over; later they change nothing.
@@ -30,12 +36,14 @@ from ledger.commands import Create, TaskCommand
 from ledger.engine import Engine
 from ledger.errors import InsufficientCredits, Overloaded, StorageError
 from ledger.ids import TaskId
-from ledger.records import Outcome, Stale
+from ledger.records import Append, Outcome, Stale
 from ledger.views import Seen, Views
 
 RETRY_AFTER_SECONDS = 1
 ATTEMPTS_MAX = 3
 """How often a command is decided again because another node appended to its task first."""
+TERMS_ATTEMPTS_MAX = 100
+"""How often because an account's terms were changed by another process: that says nothing against the command."""
 HALVED_MIN = 8
 """Fewer commands than this are not worth two commits."""
 
@@ -43,12 +51,12 @@ HALVED_MIN = 8
 class Waiter:
     """A command, and who waits for its answer."""
 
-    __slots__ = ("answer", "attempts", "command")
+    __slots__ = ("answer", "attempts", "command", "terms_attempts")
 
     def __init__(self, command: TaskCommand) -> None:
         self.command = command
         self.answer: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
-        self.attempts = 1
+        self.attempts = self.terms_attempts = 1
 
 
 _Batch: TypeAlias = Batch[Waiter]
@@ -70,6 +78,8 @@ class Writer:
         self._engine, self._views, self._accounts, self._entropy = engine, views, accounts, entropy
         self._queue_max, self._batch_max = queue_max, batch_max
         self._queue: deque[Waiter] = deque()
+        self._turns: deque[tuple[Append, asyncio.Future[Outcome]]] = deque()
+        """What accounts are given; each waits for the commit that runs."""
         self._wake = asyncio.Event()
         self._recorded_at_us = 0
         self._next = self._afresh()
@@ -108,6 +118,20 @@ class Writer:
         self._wake.set()
         return await waiter.answer
 
+    async def append(self, append: Append) -> Outcome:
+        """Commit what an account is given, between two batches: what is decided from then on is decided on it.
+
+        Raises:
+            Overloaded: as `submit`.
+            StorageError: the commit failed; nothing was written.
+        """
+        if len(self._turns) >= self._queue_max or self._closing:
+            raise Overloaded(retry_after_seconds=RETRY_AFTER_SECONDS)
+        answer: asyncio.Future[Outcome] = asyncio.get_running_loop().create_future()
+        self._turns.append((append, answer))
+        self._wake.set()
+        return await answer
+
     @property
     def queued(self) -> int:
         """How many commands wait for their commit to begin."""
@@ -120,11 +144,13 @@ class Writer:
         return min(max(half, HALVED_MIN), self._batch_max)
 
     async def _run(self) -> None:
-        while self._committing or self.queued or not self._closing:
+        while self._committing or self.queued or self._turns or not self._closing:
             self._wake.clear()
             await self._decide(self._next, self._taken())
             if self._committing is not None and self._committing.done():
                 await self._go_on(self._before, self._committing)
+            elif self._committing is None and self._turns:
+                await self._take_turn(*self._turns.popleft())
             elif self._committing is None and self._next.waiters:
                 self._begin()
             elif (self._committing or not self._closing) and (
@@ -149,12 +175,31 @@ class Writer:
             await self._not_written(batch, error)
         else:
             self._show(batch, outcomes)
-        await self._rest_on(None if outcomes is None else batch.after(outcomes))
+        if not self._turns:  # otherwise that one is next, and this is done after it
+            await self._rest_on(None if outcomes is None else batch.after(outcomes))
+            await self._begin_any()
+        if outcomes is not None:
+            await self._answer_all(batch, outcomes)
+
+    async def _take_turn(self, append: Append, answer: asyncio.Future[Outcome]) -> None:
+        """Commit what an account is given, then at once what waits for its commit, decided on top of that."""
+        if not answer.done():  # done: its caller has left
+            try:
+                (outcome,) = await self._engine.commit([append])
+            except Exception as error:  # noqa: BLE001 - as above
+                _fail(answer, error)
+            else:
+                if not answer.done():
+                    answer.set_result(outcome)
+            self._accounts.drop(append.account)
+        await self._rest_on(None)
+        await self._begin_any()
+
+    async def _begin_any(self) -> None:
+        """Commit what has been decided, if anything has."""
         if self._next.waiters:
             self._begin()
             await asyncio.sleep(0)  # it is on its way to the store before the answers take up this thread
-        if outcomes is not None:
-            self._answer_all(batch, outcomes)
 
     def _taken(self) -> list[Waiter]:
         """Who is decided now."""
@@ -216,7 +261,7 @@ class Writer:
                 self._failed([waiter], error_alone)
             else:
                 self._show(alone, outcomes)
-                self._answer_all(alone, outcomes)
+                await self._answer_all(alone, outcomes)
 
     async def _rest_on(self, after: After | None) -> None:
         """The commit before the next has ended: go on from there, or decide anew if that is not where it was to end."""
@@ -234,7 +279,7 @@ class Writer:
         self._accounts.forget()
         for waiter in waiters:
             self._views.drop(waiter.command.task_id)
-            _fail(waiter, error)
+            _fail(waiter.answer, error)
 
     def _show(self, batch: _Batch, outcomes: Sequence[Outcome]) -> None:
         """*batch* is durable: readers see it from now on."""
@@ -252,32 +297,63 @@ class Writer:
         else:
             self._accounts.put(batch.accounts.moved(outcomes))
 
-    def _answer_all(self, batch: _Batch, outcomes: Sequence[Outcome]) -> None:
+    async def _answer_all(self, batch: _Batch, outcomes: Sequence[Outcome]) -> None:
+        unsure: list[tuple[Waiter, Verdict, int]] = []
         for waiter, verdict in zip(batch.waiters, batch.verdicts, strict=True):
-            self._answer(waiter, verdict, batch.position(verdict, outcomes))
-
-    def _answer(self, waiter: Waiter, verdict: Verdict, position: int | None) -> None:
-        if position is None:  # another node appended to the task first
-            waiter.attempts += 1
-            if waiter.attempts > ATTEMPTS_MAX:
-                _fail(waiter, StorageError("the task kept changing under the command"))
+            position = batch.position(verdict, outcomes)
+            if position is None:
+                self._again(waiter, is_overtaken=batch.is_overtaken(verdict, outcomes))
+            elif batch.is_unsure(verdict, position):
+                unsure.append((waiter, verdict, position))
             else:
-                self._queue.append(waiter)
-                self._wake.set()
-        elif isinstance(verdict.refusal, InsufficientCredits):
-            _fail(waiter, verdict.refusal.at(position))
-        elif verdict.refusal is not None:
-            _fail(waiter, verdict.refusal)
-        elif waiter.answer.done():  # its caller has left
+                _answer(waiter, verdict, position)
+        if unsure:
+            await self._answer_unsure(unsure)
+
+    async def _answer_unsure(self, unsure: Sequence[tuple[Waiter, Verdict, int]]) -> None:
+        """Refuse for want of credit those whose accounts' terms are still the same; the others are decided again."""
+        try:
+            rows = await self._accounts.reread({verdict.short for _, verdict, _ in unsure if verdict.short is not None})
+        except Exception as error:  # noqa: BLE001 - as above
+            self._failed([waiter for waiter, _, _ in unsure], error)
             return
-        elif verdict.replay is not None:
-            waiter.answer.set_result(Replayed(claim=verdict.replay))
+        versions = {row.account: row.version for row in rows}
+        for waiter, verdict, position in unsure:
+            if verdict.short is not None and versions[verdict.short] == verdict.short_version:
+                _answer(waiter, verdict, position)
+            else:
+                self._again(waiter, is_overtaken=False)
+
+    def _again(self, waiter: Waiter, *, is_overtaken: bool) -> None:
+        """Decide it again: another node was faster with its task, or its account's terms have changed."""
+        if is_overtaken:
+            waiter.attempts += 1
         else:
-            assert verdict.task is not None
-            written = Written(task=verdict.task, position=position, appended=verdict.appended, late=verdict.late)
-            waiter.answer.set_result(written)
+            waiter.terms_attempts += 1
+        if waiter.attempts > ATTEMPTS_MAX:
+            _fail(waiter.answer, StorageError("the task kept changing under the command"))
+        elif waiter.terms_attempts > TERMS_ATTEMPTS_MAX:
+            _fail(waiter.answer, StorageError("the account kept changing under the command"))
+        else:
+            self._queue.append(waiter)
+            self._wake.set()
 
 
-def _fail(waiter: Waiter, error: Exception) -> None:
-    if not waiter.answer.done():
-        waiter.answer.set_exception(error)
+def _answer(waiter: Waiter, verdict: Verdict, position: int) -> None:
+    if isinstance(verdict.refusal, InsufficientCredits):
+        _fail(waiter.answer, verdict.refusal.at(position))
+    elif verdict.refusal is not None:
+        _fail(waiter.answer, verdict.refusal)
+    elif waiter.answer.done():  # its caller has left
+        return
+    elif verdict.replay is not None:
+        waiter.answer.set_result(Replayed(claim=verdict.replay))
+    else:
+        assert verdict.task is not None
+        written = Written(task=verdict.task, position=position, appended=verdict.appended, late=verdict.late)
+        waiter.answer.set_result(written)
+
+
+def _fail(answer: "asyncio.Future[Answer] | asyncio.Future[Outcome]", error: Exception) -> None:
+    if not answer.done():
+        answer.set_exception(error)

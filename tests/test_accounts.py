@@ -7,7 +7,9 @@ from typing import Any
 import pytest
 
 from ledger.engine import Engine
+from ledger.errors import StorageError
 from ledger.keys import Role
+from ledger.records import Outcome
 from tests.http import MODELS, Call, one_line
 from tests.invariants import common_invariant
 from tests.serving import ACCOUNT, STRANGER, Service, serving
@@ -322,6 +324,20 @@ async def test_every_answer_of_bytespike_tells_what_credit_is_left(service: Serv
     assert await left(service, order._replace(body=b"{")) == "0"  # 400
     assert await left(service, Call("POST", "/v1/tasks/cancel", b'{"out_task_id":"o1"}')) == price
     assert await left(service, Call("GET", "/v1/balance")) == price
+
+
+async def test_so_does_the_answer_to_a_create_whose_commit_failed(
+    service: Service, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await limit(service, "1.5")
+    await service.key("bytespike")
+
+    async def full(_: object) -> list[Outcome]:
+        raise StorageError("the disk is full")
+
+    monkeypatch.setattr(service.ledger.engine, "commit", full)
+    reply = await service.client("bytespike", CREATES["bytespike"])
+    assert (reply.status, reply.headers.get("x-quota-remaining-credits")) == (503, "1.5")
 
 
 async def test_an_unlimited_account_is_told_of_no_quota_and_neither_is_a_stranger(service: Service) -> None:

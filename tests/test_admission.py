@@ -2,20 +2,24 @@
 
 import asyncio
 import time
-from collections.abc import AsyncIterator
+from collections import Counter
+from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
 
 import pytest
 from msgspec.structs import replace
 
-from ledger import accounts
+from ledger import accounts, writer
 from ledger.accounts import Accounts
 from ledger.credit import Grant
-from ledger.errors import InsufficientCredits, StorageError
+from ledger.errors import InsufficientCredits, Overloaded, StorageError
+from ledger.events import CreditLimited
+from ledger.keys import account_stream
 from ledger.ledger import Ledger
 from ledger.money import MICROS_PER_CREDIT
-from ledger.records import AccountRow
+from ledger.records import AccountRow, Append, Outcome
 from ledger.sqlite import open_beside, open_to_serve
+from ledger.writer import ATTEMPTS_MAX
 from tests.builders import ACCOUNT, CREATED_US, STRANGER, Watched, cancel, complete, create, ident, start
 from tests.invariants import common_invariant
 from tests.rules_dsl import HOLD
@@ -211,6 +215,165 @@ async def test_what_costs_nothing_needs_no_credit(ledger: Ledger) -> None:
     free = create(ident(1), terms=replace(HOLD, estimated_micros=0))
     assert (await ledger.handle(free)).appended
     assert (await ledger.handle(complete(ident(1)))).appended
+
+
+@pytest.mark.parametrize(("tasks", "is_admitted"), [(0, False), (1, False), (2, True)])
+async def test_the_figures_of_a_refusal_all_stood_at_the_position_that_it_names(
+    ledger: Ledger, watched: Watched, *, tasks: int, is_admitted: bool
+) -> None:
+    await ledger.handle(create(ident(1)))
+    await limit(ledger, 0)
+    watched.commit_gate.shut()
+    first = asyncio.create_task(tried(ledger, 2, account=STRANGER))
+    await watched.commit_gate.someone_waits()
+    moving = asyncio.create_task(ledger.handle(complete(ident(1))))
+    short = asyncio.create_task(ledger.handle(create(ident(3))))
+    while len(ledger.writer._next.verdicts) < 2:  # noqa: ASYNC110 - the writer gives no other sign
+        await asyncio.sleep(0)
+    await Accounts(watched.engine).set_limit(ACCOUNT, tasks * TEN, by="cli", at_us=CREATED_US)
+    watched.commit_gate.open()
+    await asyncio.gather(first, moving)
+    if is_admitted:
+        assert (await short).appended
+    else:
+        with pytest.raises(InsufficientCredits) as caught:
+            await short
+        refused = caught.value
+        assert refused.position == (await watched.engine.accounts([ACCOUNT]))[ACCOUNT].position
+        before = [row.event for row in await watched.engine.after(0, refused.position)]
+        limits = [event.limit_micros for event in before if isinstance(event, CreditLimited)]
+        assert refused.limit_micros == limits[-1] == tasks * TEN
+
+
+# What an account is given takes turns with the batches
+
+
+async def given(ledger: Ledger, number: int) -> AccountRow:
+    """One grant, of a task of `create`."""
+    return await ledger.accounts.grant(ACCOUNT, Grant(at_us=CREATED_US, amount_micros=TEN, key=f"g{number}"), by="test")
+
+
+def streams(watched: Watched) -> list[list[bytes]]:
+    """Whose events each commit was to write."""
+    return [[append.stream for append in batch] for batch in watched.commits]
+
+
+async def handed_in(ledger: Ledger) -> None:
+    """Returns when a grant waits for its turn."""
+    while not ledger.writer._turns:  # noqa: ASYNC110 - the writer gives no other sign
+        await asyncio.sleep(0)
+
+
+async def test_a_grant_comes_between_two_batches_and_the_second_is_decided_on_it(
+    ledger: Ledger, watched: Watched
+) -> None:
+    await limit(ledger, 1)
+    watched.commit_gate.shut()
+    first = asyncio.create_task(tried(ledger, 1))
+    await watched.commit_gate.someone_waits()
+    second = asyncio.create_task(tried(ledger, 2, 3))
+    granted = asyncio.create_task(given(ledger, 1))
+    await handed_in(ledger)
+    watched.commit_gate.open()
+    assert (await first, await second) == ([1], [2])
+    assert (await granted).granted_micros == TEN
+    own = account_stream(ACCOUNT)
+    assert streams(watched) == [[own], [ident(1)], [own], [ident(2)]]
+
+
+async def test_whoever_grants_without_a_pause_no_create_is_committed_twice_and_all_get_their_turn(
+    ledger: Ledger, watched: Watched
+) -> None:
+    await limit(ledger, 1000)
+    numbers = iter(range(100))
+    grants = 0
+
+    async def creates() -> None:
+        for number in numbers:
+            await ledger.handle(create(ident(number)))
+
+    async def granter() -> None:
+        nonlocal grants
+        while not creating.done():
+            grants += 1
+            await given(ledger, grants)
+
+    creating = asyncio.gather(*(creates() for _ in range(8)))
+    await asyncio.gather(creating, granter())
+    written = Counter(stream for streams in streams(watched) for stream in streams)
+    assert written == {account_stream(ACCOUNT): 1 + grants} | {ident(number): 1 for number in range(100)}
+    assert grants > 1
+    await common_invariant(watched.engine)
+
+
+async def test_who_leaves_before_his_grant_had_its_turn_is_passed_over(ledger: Ledger, watched: Watched) -> None:
+    await limit(ledger, 2)
+    watched.commit_gate.shut()
+    first = asyncio.create_task(tried(ledger, 1))
+    await watched.commit_gate.someone_waits()
+    second, granted = asyncio.create_task(tried(ledger, 2, 3)), asyncio.create_task(given(ledger, 1))
+    await handed_in(ledger)
+    granted.cancel()
+    watched.commit_gate.open()
+    assert (await first, await second) == ([1], [2])
+    assert (await ledger.accounts.row(ACCOUNT)).granted_micros is None
+    assert (await given(ledger, 1)).granted_micros == TEN
+
+
+async def test_a_grant_whose_commit_fails_is_told_so_and_the_creates_go_on(ledger: Ledger, watched: Watched) -> None:
+    await limit(ledger, 1)
+    watched.faults_come_late = True
+    watched.commit_faults.append(StorageError("written, and the answer lost"))
+    with pytest.raises(StorageError):
+        await given(ledger, 1)
+    assert await tried(ledger, 1, 2, 3) == [1, 2]
+    assert [len(batch) for batch in watched.commits] == [1, 1, 2]
+
+
+async def test_closing_gives_what_was_handed_in_and_takes_no_more(watched: Watched) -> None:
+    ledger = await Ledger(watched).start()
+    watched.commit_gate.shut()
+    first = asyncio.create_task(tried(ledger, 1))
+    await watched.commit_gate.someone_waits()
+    granted = asyncio.create_task(given(ledger, 1))
+    await handed_in(ledger)
+    closing = asyncio.create_task(ledger.writer.close())
+    await asyncio.sleep(0)
+    with pytest.raises(Overloaded):
+        await Accounts(watched, append=ledger.writer.append).set_limit(ACCOUNT, TEN, by="test", at_us=CREATED_US)
+    watched.commit_gate.open()
+    await closing
+    assert (await first, (await granted).granted_micros) == ([1], TEN)
+
+
+def meddled(watched: Watched, monkeypatch: pytest.MonkeyPatch, *, times: int) -> None:
+    """Have another process set another limit just before each of the next commits that admit new work."""
+    written, other, left = watched._written, Accounts(watched.engine), iter(range(times))
+
+    async def meddle(batch: Sequence[Append]) -> list[Outcome]:
+        if any(append.rests_on is not None for append in batch) and (turn := next(left, None)) is not None:
+            await other.set_limit(ACCOUNT, (101 + turn) * TEN, by="cli", at_us=CREATED_US)
+        return await written(batch)
+
+    monkeypatch.setattr(watched, "_written", meddle)
+
+
+async def test_a_create_is_not_given_up_because_another_process_keeps_changing_the_terms(
+    ledger: Ledger, watched: Watched, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await limit(ledger, 100)
+    meddled(watched, monkeypatch, times=5 * ATTEMPTS_MAX)
+    assert await tried(ledger, 1, 2) == [1, 2]
+    assert len(watched.commits) > 5 * ATTEMPTS_MAX
+
+
+async def test_nor_is_it_tried_for_ever(ledger: Ledger, watched: Watched, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(writer, "TERMS_ATTEMPTS_MAX", 6)
+    await limit(ledger, 100)
+    meddled(watched, monkeypatch, times=10**6)
+    with pytest.raises(StorageError, match="the account kept changing"):
+        await ledger.handle(create(ident(1)))
+    assert len(watched.commits) == 1 + 6
 
 
 # Beside another process

@@ -6,15 +6,17 @@ needs a sample in ``tests/samples.py``, whose every field is then spoilt in ever
 
 import gzip
 import json
+import sys
 from collections.abc import AsyncIterator, Iterator
 from contextlib import nullcontext, suppress
+from types import FrameType
 from typing import Any
 
 import msgspec
 import pytest
 from msgspec.structs import replace
 
-from api.bodies import read_json
+from api.bodies import DEPTH_MAX, read_json
 from api.contracts import spellings
 from api.contracts.shape import Open
 from api.refusals import Invalid
@@ -698,6 +700,118 @@ async def test_what_is_no_http_is_answered_with_400_and_hung_up_on(service: Serv
     assert reply.status in {400, 404, 413, 431}, reply
     assert await service.position() == position
     assert "Traceback" not in service.output()
+
+
+# What cannot be carried is found in the bytes
+
+
+def nested(levels: int, *, text: bytes = b"", inner: bytes = b"") -> bytes:
+    """So many lists and objects by turns, each with *text* in it."""
+    item = b"%b," % text if text else b""
+    body = inner
+    for level in range(levels):
+        around = b"[" + item + (body or b"0") + b"]" if level % 2 else b'{"a":' + (body or text or b"0") + b"}"
+        body = around
+    return body
+
+
+TEXTS = [
+    b"",
+    b'"]"',
+    b'"["',
+    b'"{}[]}"',
+    b'"]}]}"',
+    rb'"\"]"',
+    rb'"]\\"',
+    rb'"\\\"]"',
+    rb'"\n\"["',
+    rb'"\u005d["',
+    b'""',
+    b'"","]"',
+]
+
+
+@pytest.mark.parametrize("text", TEXTS)
+@pytest.mark.parametrize(
+    ("levels", "is_refused"), [(1, False), (DEPTH_MAX, False), (DEPTH_MAX + 1, True), (2 * DEPTH_MAX, True)]
+)
+def test_how_deep_a_body_is_nested_is_told_whatever_brackets_its_texts_hold(
+    text: bytes,
+    levels: int,
+    is_refused: bool,  # noqa: FBT001
+) -> None:
+    inner = b"[%b]" % b",".join([b"[]"] * DEPTH_MAX)
+    body = b'{"a":%b}' % (nested(levels - 3, text=text, inner=inner) if levels > 1 else b"0")
+    with pytest.raises(Invalid, match="deeper than 32") if is_refused else nullcontext():
+        assert read_json(body, dict[str, Any]) == json.loads(body)
+
+
+def test_a_text_of_brackets_is_no_depth() -> None:
+    for text in ("[" * 100, "]" * 100, "[]" * 100, '"[' * 100, '\\"[' * 100):
+        body = json.dumps({"a": text, text: [text] * 40}).encode()
+        assert read_json(body, dict[str, Any]) == json.loads(body)
+
+
+@pytest.mark.parametrize(
+    ("value", "is_refused"),
+    [
+        (b"9223372036854775807", False),
+        (b"-9223372036854775807", False),
+        (b"9223372036854775808", True),
+        (b"-9223372036854775808", True),
+        (b"10000000000000000000", True),
+        (b"[0,99999999999999999999]", True),
+        (b"1" * 4000, True),
+        (b"9223372036854775808.5", False),
+        (b"0.9223372036854775808", False),
+        (b"1e-0000000000000000000001", False),
+        (b"1E+0000000000000000000001", False),
+        (b"1e0000000000000000000001", False),
+        (b"99999999999999999999e1", False),
+        (b'"99999999999999999999"', False),
+        (b'"\\"99999999999999999999"', False),
+        (b'{"99999999999999999999":0}', False),
+    ],
+)
+def test_an_integer_beyond_64_bits_is_refused_and_what_only_looks_like_one_is_not(
+    value: bytes,
+    is_refused: bool,  # noqa: FBT001
+) -> None:
+    body = b'{"a":' + value + b"}"
+    with pytest.raises(Invalid) if is_refused else nullcontext():
+        assert read_json(body, dict[str, Any]) == json.loads(body)
+
+
+@pytest.mark.parametrize(
+    ("text", "is_refused"),
+    [(rb"\u0000", True), (rb"\\\u0000", True), (rb"\\u0000", False), (rb"\u00000", True), (rb"u0000", False)],
+)
+def test_a_nul_character_is_refused_and_its_name_is_not(text: bytes, is_refused: bool) -> None:  # noqa: FBT001
+    for body in (b'{"a":"' + text + b'"}', b'{"' + text + b'":0}'):
+        with pytest.raises(Invalid, match="NUL") if is_refused else nullcontext():
+            assert read_json(body, dict[str, Any]) == json.loads(body)
+
+
+@pytest.mark.parametrize(
+    "items",
+    [b"[]", b"{}", b"[[]]", b'"["', b"0", b"0.1234567890123456789", b'"\\n"'],
+)
+@pytest.mark.parametrize("last", [b"1234567890123456789", b"12345678901234567890", b'"\\u0000"', b"[" * 40 + b"]" * 40])
+def test_no_step_in_python_is_taken_for_each_value_of_a_body(items: bytes, last: bytes) -> None:
+    body = b'{"a":[' + b",".join([*[items] * 5000, last]) + b"]}"
+    calls = 0
+
+    def count(_: FrameType, event: str, __: object) -> None:
+        nonlocal calls
+        calls += event == "call"
+
+    sys.setprofile(count)
+    try:
+        with suppress(Invalid):
+            read_json(body, dict[str, Any])
+    finally:
+        sys.setprofile(None)
+    assert calls < 100
 
 
 class _Known(msgspec.Struct):

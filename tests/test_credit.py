@@ -20,7 +20,7 @@ from ledger.credit import (
     moves,
 )
 from ledger.engine import AccountChange
-from ledger.errors import AmountExceeds, InsufficientCredits, KeyReused
+from ledger.errors import SETTLED_BY_MAX, AmountExceeds, InsufficientCredits, KeyReused
 from ledger.events import CreditEvent, CreditGranted, CreditLimited, CreditRevoked, School
 from ledger.money import AMOUNT_MAX_MICROS, MICROS_PER_CREDIT
 from ledger.records import SUM_MAX_MICROS, AccountRow, CreditTerms, Move
@@ -255,6 +255,23 @@ def test_no_more_is_taken_back_than_is_left_of_the_grant(
     with pytest.raises(AmountExceeds) as refused:
         decide_credit(after(*before), command)
     assert (refused.value.left_micros, refused.value.settled_by) == (left * CREDIT, settled_by)
+
+
+def test_a_refusal_names_the_last_of_the_movements_that_left_too_little() -> None:
+    taken = [revoke(1, f"r{number}") for number in range(SETTLED_BY_MAX + 5)]
+    with pytest.raises(AmountExceeds) as refused:
+        decide_credit(after(grant(100), *taken), revoke(100, "r"))
+    assert refused.value.settled_by == tuple(command.key for command in taken[-SETTLED_BY_MAX:])
+
+
+def test_to_take_an_event_in_costs_the_same_however_many_came_before() -> None:
+    credit = after(*(grant(1, f"g{number}") for number in range(100)), revoke(1, of="g0"))
+    kept = (credit.grants, credit.revoked, credit.left)
+    (granted,) = decide_credit(credit, grant(1, "one more"))
+    (revoked,) = decide_credit(credit, revoke(1, "r2", of="g1"))
+    folded = evolve_credit(evolve_credit(credit, granted), revoked)
+    assert all(one is other for one, other in zip((folded.grants, folded.revoked, folded.left), kept, strict=True))
+    assert (folded.granted_micros, folded.left_of("g1"), folded.left_of("g2")) == (99 * CREDIT, 0, CREDIT)
 
 
 def test_all_grants_together_are_no_more_than_the_largest_amount() -> None:

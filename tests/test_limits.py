@@ -53,6 +53,24 @@ def test_who_comes_back_when_told_is_let_in() -> None:
     limits.spend("a", Read, NOW_US + refused(limits).retry_after_seconds * 1_000_000)
 
 
+@pytest.mark.parametrize("back_us", [1, WINDOW_US, 60 * WINDOW_US])
+def test_a_clock_that_was_set_back_locks_nobody_out(back_us: int) -> None:
+    limits = Limits(THREE, {})
+    for _ in range(3):
+        limits.spend("a", Read, NOW_US)
+        limits.fail("10.0.0.1", NOW_US)
+    now_us = NOW_US - back_us
+    assert limits.address("10.0.0.1", now_us) == Standing(3, 3, now_us)
+    assert limits.spend("a", Read, now_us) == Standing(3, 2, now_us + WINDOW_US // 3)
+
+
+def test_a_clock_that_was_set_back_a_little_holds_nobody_up_for_more_than_a_minute() -> None:
+    limits = Limits(THREE, {})
+    limits.spend("a", Read, NOW_US)
+    assert refused(limits, at_us=NOW_US - WINDOW_US // 2).retry_after_seconds == 10
+    assert limits.spend("a", Read, NOW_US - WINDOW_US // 2 + 10_000_000).remaining == 0
+
+
 def test_each_account_and_each_class_has_a_budget_of_its_own() -> None:
     limits = Limits(THREE, {"vip": Tier(read=5)})
     for _ in range(3):
