@@ -37,6 +37,8 @@ from scripts.simulation.market import market
 from tests.simulated import SINCE_US, World, in_memory, setting, world
 
 SMALL = setting(tasks=150)
+LARGE = setting(tasks=6000)
+"""In which everything has happened that can."""
 TAGS = {kind.__struct_config__.tag for kind in get_args(TaskEvent)}
 
 E = TypeVar("E", bound=Event)
@@ -44,7 +46,7 @@ E = TypeVar("E", bound=Event)
 
 @pytest.fixture(scope="module")
 def told() -> World:
-    return in_memory(setting())
+    return in_memory(LARGE)
 
 
 def events(told: World, kind: type[E]) -> Iterator[E]:
@@ -86,7 +88,7 @@ async def test_small_histories_are_whole(tasks: int) -> None:
 
 async def test_the_audit_finds_nothing(told: World) -> None:
     report = await audit(told.engine)
-    assert (report.found, report.events, report.tasks) == (0, len(told.log), 2000)
+    assert (report.found, report.events, report.tasks) == (0, len(told.log), LARGE.tasks)
 
 
 async def test_the_audit_finds_nothing_in_a_file_either(tmp_path: Path) -> None:
@@ -99,7 +101,7 @@ async def test_the_audit_finds_nothing_in_a_file_either(tmp_path: Path) -> None:
 
 def test_it_is_recorded_at_the_times_of_its_commands(told: World) -> None:
     recorded = [row.entry.recorded_at_us for row in told.log]
-    asked = {command.at_us for command in history(setting(), read())}
+    asked = {command.at_us for command in history(LARGE, read())}
     assert recorded == sorted(recorded)
     assert set(recorded) <= asked
     assert all(row.entry.effective_at_us <= row.entry.recorded_at_us for row in told.log)
