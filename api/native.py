@@ -29,6 +29,7 @@ from api.native_bodies import (
     time_in,
 )
 from api.native_breaks import STATEMENT_MAX_BYTES, breaks, change_break, reconciliation, statement
+from api.native_queries import limit_in, only
 from api.native_shapes import ROOT, Problem, event_view, key_view, problem_view, shortage_view, task_view
 from api.refusals import (
     Broken,
@@ -78,8 +79,6 @@ CANCEL = CancelPolicy(queued=Effect.CANCEL, running=Effect.ASK, terminal=Effect.
 """The operator's row of the cancel table."""
 
 CREATE_MAX_BYTES = 1024 * 1024
-PAGE_MAX = 200
-PAGE_DEFAULT = 50
 
 REFUSALS: dict[type[Refusal], Problem] = {  # in order of precedence
     Unauthenticated: Problem(401, "unauthenticated", "No API key was shown"),
@@ -194,18 +193,14 @@ LIST_PARAMS = frozenset({"status", "account", "model", "cursor", "limit", "order
 
 def _wanted(asked: Asked, log_id: str) -> TaskFilter:
     query = asked.query
-    unknown = sorted(set(query) - LIST_PARAMS)
-    if unknown:
-        raise Invalid(f"unknown query parameter {unknown[0]}", param=unknown[0])
+    only(asked, LIST_PARAMS)
     status = query.get("status")
     if status is not None and status not in set(Status) - {Status.ABSENT}:
         raise Invalid("status is not one of a task's", param="status")
     order = query.get("order", "desc")
     if order not in {"asc", "desc"}:
         raise Invalid("order is asc or desc", param="order")
-    limit = query.get("limit", str(PAGE_DEFAULT))
-    if not (limit.isascii() and limit.isdigit() and len(limit) < 4 and 1 <= int(limit) <= PAGE_MAX):  # noqa: PLR2004
-        raise Invalid(f"limit is a number from 1 to {PAGE_MAX}", param="limit")
+    limit = limit_in(asked)
     beyond = None
     if "cursor" in query:
         beyond = place(log_id, query["cursor"])
@@ -217,7 +212,7 @@ def _wanted(asked: Asked, log_id: str) -> TaskFilter:
         status=status,
         model=query.get("model"),
         oldest_first=order == "asc",
-        limit=int(limit),
+        limit=limit,
         **ends,
     )
 

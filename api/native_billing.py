@@ -2,6 +2,7 @@
 
 from api.contracts.shape import Answer, Asked, json_answer
 from api.deps import Deps
+from api.native_queries import only
 from api.refusals import Invalid
 from projections.asked import NAMES, WrongWordError, wanted_of
 from projections.places import NoSuchPlaceError
@@ -9,9 +10,7 @@ from projections.places import NoSuchPlaceError
 
 async def summary(deps: Deps, asked: Asked) -> Answer:
     """The report that the query asks for, as known at its position or now."""
-    unknown = sorted(set(asked.query) - set(NAMES))
-    if unknown:
-        raise Invalid(f"unknown query parameter {unknown[0]}", param=unknown[0])
+    only(asked, NAMES)
     try:
         return json_answer(200, await deps.books.draw(wanted_of(asked.query)))
     except WrongWordError as wrong:

@@ -14,27 +14,25 @@ from api.bodies import read_json
 from api.contracts import parse_any
 from api.contracts.shape import Answer, Asked, json_answer
 from api.deps import Deps
+from api.native_queries import limit_in, only
 from api.refusals import Invalid
 from ledger.break_log import BreakLog
 from ledger.breaks import CorrectBreak, ExplainBreak, Life, break_stream
 from ledger.cursors import cursor, place
 from ledger.errors import UnknownBreak
 from ledger.events import BreakKind
-from ledger.money import credits_text
-from projections.asked import WrongWordError, wanted_of
+from projections.asked import WrongWordError, period_of
 from projections.books import Books
 from projections.break_rows import Wanted, count_breaks, list_breaks
-from projections.break_shapes import break_view, counts_view, told_view
+from projections.break_shapes import break_view, counts_view, statement_view, told_view
 from projections.reconcile import Billed, Clerk, Told, against_statement, side_of
 from projections.self_check import STUCK_HOURS, settlement
 from projections.statement_format import StatementFormat
-from projections.statements import NotAStatementError, Statement, Syntax, read_statement
+from projections.statements import NotAStatementError, Syntax, read_statement
 
 STATEMENT_MAX_BYTES = 32 * 2**20
 SHOWN_MAX = 200
 """Breaks shown in an answer; all of them are counted, and listed by their own route."""
-PAGE_MAX = 200
-PAGE_DEFAULT = 50
 SYNTAXES = {
     "text/csv": Syntax.CSV,
     "application/x-ndjson": Syntax.JSON_LINES,
@@ -95,7 +93,7 @@ async def change_break(deps: Deps, asked: Asked) -> Answer:
 
 async def statement(deps: Deps, asked: Asked) -> Answer:
     """Compare the statement in the body with the books, and open the breaks that it shows."""
-    _known(asked, {"provider", "since", "until"})
+    only(asked, {"provider", "since", "until"})
     provider = _provider(asked.query.get("provider", ""))
     since_us, until_us = _period(asked.query)
     syntax = SYNTAXES.get(asked.headers.get("Content-Type", "").partition(";")[0].strip().lower())
@@ -113,7 +111,7 @@ async def statement(deps: Deps, asked: Asked) -> Answer:
 
 async def reconciliation(deps: Deps, asked: Asked) -> Answer:
     """The ledger against itself, now, and what is open; nothing is written."""
-    _known(asked, set())
+    only(asked, set())
     return json_answer(200, await deps.books.consult(lambda books: _compared(deps, asked, books, None)))
 
 
@@ -134,7 +132,7 @@ async def _compared(deps: Deps, asked: Asked, books: Books, billed: Billed | Non
         async for found in against_statement(books, billed):
             await clerk.take(found, billed=billed)
         await clerk.has_read(billed, position=at.position)
-    told = {} if billed is None else _statement_view(billed.provider, billed.statement)
+    told = {} if billed is None else statement_view(billed)
     return told | {
         "position": at.position,
         "head": at.hash.hex(),
@@ -142,17 +140,6 @@ async def _compared(deps: Deps, asked: Asked, books: Books, billed: Billed | Non
         "new": counts_view(clerk.tally.new),
         "open": counts_view(clerk.tally.open if billed else await count_breaks(books, life=Life.OPEN)),
         "breaks": [told_view(one, now_us=asked.now_us) for one in shown],
-    }
-
-
-def _statement_view(provider: str, read: Statement) -> dict[str, Any]:
-    return {
-        "provider": provider,
-        "statement": read.digest,
-        "lines": len(read.lines),
-        "billed_credits": credits_text(read.billed_micros),
-        "malformed_lines": read.malformed_count,
-        "malformed": [one._asdict() for one in read.malformed],
     }
 
 
@@ -167,15 +154,13 @@ def _provider(name: str) -> str:
 
 def _wanted(asked: Asked) -> Wanted:
     query = asked.query
-    _known(asked, {"life", "kind", "provider", "cursor", "limit"})
-    life, kind, limit = query.get("life", Life.OPEN), query.get("kind"), query.get("limit", str(PAGE_DEFAULT))
+    only(asked, {"life", "kind", "provider", "cursor", "limit"})
+    life, kind = query.get("life", Life.OPEN), query.get("kind")
     if life not in {*Life, "all"}:
         raise Invalid(f"life is one of {', '.join(Life)}, all", param="life")
     if kind is not None and kind not in set(BreakKind):
         raise Invalid(f"kind is one of {', '.join(BreakKind)}", param="kind")
-    if not (limit.isascii() and limit.isdigit() and len(limit) < 4 and 1 <= int(limit) <= PAGE_MAX):  # noqa: PLR2004
-        raise Invalid(f"limit is a number from 1 to {PAGE_MAX}", param="limit")
-    after = ""
+    limit, after = limit_in(asked), ""
     if "cursor" in query:
         beyond = place(asked.log_id, query["cursor"])
         if beyond is None or break_stream(beyond.hex()) is None:
@@ -186,20 +171,12 @@ def _wanted(asked: Asked) -> Wanted:
         kind=None if kind is None else BreakKind(kind),
         provider=_provider(query["provider"]) if "provider" in query else None,
         after=after,
-        limit=int(limit),
+        limit=limit,
     )
 
 
-def _known(asked: Asked, names: set[str]) -> None:
-    unknown = sorted(set(asked.query) - names)
-    if unknown:
-        raise Invalid(f"unknown query parameter {unknown[0]}", param=unknown[0])
-
-
 def _period(query: Mapping[str, str]) -> tuple[int | None, int | None]:
-    told = {name: query[name] for name in ("since", "until") if name in query}
     try:
-        wanted = wanted_of(told)
+        return period_of(query)
     except WrongWordError as wrong:
         raise Invalid(str(wrong), param=wrong.name) from None
-    return wanted.since_us if "since" in told else None, wanted.until_us if "until" in told else None

@@ -8,10 +8,13 @@ from datetime import datetime, timedelta
 from functools import lru_cache
 
 US_PER_SECOND = 1_000_000
+US_PER_HOUR = 3600 * US_PER_SECOND
+US_PER_DAY = 24 * US_PER_HOUR
 SECONDS_MAX = 1024
 """Seconds whose text is kept: what is printed together is mostly of the same few."""
 _EPOCH = datetime(1970, 1, 1)  # noqa: DTZ001 - naive, because UTC prints as +00:00
-_END_US = 253_402_300_800 * US_PER_SECOND  # the year 10000, where RFC 3339 ends
+END_US = 253_402_300_800 * US_PER_SECOND
+"""The year 10000, where RFC 3339 ends."""
 _RFC3339 = re.compile(
     r"(\d{4}-\d{2}-\d{2})[Tt]((?:[01]\d|2[0-3])(?::[0-5]\d){2})(?:\.(\d{1,9}))?"
     r"([Zz]|[+-](?:[01]\d|2[0-3]):[0-5]\d)",  # not left to `fromisoformat`, which takes more: +01:99, 24:00
@@ -41,4 +44,4 @@ def parse_rfc3339(text: str) -> int | None:
     except ValueError:
         return None
     at_us = int(whole.timestamp()) * US_PER_SECOND + int(fraction[:6].ljust(6, "0"))
-    return at_us if 0 <= at_us < _END_US else None
+    return at_us if 0 <= at_us < END_US else None

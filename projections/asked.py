@@ -42,6 +42,17 @@ def wanted_of(words: Mapping[str, str]) -> Wanted:
     )
 
 
+def period_of(words: Mapping[str, str]) -> tuple[int | None, int | None]:
+    """The bounds that *words* tell; None where they tell none.
+
+    Raises:
+        WrongWordError: as `wanted_of`.
+    """
+    told = {name: words[name] for name in ("since", "until") if name in words}
+    wanted = wanted_of(told)
+    return wanted.since_us if "since" in told else None, wanted.until_us if "until" in told else None
+
+
 def _one_of(kind: type[E], words: Mapping[str, str], name: str, default: E) -> E:
     try:
         return kind(words.get(name, default))

@@ -22,16 +22,13 @@ from ledger.engine import Engine
 from ledger.ids import TaskId
 from ledger.records import Head
 from projections.audit_accounts import AccountBooks
-from projections.audit_findings import Check, Findings, Meter, Progress, Report, brief, is_account, log_pages, sound
+from projections.audit_findings import Check, Findings, Meter, Report, brief, is_task_stream, log_pages, sound
 from projections.audit_log import LogPass
 from projections.audit_tasks import TaskPass
+from projections.follow import Progress, nobody
 
 
-def _nobody(_done: int, _total: int) -> None:
-    pass
-
-
-async def audit(engine: Engine, *, progress: Progress = _nobody) -> Report:
+async def audit(engine: Engine, *, progress: Progress = nobody) -> Report:
     """Check all of *engine*'s log against itself, and everything kept beside it against the log."""
     found = Findings()
     async with engine.snapshot():
@@ -86,7 +83,7 @@ async def _name_strays(engine: Engine, found: Findings, *, surplus: int) -> None
     async for rows in log_pages(engine, named_already):
         first: dict[TaskId, int] = {}
         for row in rows:
-            if not is_account(row.stream):
+            if is_task_stream(row.stream):
                 first.setdefault(TaskId(row.stream), row.position)
         try:
             known = await engine.tasks(list(first))

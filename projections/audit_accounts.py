@@ -5,7 +5,7 @@ from collections.abc import Iterable, Sequence
 from ledger.credit import Credit, evolve_credit, expected_of, moves
 from ledger.engine import Engine
 from ledger.events import CreditEvent, CreditGranted, CreditRevoked, TaskEvent
-from ledger.records import SUM_MAX_MICROS, AccountRow, CreditTerms, Recorded
+from ledger.records import SUM_MAX_MICROS, AccountRow, Recorded
 from ledger.task import Task
 from projections.audit_findings import Check, Findings, brief, differences, sound
 
@@ -13,21 +13,20 @@ from projections.audit_findings import Check, Findings, brief, differences, soun
 class _Sums:
     """What one account comes to, as far as it has been read."""
 
-    __slots__ = ("charged", "credit", "expected", "held", "position", "refunded", "terms")
+    __slots__ = ("charged", "credit", "expected", "held", "position", "refunded")
 
     def __init__(self) -> None:
         self.position = 0
         self.credit = Credit()
-        self.terms = CreditTerms(version=0, limit_micros=None, granted_micros=None)
         self.held = self.charged = self.refunded = self.expected = 0
 
     def row(self, account: str) -> AccountRow:
         return AccountRow(
             account=account,
             position=self.position,
-            version=self.terms.version,
-            limit_micros=self.terms.limit_micros,
-            granted_micros=self.terms.granted_micros,
+            version=self.credit.version,
+            limit_micros=self.credit.limit_micros,
+            granted_micros=self.credit.granted_micros,
             held_micros=min(self.held, SUM_MAX_MICROS),
             charged_micros=min(self.charged, SUM_MAX_MICROS),
             refunded_micros=min(self.refunded, SUM_MAX_MICROS),
@@ -62,11 +61,7 @@ class AccountBooks:
         for detail in _credit_breaks(before, event):
             self._found.add(Check.MONEY, detail, position=row.position)
         sums.credit = evolve_credit(before, event)
-        sums.terms = CreditTerms(
-            version=row.version,
-            limit_micros=sums.credit.limit_micros,
-            granted_micros=sums.credit.granted_micros,
-        )
+        sums.credit.version = row.version
         sums.position = max(sums.position, row.position)
 
     def task(self, task: Task, rows: Sequence[Recorded], events: Sequence[TaskEvent]) -> None:

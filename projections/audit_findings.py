@@ -4,7 +4,7 @@ Damage decides what an engine raises and what types it returns, so each reading 
 reads catches all exceptions: to the audit they are findings, and not its end.
 """
 
-from collections.abc import AsyncIterator, Callable, Iterable
+from collections.abc import AsyncIterator, Iterable
 from enum import StrEnum
 from typing import TypeVar
 
@@ -13,6 +13,7 @@ import msgspec
 from ledger.engine import Engine
 from ledger.ids import Spelling, TaskId
 from ledger.records import Recorded
+from projections.follow import Progress
 
 FINDINGS_MAX = 100
 """Findings told in full; the others are counted."""
@@ -21,8 +22,6 @@ UNREADABLE_MAX = 100
 PAGE = 512
 
 T = TypeVar("T")
-Progress = Callable[[int, int], None]
-"""Told from time to time how many events have been read, and of how many."""
 
 
 class Check(StrEnum):
@@ -85,7 +84,7 @@ class Findings:
         if position is not None and (self.first_bad_position is None or position < self.first_bad_position):
             self.first_bad_position = position
         if len(self.told) < FINDINGS_MAX:
-            named = None if task is None or is_account(task) else name_of(task)
+            named = name_of(task) if task is not None and is_task_stream(task) else None
             self.told.append(Finding(check=check, position=position, task=named, detail=detail))
 
 
@@ -149,12 +148,12 @@ def differences(what: str, stands: msgspec.Struct | None, wanted: msgspec.Struct
             yield f"{what}: {field} is {have!r}, the events give {want!r}"
 
 
-def is_account(stream: object) -> bool:
-    """Whether a stream is an account's or the books' own, and no task's.
+def is_task_stream(stream: object) -> bool:
+    """Whether a stream is a task's, and not an account's, a break's or a statement's.
 
     By the version nibble of its name, whatever else of the row is damaged.
     """
-    return isinstance(stream, bytes) and len(stream) == 16 and stream[6] >> 4 == 8  # noqa: PLR2004 - RFC 9562
+    return not (isinstance(stream, bytes) and len(stream) == 16 and stream[6] >> 4 == 8)  # noqa: PLR2004 - RFC 9562
 
 
 def name_of(task: object) -> str:

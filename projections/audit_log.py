@@ -25,7 +25,7 @@ from ledger.events import (
 from ledger.keys import account_stream, evolve_key
 from ledger.records import Head, KeyRow, Recorded
 from projections.audit_accounts import AccountBooks
-from projections.audit_findings import Check, Findings, Meter, brief, differences, is_account, log_pages, sound
+from projections.audit_findings import Check, Findings, Meter, brief, differences, is_task_stream, log_pages, sound
 
 _LOWEST = -(2**63)
 
@@ -66,7 +66,7 @@ class LogPass:
 
     def _row(self, row: Recorded) -> None:
         self.events += 1
-        self.task_events += not is_account(row.stream)
+        self.task_events += is_task_stream(row.stream)
         self._chained(row)
         try:
             event = row.event

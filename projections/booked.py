@@ -12,12 +12,12 @@ import msgspec
 from ledger.errors import DamagedError
 from ledger.ids import TaskId
 from ledger.records import Recorded
+from ledger.task import TERMINAL
+from projections.movements import Kind
 
 T = TypeVar("T")
 READ_MAX = 500
 """Tasks asked for in one statement."""
-OUTCOMES = frozenset({"completed", "failed", "cancelled", "expired"})
-MONEY = frozenset({"held", "released", "charged", "refunded"})
 
 
 class Booked(msgspec.Struct, frozen=True, gc=False):
@@ -103,8 +103,8 @@ UPDATE tasks SET
 WHERE task = ?9"""
 ADD_PROVIDER_TASK = "INSERT OR IGNORE INTO provider_tasks VALUES (?, ?)"
 
-_STATUSES = {name: name for name in OUTCOMES} | {"started": "running", "update-requested": "queued"}
-_MOVING = MONEY | OUTCOMES | {"started", "cancel-requested", "update-requested", "update-reverted"}
+_STATUSES = {status.value: status.value for status in TERMINAL} | {"started": "running", "update-requested": "queued"}
+_MOVING = {*Kind, *_STATUSES, "cancel-requested", "update-reverted"}
 
 
 def begun(row: Recorded) -> tuple[int, str | None]:

@@ -1,5 +1,7 @@
 """The SQL of the books: their schema, and each statement as one whole text."""
 
+from ledger.times import US_PER_DAY
+
 APPLICATION_ID = 0x544C424B  # "TLBK"
 SCHEMA_VERSION = 2
 
@@ -87,7 +89,18 @@ BY_PURPOSE = {
 }
 """By the clock that decides what lies between *since* and *until*."""
 BY_DAY = {
-    clock: statement.replace("purpose, 0,", f"purpose, {clock}_at / 86400000000,", 1) + ", 2"
+    clock: statement.replace("purpose, 0,", f"purpose, {clock}_at / {US_PER_DAY},", 1) + ", 2"
     for clock, statement in BY_PURPOSE.items()
 }
 """The same, and by day: whole days since the epoch, UTC."""
+
+BREAK = "SELECT row FROM breaks WHERE break = ?"
+PUT_BREAK = "INSERT OR REPLACE INTO breaks VALUES (?, ?, ?, ?, ?, ?)"
+BREAKS_LISTED = """
+SELECT row FROM breaks
+WHERE break > :after AND (:life IS NULL OR life = :life) AND (:kind IS NULL OR kind = :kind)
+    AND (:provider IS NULL OR provider = :provider)
+ORDER BY break LIMIT :limit"""
+BREAKS_COUNTED = f"""
+SELECT kind, count(*), sum(at_stake_micros >> {LOW_BITS}), sum(at_stake_micros & {(1 << LOW_BITS) - 1}) FROM breaks
+WHERE life = :life AND (:provider IS NULL OR provider = :provider) GROUP BY kind ORDER BY kind"""  # noqa: S608 - constants

@@ -9,24 +9,13 @@ import msgspec
 from ledger.breaks import Break, Life, break_stream, evolve_break
 from ledger.errors import DamagedError
 from ledger.events import BreakCorrected, BreakEvent, BreakExplained, BreakKind, BreakOpened
-from ledger.records import Recorded
+from ledger.records import SUM_MAX_MICROS, Recorded
 from projections.booked import Asked
+from projections.books_sql import BREAK, BREAKS_COUNTED, BREAKS_LISTED, LOW_BITS, PUT_BREAK
 
 TYPES = frozenset({"break-opened", "break-explained", "break-corrected"})
 PAGE_MAX = 500
 
-ROW = "SELECT row FROM breaks WHERE break = ?"
-PUT = "INSERT OR REPLACE INTO breaks VALUES (?, ?, ?, ?, ?, ?)"
-LISTED = """
-SELECT row FROM breaks
-WHERE break > :after AND (:life IS NULL OR life = :life) AND (:kind IS NULL OR kind = :kind)
-    AND (:provider IS NULL OR provider = :provider)
-ORDER BY break LIMIT :limit"""
-COUNTED = """
-SELECT kind, count(*), sum(at_stake_micros >> 24), sum(at_stake_micros & 0xFFFFFF) FROM breaks
-WHERE life = :life AND (:provider IS NULL OR provider = :provider) GROUP BY kind ORDER BY kind"""
-
-_INT_MAX = 2**63 - 1
 _encoder = msgspec.json.Encoder()
 _decoder = msgspec.json.Decoder(Break)
 
@@ -59,7 +48,7 @@ async def post_breaks(file: aiosqlite.Connection, rows: Iterable[Recorded]) -> N
         if old is None and not isinstance(event, BreakOpened):
             raise DamagedError(f"the event at position {row.position} is about a break that was never opened")
         changed[row.stream] = evolve_break(old, event)
-    await file.executemany(PUT, [_values(stream, known) for stream, known in changed.items()])
+    await file.executemany(PUT_BREAK, [_values(stream, known) for stream, known in changed.items()])
 
 
 async def list_breaks(books: Asked, wanted: Wanted) -> list[Break]:
@@ -71,13 +60,13 @@ async def list_breaks(books: Asked, wanted: Wanted) -> list[Break]:
         "provider": wanted.provider,
         "limit": wanted.limit,
     }
-    return [_decoder.decode(row[0]) for row in await books.ask(LISTED, values)]
+    return [_decoder.decode(row[0]) for row in await books.ask(BREAKS_LISTED, values)]
 
 
 async def count_breaks(books: Asked, *, life: Life, provider: str | None = None) -> dict[BreakKind, Count]:
     """How many breaks of each kind are in that state."""
-    rows = await books.ask(COUNTED, {"life": life, "provider": provider})
-    return {BreakKind(kind): Count(count, (high << 24) + low) for kind, count, high, low in rows}
+    rows = await books.ask(BREAKS_COUNTED, {"life": life, "provider": provider})
+    return {BreakKind(kind): Count(count, (high << LOW_BITS) + low) for kind, count, high, low in rows}
 
 
 def _event(row: Recorded) -> BreakEvent:
@@ -96,11 +85,11 @@ def _event(row: Recorded) -> BreakEvent:
 
 
 async def _row(file: aiosqlite.Connection, stream: bytes) -> Break | None:
-    rows = list(await file.execute_fetchall(ROW, (stream,)))
+    rows = list(await file.execute_fetchall(BREAK, (stream,)))
     return _decoder.decode(rows[0][0]) if rows else None
 
 
 def _values(stream: bytes, known: Break) -> Sequence[Any]:
     found = known.found
-    counted_micros = min(found.at_stake_micros, _INT_MAX)  # for sums, which then are of absurd amounts anyway
+    counted_micros = min(found.at_stake_micros, SUM_MAX_MICROS)  # for sums, which then are of absurd amounts anyway
     return stream, found.provider, found.kind, known.life, counted_micros, _encoder.encode(known)

@@ -8,7 +8,7 @@ from ledger.events import BreakKind
 from ledger.money import credits_text
 from ledger.times import US_PER_SECOND, rfc3339
 from projections.break_rows import Count
-from projections.reconcile import Told
+from projections.reconcile import Billed, Told
 
 
 def difference_view(found: Difference, *, now_us: int) -> dict[str, Any]:
@@ -46,6 +46,19 @@ def told_view(told: Told, *, now_us: int) -> dict[str, Any]:
     if told.known is not None:
         return {**break_view(told.known, now_us=now_us), "new": False}
     return {**difference_view(told.found, now_us=now_us), "life": Life.OPEN, "new": True}
+
+
+def statement_view(billed: Billed) -> dict[str, Any]:
+    """The statement that was compared, and whose it is."""
+    statement = billed.statement
+    return {
+        "provider": billed.provider,
+        "statement": statement.digest,
+        "lines": len(statement.lines),
+        "billed_credits": credits_text(statement.billed_micros),
+        "malformed_lines": statement.malformed_count,
+        "malformed": [one._asdict() for one in statement.malformed],
+    }
 
 
 def counts_view(counts: Mapping[BreakKind, Count]) -> dict[str, Any]:

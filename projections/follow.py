@@ -6,7 +6,7 @@ event once: a page begins right after the checkpoint, and a hole in it is a faul
 
 import asyncio
 from collections.abc import Callable, Sequence
-from typing import NamedTuple, Protocol
+from typing import NamedTuple, Protocol, TypeAlias
 
 from ledger.engine import Engine
 from ledger.errors import DamagedError
@@ -15,8 +15,8 @@ from ledger.records import Head, Recorded
 PAGE = 1000
 """Events read at once: measured to be as fast as larger pages."""
 
-Progress = Callable[[int, int], None]
-"""Told how far the follower is: the position, and the head's."""
+Progress: TypeAlias = Callable[[int, int], None]
+"""Told from time to time how much is done, and of how much."""
 
 
 class Checkpoint(NamedTuple):
@@ -39,7 +39,7 @@ class Follower(Protocol):
         """
 
 
-def nobody(_position: int, _head: int) -> None:
+def nobody(_done: int, _total: int) -> None:
     """Nobody is told."""
 
 

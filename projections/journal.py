@@ -21,7 +21,7 @@ import msgspec
 
 from ledger.engine import Engine
 from ledger.money import fixed_text
-from ledger.times import US_PER_SECOND
+from ledger.times import US_PER_DAY
 from projections.books import Books, Period, Totals
 from projections.books_sql import SCHEMA_VERSION
 from projections.follow import Progress, catch_up, nobody
@@ -30,7 +30,6 @@ from projections.places import Place, place_of
 from projections.report import EPOCH, Wanted, since_text, until_text
 
 COMMODITY = "CREDIT"
-DAY_US = 86_400 * US_PER_SECOND
 _OPENING = "opening"
 
 
@@ -112,7 +111,7 @@ class Journal(msgspec.Struct, frozen=True, kw_only=True):
 def journal(totals: Totals, before: Totals, wanted: Wanted, place: Place) -> Journal:
     """The journal of *totals*, by day, after what was moved *before* the period."""
     days = _entries(totals)
-    opening = _opening(_entries(before), wanted.since_us // DAY_US)
+    opening = _opening(_entries(before), wanted.since_us // US_PER_DAY)
     return Journal(notes=_notes(wanted, place), items=tuple(_balanced([*opening, *days])))
 
 

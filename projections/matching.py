@@ -16,9 +16,10 @@ from ledger.breaks import Difference
 from ledger.events import BreakKind
 from ledger.ids import Spelling, TaskId
 from ledger.money import credits_text
-from ledger.task import Status
-from projections.booked import OUTCOMES, Booked
-from projections.statement_format import US_PER_DAY, StatementFormat, Terms, whole_period
+from ledger.task import TERMINAL, Status
+from ledger.times import US_PER_DAY
+from projections.booked import Booked
+from projections.statement_format import StatementFormat, Terms, whole_period
 from projections.statements import Line
 
 LINES_MAX = 100
@@ -105,11 +106,11 @@ def compare(task: Booked, lines: Sequence[Line], side: Side) -> Iterator[Differe
             yield duplicate(repeat, side, task=task)
     if _is_late(task, lines, side):
         detail = f"ended long before it is billed, at {credits_text(billed_micros)}"
-        yield _about(task, BreakKind.LATE, abs(billed_micros), detail, lines)
+        yield about_task(task, BreakKind.LATE, abs(billed_micros), detail, lines)
     foreign = [line for line in lines if line.currency and line.currency != side.currency]
     if foreign:
         detail = f"billed in {foreign[0].currency!r}, agreed is {side.currency!r}"
-        yield _about(task, BreakKind.CURRENCY, abs(task.net_micros), detail, foreign)
+        yield about_task(task, BreakKind.CURRENCY, abs(task.net_micros), detail, foreign)
     else:
         difference = _of_the_money(task, lines, billed_micros, side)
         if difference is not None:
@@ -140,19 +141,19 @@ def _of_the_money(task: Booked, lines: Sequence[Line], billed_micros: int, side:
     net_micros = task.net_micros
     apart_micros = abs(billed_micros - net_micros)
     amounts = f"billed {credits_text(billed_micros)}, charged {credits_text(net_micros)}"
-    if task.status not in OUTCOMES:
+    if task.status not in TERMINAL:
         detail = f"the provider bills a task that is {task.status} here: {amounts}"
-        return _about(task, BreakKind.UNSETTLED, abs(billed_micros), detail, lines)
+        return about_task(task, BreakKind.UNSETTLED, abs(billed_micros), detail, lines)
     conflict = _conflict(task, lines, side)
     if conflict is not None:
         detail = f"{conflict}: {amounts}"
-        return _about(task, BreakKind.STATUS_CONFLICT, max(abs(billed_micros), net_micros), detail, lines)
+        return about_task(task, BreakKind.STATUS_CONFLICT, max(abs(billed_micros), net_micros), detail, lines)
     avoidable_micros = _avoidable(task, lines, billed_micros, side)
     if avoidable_micros > 0:
         detail = f"spent after a cancel was asked for: {amounts}"
-        return _about(task, BreakKind.AVOIDABLE_COST, avoidable_micros, detail, lines)
+        return about_task(task, BreakKind.AVOIDABLE_COST, avoidable_micros, detail, lines)
     if not agree(billed_micros, net_micros, side.terms):
-        return _about(task, BreakKind.AMOUNT, apart_micros, amounts, lines)
+        return about_task(task, BreakKind.AMOUNT, apart_micros, amounts, lines)
     return None
 
 
@@ -231,7 +232,7 @@ def _missing_here(line: Line, candidate: Booked | None, side: Side, *, about: st
 def missing_there(task: Booked) -> Difference:
     """A task that was charged here, and that the statement has no line for."""
     detail = f"charged {credits_text(task.net_micros)}, no line of the statement"
-    return _about(task, BreakKind.MISSING_THERE, abs(task.net_micros), detail)
+    return about_task(task, BreakKind.MISSING_THERE, abs(task.net_micros), detail)
 
 
 def duplicate(repeat: Repeat, side: Side, *, task: Booked | None = None) -> Difference:
@@ -251,7 +252,9 @@ def duplicate(repeat: Repeat, side: Side, *, task: Booked | None = None) -> Diff
     )
 
 
-def _about(task: Booked, kind: BreakKind, at_stake_micros: int, detail: str, lines: Sequence[Line] = ()) -> Difference:
+def about_task(
+    task: Booked, kind: BreakKind, at_stake_micros: int, detail: str, lines: Sequence[Line] = ()
+) -> Difference:
     """A difference about a task, which is the same one in whatever statement it shows."""
     spelled = Spelling.UUID.spell(task.task)
     return Difference(

@@ -42,18 +42,6 @@ class Purpose(NamedTuple):
     school: str
 
 
-class Movement(msgspec.Struct, frozen=True, gc=False, kw_only=True):
-    """A money event of a task. The amount is micro-credits > 0, times are Unix microseconds."""
-
-    position: int
-    task: bytes
-    purpose: Purpose
-    kind: Kind
-    amount_micros: int
-    recorded_at_us: int
-    effective_at_us: int
-
-
 class Book(StrEnum):
     """An account of the chart."""
 

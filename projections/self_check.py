@@ -10,15 +10,16 @@ from typing import NamedTuple
 from ledger.breaks import Difference
 from ledger.engine import Engine
 from ledger.events import BreakKind
-from ledger.ids import Spelling, TaskId
+from ledger.ids import TaskId
 from ledger.money import credits_text
 from ledger.records import TaskFilter
+from ledger.times import US_PER_HOUR
 from projections.booked import Asked, Booked, unsettled
 from projections.books import FOREVER_US, Books, Period
 from projections.follow import catch_up
+from projections.matching import about_task
 
 STUCK_HOURS = 24
-US_PER_HOUR = 3_600_000_000
 PAGE_MAX = 500
 
 
@@ -43,7 +44,6 @@ async def settlement(
 
 
 def _unsettled(task: Booked) -> Difference:
-    spelled = Spelling.UUID.spell(task.task)
     if task.refunded_micros > task.charged_micros:
         at_stake_micros = task.refunded_micros - task.charged_micros
         detail = f"{credits_text(task.refunded_micros)} given back of {credits_text(task.charged_micros)} charged"
@@ -53,15 +53,7 @@ def _unsettled(task: Booked) -> Difference:
         at_stake_micros = task.held_micros
         held = f"{credits_text(task.held_micros)} held"
         detail = f"{held} for a task that is {task.status}"
-    return Difference(
-        provider=task.provider,
-        kind=BreakKind.UNSETTLED,
-        about=f"task {spelled}",
-        at_stake_micros=at_stake_micros,
-        since_us=task.finished_at_us or task.held_at_us or task.created_at_us,
-        detail=detail,
-        task=spelled,
-    )
+    return about_task(task, BreakKind.UNSETTLED, at_stake_micros, detail)
 
 
 # Balances

@@ -14,9 +14,8 @@ import msgspec
 
 from ledger.money import parse_credits
 from ledger.task import Status
-from ledger.times import US_PER_SECOND
+from ledger.times import US_PER_DAY, US_PER_SECOND
 
-US_PER_DAY = 86_400 * US_PER_SECOND
 _RATIONAL = re.compile(r"[0-9]{1,18}(?:\.[0-9]{1,18})?(?:/[0-9]{1,18}(?:\.[0-9]{1,18})?)?", re.ASCII)
 
 OUTCOMES = {

@@ -25,7 +25,7 @@ import msgspec
 
 from ledger.ids import TaskId
 from ledger.money import AMOUNT_MAX_MICROS, MICROS_PER_CREDIT
-from ledger.times import parse_rfc3339
+from ledger.times import END_US, US_PER_SECOND, parse_rfc3339
 from projections.statement_format import COLUMNS, StatementFormat, Times
 
 LINE_MAX_BYTES = 64 * 1024
@@ -36,7 +36,7 @@ MALFORMED_MAX = 1000
 _LOOKED_AT_BYTES = 64 * 1024
 _AMOUNT = re.compile(r"(-?)([0-9]{1,38})(?:\.([0-9]{1,38}))?", re.ASCII)
 _WHOLE = re.compile(r"[0-9]{1,15}", re.ASCII)
-_US = {Times.SECONDS: 1_000_000, Times.MILLISECONDS: 1000}
+_US = {Times.SECONDS: US_PER_SECOND, Times.MILLISECONDS: 1000}
 
 TaskIdIn: TypeAlias = Callable[[str], TaskId | None]
 """Reads a task's id in the spelling of any contract."""
@@ -301,12 +301,9 @@ class _Cells:
             at_us = parse_rfc3339(text)
         else:
             at_us = int(text) * _US[self._times] if _WHOLE.fullmatch(text) else None
-        if at_us is None or at_us > _LATEST_US:
+        if at_us is None or at_us >= END_US:
             raise ValueError(f"{column} {text[:40]!r} is no time in {self._times}")
         return at_us
-
-
-_LATEST_US = 253_402_300_799 * 1_000_000
 
 
 def _most_used(lines: Sequence[Line]) -> str:

@@ -2,7 +2,6 @@
 
 import asyncio
 import sys
-import time
 from typing import Annotated
 
 import msgspec
@@ -15,19 +14,11 @@ from ledger.money import credits_text, parse_credits
 from ledger.records import AccountRow, TaskFilter
 from scripts import stores
 from scripts.printed import JsonOption, json_line, table
+from scripts.typed import BY, account_in, now_us
 
-ACCOUNT_MAX_CHARS = 128
 KEY_MAX_CHARS = 255
-_BY = "cli"
-"""The actor of what is done here."""
 
 app = typer.Typer(name="accounts", help="Show accounts, set limits, grant credit.", add_completion=False)
-
-
-def _account(name: str) -> str:
-    if not 1 <= len(name) <= ACCOUNT_MAX_CHARS or not (name.isascii() and name.isprintable()) or " " in name:
-        raise typer.BadParameter("must be 1 to 128 visible characters")
-    return name
 
 
 def _key(text: str) -> str:
@@ -62,7 +53,7 @@ def _limit(text: str) -> Credits:
     return Credits(None) if text == "none" else _amount(text)
 
 
-AccountArgument = Annotated[str, typer.Argument(metavar="ACCOUNT", callback=_account)]
+AccountArgument = Annotated[str, typer.Argument(metavar="ACCOUNT", callback=account_in)]
 KeyOption = Annotated[str, typer.Option(help="Names this movement: the same key again changes nothing.", callback=_key)]
 ReasonOption = Annotated[str | None, typer.Option(help="Kept with the event.", show_default=False)]
 CreditsArgument = Annotated[Credits, typer.Argument(metavar="CREDITS", parser=_more_than_nothing)]
@@ -76,7 +67,7 @@ def show(
     as_json: JsonOption = False,
 ) -> None:
     """Show what accounts may spend, and what their tasks cost."""
-    name = None if account is None else _account(account)
+    name = None if account is None else account_in(account)
     rows, known = asyncio.run(_rows(store, name))
     _tell(rows, as_json=as_json)
     if not known:
@@ -106,7 +97,7 @@ def grant(
     as_json: JsonOption = False,
 ) -> None:
     """Give an account credit; makes the store if it is missing."""
-    command = Grant(at_us=_now_us(), amount_micros=_micros(credits), key=key, reason=reason)
+    command = Grant(at_us=now_us(), amount_micros=_micros(credits), key=key, reason=reason)
     _tell([asyncio.run(_grant(store, account, command))], as_json=as_json)
 
 
@@ -122,7 +113,7 @@ def revoke(
     as_json: JsonOption = False,
 ) -> None:
     """Take a grant or a part of it back."""
-    command = RevokeGrant(at_us=_now_us(), amount_micros=_micros(credits), key=key, grant=of, reason=reason)
+    command = RevokeGrant(at_us=now_us(), amount_micros=_micros(credits), key=key, grant=of, reason=reason)
     _tell([asyncio.run(_revoke(store, account, command))], as_json=as_json)
 
 
@@ -139,26 +130,22 @@ async def _rows(store: str, account: str | None) -> tuple[list[AccountRow], bool
 
 async def _set_limit(store: str, account: str, limit_micros: int | None) -> AccountRow:
     async with stores.beside(store, make=True) as engine:
-        return await Accounts(engine).set_limit(account, limit_micros, by=_BY, at_us=_now_us())
+        return await Accounts(engine).set_limit(account, limit_micros, by=BY, at_us=now_us())
 
 
 async def _grant(store: str, account: str, command: Grant) -> AccountRow:
     async with stores.beside(store, make=True) as engine:
-        return await Accounts(engine).grant(account, command, by=_BY)
+        return await Accounts(engine).grant(account, command, by=BY)
 
 
 async def _revoke(store: str, account: str, command: RevokeGrant) -> AccountRow:
     async with stores.beside(store, make=False) as engine:
-        return await Accounts(engine).revoke(account, command, by=_BY)
+        return await Accounts(engine).revoke(account, command, by=BY)
 
 
 def _micros(amount: Credits) -> int:
     assert amount.micros is not None, "only a limit can be none"
     return amount.micros
-
-
-def _now_us() -> int:
-    return time.time_ns() // 1000
 
 
 def _tell(rows: list[AccountRow], *, as_json: bool) -> None:

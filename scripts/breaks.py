@@ -1,7 +1,6 @@
 """`task-ledger breaks`: what differs, listed, explained and corrected. Works on the store of a running ledger too."""
 
 import asyncio
-import time
 from collections.abc import Callable
 from typing import Annotated
 
@@ -17,7 +16,7 @@ from projections.break_shapes import break_view
 from projections.follow import catch_up
 from scripts import stores
 from scripts.printed import JsonOption, json_line, table
-from scripts.reconcile import BY
+from scripts.typed import BY, now_us
 
 REASON_MAX_CHARS = 500
 
@@ -44,12 +43,12 @@ def list_(
     as_json: JsonOption = False,
 ) -> None:
     """List the breaks that are open; exit 0 whatever there is."""
-    now_us = time.time_ns() // 1000
+    listed_us = now_us()
     wanted = Wanted(life=None if everything else Life.OPEN, kind=kind, provider=provider)
     rows: list[Break] = []
     tell: Callable[[Break], None] = rows.append
     if as_json:
-        tell = lambda known: json_line(break_view(known, now_us=now_us))  # noqa: E731 - one of two ways to tell
+        tell = lambda known: json_line(break_view(known, now_us=listed_us))  # noqa: E731 - one of two ways to tell
     asyncio.run(_list(store, wanted, tell))
     if not as_json:
         table(
@@ -68,7 +67,7 @@ def explain(
     as_json: JsonOption = False,
 ) -> None:
     """Say why a break is there, where nothing needs to be put right."""
-    at_us = time.time_ns() // 1000
+    at_us = now_us()
     command = ExplainBreak(at_us=at_us, break_id=break_id, reason=reason, owner=owner)
     _show(asyncio.run(_carried_out(store, command)), at_us, as_json=as_json)
 
@@ -85,7 +84,7 @@ def resolve(
     as_json: JsonOption = False,
 ) -> None:
     """Say that a break has been put right, for good."""
-    at_us = time.time_ns() // 1000
+    at_us = now_us()
     command = CorrectBreak(at_us=at_us, break_id=break_id, reason=reason, position=event)
     _show(asyncio.run(_carried_out(store, command)), at_us, as_json=as_json)
 
@@ -111,9 +110,9 @@ async def _carried_out(store: str, command: ExplainBreak | CorrectBreak) -> Brea
         return await (log.explain(command, by=BY) if isinstance(command, ExplainBreak) else log.correct(command, by=BY))
 
 
-def _show(known: Break, now_us: int, *, as_json: bool) -> None:
+def _show(known: Break, shown_us: int, *, as_json: bool) -> None:
     if as_json:
-        json_line(break_view(known, now_us=now_us))
+        json_line(break_view(known, now_us=shown_us))
     else:
         print(f"{known.life} {known.break_id}: {known.reason}")
 

@@ -1,7 +1,6 @@
 """`task-ledger keys`: who may ask. Works on the store of a running ledger too, which takes note within a second."""
 
 import asyncio
-import time
 from typing import Annotated
 
 import typer
@@ -13,12 +12,10 @@ from ledger.records import KeyRow
 from ledger.times import US_PER_SECOND, rfc3339
 from scripts import stores
 from scripts.printed import JsonOption, json_line, table
+from scripts.typed import BY, account_in, now_us
 
-ACCOUNT_MAX_CHARS = 128
 OVERLAP_SECONDS = 86_400
 OVERLAP_MAX_SECONDS = 366 * 86_400
-_BY = "cli"
-"""The actor of what is done here."""
 
 app = typer.Typer(name="keys", help="Issue, list, revoke and rotate API keys.", add_completion=False)
 
@@ -36,7 +33,9 @@ KeyId = Annotated[str, typer.Argument(metavar="KEY_ID", help="The part of the ke
 @app.command()
 def issue(
     *,
-    account: Annotated[str, typer.Option(help="Whose tasks the key sees: 1 to 128 visible characters.")],
+    account: Annotated[
+        str, typer.Option(help="Whose tasks the key sees: 1 to 128 visible characters.", callback=account_in)
+    ],
     contract: Annotated[
         str,
         typer.Option(help=f"What the key speaks: {', '.join(CONTRACTS)}, ledger (the native API).", callback=_contract),
@@ -48,8 +47,6 @@ def issue(
     as_json: JsonOption = False,
 ) -> None:
     """Issue a key and print it, this once; makes the store if it is missing."""
-    if not 1 <= len(account) <= ACCOUNT_MAX_CHARS or not account.isprintable() or " " in account:
-        raise typer.BadParameter("must be 1 to 128 visible characters", param_hint="'--account'")
     native = contract == "ledger"
     role = role or (Role.WORKER if native else Role.CLIENT)
     if native and role is Role.CLIENT:
@@ -76,8 +73,8 @@ def list_keys(
             json_line(_as_json(row))
         return
     columns = ("key id", "account", "contract", "role", "issued", "state")
-    now_us = _now_us()
-    table(columns, [_as_row(row, now_us) for row in rows])
+    at_us = now_us()
+    table(columns, [_as_row(row, at_us) for row in rows])
 
 
 @app.command()
@@ -108,7 +105,7 @@ def rotate(
 async def _issue(store: str, *, account: str, contract: str, role: Role) -> NewKey:
     async with stores.beside(store, make=True) as engine:
         keyring = Keyring(engine, pepper=stores.pepper())
-        return await keyring.issue(account=account, contract=contract, role=role, by=_BY, at_us=_now_us())
+        return await keyring.issue(account=account, contract=contract, role=role, by=BY, at_us=now_us())
 
 
 async def _rows(store: str, account: str | None) -> list[KeyRow]:
@@ -118,17 +115,13 @@ async def _rows(store: str, account: str | None) -> list[KeyRow]:
 
 async def _revoke(store: str, key_id: str) -> KeyRow:
     async with stores.beside(store, make=False) as engine:
-        return await Keyring(engine).revoke(key_id, by=_BY, at_us=_now_us())
+        return await Keyring(engine).revoke(key_id, by=BY, at_us=now_us())
 
 
 async def _rotate(store: str, key_id: str, *, overlap_us: int) -> NewKey:
     async with stores.beside(store, make=False) as engine:
         keyring = Keyring(engine, pepper=stores.pepper())
-        return await keyring.rotate(key_id, overlap_us=overlap_us, by=_BY, at_us=_now_us())
-
-
-def _now_us() -> int:
-    return time.time_ns() // 1000
+        return await keyring.rotate(key_id, overlap_us=overlap_us, by=BY, at_us=now_us())
 
 
 def _show(key: NewKey, *, as_json: bool) -> None:

@@ -13,7 +13,7 @@ from ledger.ids import Spelling, TaskId
 from ledger.money import credits_text
 from ledger.records import Recorded
 from ledger.times import rfc3339
-from projections.audit_findings import is_account
+from projections.audit_findings import is_task_stream
 
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON instead, one object a line.")]
 
@@ -85,7 +85,7 @@ def facts_text(row: Recorded, *, without: AbstractSet[str] = frozenset()) -> str
 
 def task_of(row: Recorded) -> str | None:
     """The task that the event is about, as the native API spells it; None when it is about none."""
-    return None if is_account(row.stream) else Spelling.UUID.spell(TaskId(row.stream))
+    return Spelling.UUID.spell(TaskId(row.stream)) if is_task_stream(row.stream) else None
 
 
 def instant(at_us: int) -> str:

@@ -2,22 +2,20 @@
 
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import TypeAlias
+
+from projections.follow import Progress, nobody
 
 PATIENCE_SECONDS = 1.0
 """How long something runs before a bar appears."""
 
-Move: TypeAlias = Callable[[int, int], None]
-"""Told how much is done, and of how much."""
-
 
 @contextmanager
-def bar(title: str) -> Iterator[Move]:
+def bar(title: str) -> Iterator[Progress]:
     """What moves a bar with this *title*; where there is no terminal, it moves nothing."""
     if sys.stderr is None or not sys.stderr.isatty():
-        yield lambda _done, _total: None
+        yield nobody
         return
     one = _Bar(title)
     try:
@@ -32,7 +30,7 @@ class _Bar:
     def __init__(self, title: str) -> None:
         self._title = title
         self._due = time.monotonic() + PATIENCE_SECONDS
-        self._move: Move | None = None
+        self._move: Progress | None = None
 
     def move(self, done: int, total: int) -> None:
         if self._move is None and time.monotonic() >= self._due:
@@ -44,11 +42,11 @@ class _Bar:
         if self._move is not None:
             self._bar.stop()
 
-    def _appear(self) -> Move:
+    def _appear(self) -> Progress:
         from rich.console import Console  # noqa: PLC0415 - most things are over before there is a bar
-        from rich.progress import Progress  # noqa: PLC0415
+        from rich.progress import Progress as Bar  # noqa: PLC0415
 
-        self._bar = Progress(console=Console(stderr=True), transient=True)
+        self._bar = Bar(console=Console(stderr=True), transient=True)
         self._bar.start()
         task = self._bar.add_task(self._title)
         return lambda done, total: self._bar.update(task, completed=done, total=total)

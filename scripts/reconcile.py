@@ -1,7 +1,6 @@
 """`task-ledger reconcile`: the ledger against itself, and against a provider's statement, line by line."""
 
 import asyncio
-import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -17,11 +16,11 @@ from ledger.breaks import Life
 from ledger.engine import Engine
 from ledger.events import BreakKind
 from ledger.money import credits_text
-from projections.asked import WrongWordError, wanted_of
+from projections.asked import WrongWordError, period_of
 from projections.books import Books, open_books
 from projections.break_rows import Count, count_breaks
-from projections.break_shapes import counts_view, told_view
-from projections.follow import catch_up
+from projections.break_shapes import counts_view, statement_view, told_view
+from projections.follow import Progress, catch_up
 from projections.places import NoSuchPlaceError, Place, place_of
 from projections.reconcile import Billed, Clerk, Told, against_statement
 from projections.self_check import STUCK_HOURS, Scope, balances, settlement
@@ -29,12 +28,12 @@ from projections.statement_format import StatementFormat
 from projections.statements import NotAStatementError, Statement, read_statement
 from scripts import stores
 from scripts.printed import JsonOption, json_line, table
-from scripts.progress import Move, bar
+from scripts.progress import bar
+from scripts.typed import BY, now_us
 
 STATEMENT_MAX_BYTES = 256 * 2**20
 SHOWN_MAX = 200
 """Breaks shown in a table; all of them are counted, and listed by ``breaks list``."""
-BY = "cli"
 
 
 def reconcile(
@@ -60,7 +59,7 @@ def reconcile(
     period, formats = _period(since, until), _formats(config)
     billed = None if statement is None else _billed(statement, provider, formats, period)
     scope = Scope(provider, *(given or whole for given, whole in zip(period, Scope()[1:], strict=True)))
-    wanted = _Wanted(time.time_ns() // 1000, billed, scope, stuck_hours, at, writes=not dry_run and at is None)
+    wanted = _Wanted(now_us(), billed, scope, stuck_hours, at, writes=not dry_run and at is None)
     try:
         outcome = asyncio.run(_reconciled(store, wanted, as_json=as_json))
     except NotAStatementError as wrong:
@@ -95,10 +94,9 @@ def _formats(config: Path | None) -> dict[str, StatementFormat]:
 def _period(since: str | None, until: str | None) -> tuple[int | None, int | None]:
     told = {name: text for name, text in (("since", since), ("until", until)) if text is not None}
     try:
-        wanted = wanted_of(told)
+        return period_of(told)
     except WrongWordError as wrong:
         raise typer.BadParameter(str(wrong), param_hint=f"'--{wrong.name}'") from None
-    return None if since is None else wanted.since_us, None if until is None else wanted.until_us
 
 
 def _billed(
@@ -174,7 +172,7 @@ async def _to_write(store: str, wanted: _Wanted) -> AsyncIterator[Engine | None]
 
 
 @asynccontextmanager
-async def _as_known_at(engine: Engine, place: Place, move: Move) -> AsyncIterator[Books]:
+async def _as_known_at(engine: Engine, place: Place, move: Progress) -> AsyncIterator[Books]:
     """Books of their own, followed up to *place* and no further."""
     with TemporaryDirectory(prefix="task-ledger-") as folder:
         books = await open_books(Path(folder, "books"), engine)
@@ -185,7 +183,7 @@ async def _as_known_at(engine: Engine, place: Place, move: Move) -> AsyncIterato
             await books.close()
 
 
-async def _compare(books: Books, clerk: Clerk, wanted: _Wanted, place: Place, move: Move) -> None:
+async def _compare(books: Books, clerk: Clerk, wanted: _Wanted, place: Place, move: Progress) -> None:
     if wanted.billed is not None:
         async for found in against_statement(books, wanted.billed, progress=move):
             await clerk.take(found, billed=wanted.billed)
@@ -241,8 +239,8 @@ def _tell(outcome: _Outcome, wanted: _Wanted, *, as_json: bool) -> None:
 
 
 def _summary(outcome: _Outcome, wanted: _Wanted) -> dict[str, Any]:
-    tally, billed = outcome.clerk.tally, wanted.billed
-    summary: dict[str, Any] = {
+    tally = outcome.clerk.tally
+    summary = {
         "position": outcome.place.position,
         "head": outcome.place.hash.hex(),
         "found": counts_view(tally.found),
@@ -250,17 +248,7 @@ def _summary(outcome: _Outcome, wanted: _Wanted) -> dict[str, Any]:
         "open": counts_view(outcome.open),
         "written": wanted.writes,
     }
-    if billed is not None:
-        statement = billed.statement
-        summary |= {
-            "provider": billed.provider,
-            "statement": statement.digest,
-            "lines": len(statement.lines),
-            "billed_credits": credits_text(statement.billed_micros),
-            "malformed_lines": statement.malformed_count,
-            "malformed": [one._asdict() for one in statement.malformed],
-        }
-    return summary
+    return summary if wanted.billed is None else summary | statement_view(wanted.billed)
 
 
 def _by_kind(outcome: _Outcome, kind: BreakKind) -> tuple[str, ...]:

@@ -17,9 +17,10 @@ import typer
 from ledger.catalogue import Catalogue, read
 from ledger.ledger import Ledger
 from ledger.times import parse_rfc3339
+from projections.follow import Progress
 from scripts import stores
 from scripts.printed import JsonOption, json_line
-from scripts.progress import Move, bar
+from scripts.progress import bar
 from scripts.simulation.history import Setting, history
 from scripts.simulation.play import Played, ledger_over, play
 from scripts.simulation.statement import FORMATS, Stated, state
@@ -130,7 +131,7 @@ async def _simulate(store: str, setting: Setting, catalogue: Catalogue, wanted: 
         )
 
 
-async def _play(ledger: Ledger, setting: Setting, catalogue: Catalogue, move: Move) -> Played:
+async def _play(ledger: Ledger, setting: Setting, catalogue: Catalogue, move: Progress) -> Played:
     """Play the history; the ledger's engine stays open."""
     await ledger.writer.start()
     try:

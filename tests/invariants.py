@@ -13,7 +13,7 @@ from ledger.ledger import fold_rows
 from ledger.records import AccountRow, Placed, Recorded
 from ledger.views import row_of
 from projections.audit import audit
-from projections.audit_findings import is_account
+from projections.audit_findings import is_task_stream
 
 OUTCOMES = frozenset({"completed", "failed", "cancelled", "expired", "update-reverted"})
 
@@ -30,7 +30,7 @@ async def common_invariant(engine: Engine) -> dict[TaskId, list[Recorded]]:
     histories: dict[TaskId, list[Recorded]] = {}
     log = await engine.after(0, 1_000_000)
     for row in log:
-        if not is_account(row.stream):
+        if is_task_stream(row.stream):
             histories.setdefault(TaskId(row.stream), []).append(row)
     placed = await engine.tasks([*histories])
     assert placed.keys() == histories.keys()

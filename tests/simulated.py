@@ -16,9 +16,8 @@ from ledger.memory import MemoryEngine
 from ledger.money import parse_credits
 from ledger.records import Recorded, TaskFilter
 from ledger.task import TERMINAL, Status, Task
-from ledger.times import US_PER_SECOND, parse_rfc3339, rfc3339
+from ledger.times import US_PER_DAY, US_PER_SECOND, parse_rfc3339, rfc3339
 from ledger.views import seen_of
-from scripts.simulation.arrivals import DAY_US
 from scripts.simulation.history import Setting, history
 from scripts.simulation.play import Played, ledger_over, play
 from scripts.simulation.statement import faults_path
@@ -152,4 +151,4 @@ def _days_after_the_month(line: dict[str, Any], task: Task) -> float:
     month_end = datetime(ended.year + ended.month // 12, ended.month % 12 + 1, 1, tzinfo=UTC)
     billed_us = parse_rfc3339(line["billed_at"])
     assert billed_us is not None, line
-    return (billed_us - month_end.timestamp() * US_PER_SECOND) / DAY_US
+    return (billed_us - month_end.timestamp() * US_PER_SECOND) / US_PER_DAY

@@ -457,6 +457,7 @@ WRONG = [  # what is typed in, and a fragment of the one line that answers
     (["keys", "issue", "--account", "a\x1b[m", "--contract", "chunkr"], "1 to 128 visible characters"),
     (["keys", "issue", "--account", "a\udcff", "--contract", "chunkr"], "1 to 128 visible characters"),
     (["keys", "issue", "--account", "a\u00a0b", "--contract", "chunkr"], "1 to 128 visible characters"),
+    (["keys", "issue", "--account", "acm\u00e9", "--contract", "chunkr"], "1 to 128 visible characters"),
     (["keys", "revoke"], "Missing argument"),
     (["keys", "revoke", "nobody"], "no live key 'nobody'"),
     (["keys", "rotate", "nobody"], "no live key 'nobody'"),

@@ -6,13 +6,14 @@ from typing import Any
 
 import pytest
 
+from ledger.events import BreakKind
 from ledger.memory import MemoryEngine
 from ledger.money import credits_text
 from ledger.task import TERMINAL, Status
-from ledger.times import parse_rfc3339
-from scripts.simulation.arrivals import DAY_US
-from scripts.simulation.faults import LEAST, Kind
-from scripts.simulation.statement import COLUMNS, Stated, faults_path, state
+from ledger.times import US_PER_DAY, parse_rfc3339
+from projections.statement_format import COLUMNS
+from scripts.simulation.faults import LEAST
+from scripts.simulation.statement import Stated, faults_path, state
 from tests.simulated import World, breaks, in_memory, lines_of, listed, micros, planted_in, provider_ids, setting, world
 
 LARGEST = "volcengine"
@@ -92,7 +93,7 @@ def test_each_is_billed_soon_after_it_has_ended(honest: list[dict[str, Any]]) ->
         assert started is not None
         assert finished is not None
         assert billed is not None
-        assert started <= finished <= billed < finished + 2 * DAY_US
+        assert started <= finished <= billed < finished + 2 * US_PER_DAY
 
 
 def test_lines_are_in_the_order_of_their_billing_and_have_ids_of_their_own(honest: list[dict[str, Any]]) -> None:
@@ -127,16 +128,23 @@ async def test_what_does_not_reconcile_is_exactly_what_was_planted(
 async def test_there_are_two_of_every_kind_however_small_the_share(told: World, path: Path, provider: str) -> None:
     """Of the providers that have the most tasks; the others may have too few that were stopped or never ended."""
     made = await stated(told, path, provider=provider, share=0.0001)
-    assert made.faults == dict.fromkeys(Kind, LEAST)
+    assert made.faults == dict.fromkeys(BreakKind, LEAST)
     assert Counter(one["kind"] for one in planted_in(path)) == made.faults
 
 
 @pytest.mark.parametrize("share", [0.05, 0.1])
 async def test_there_are_as_many_as_the_share_says(told: World, path: Path, share: float) -> None:
-    common = (Kind.MISSING_HERE, Kind.MISSING_THERE, Kind.AMOUNT, Kind.DUPLICATE, Kind.LATE, Kind.CURRENCY)
+    common = (
+        BreakKind.MISSING_HERE,
+        BreakKind.MISSING_THERE,
+        BreakKind.AMOUNT,
+        BreakKind.DUPLICATE,
+        BreakKind.LATE,
+        BreakKind.CURRENCY,
+    )
     honest = (await stated(told, path)).lines
     made = await stated(told, path, share=share)
-    assert all(made.faults[kind] == round(share * honest / len(Kind)) for kind in common)
+    assert all(made.faults[kind] == round(share * honest / len(BreakKind)) for kind in common)
 
 
 async def test_the_same_seed_gives_the_same_statement_and_another_one_another(told: World, tmp_path: Path) -> None:
@@ -161,10 +169,10 @@ async def test_at_stake_is_the_difference_or_all_that_is_billed_or_charged(told:
     lines = {line["line_id"]: line for line in lines_of(path)}
     for one in planted_in(path):
         at_stake, some = micros({"amount": one["amount_credits"]}), [lines[name] for name in one["line_ids"]]
-        match Kind(one["kind"]):
-            case Kind.AMOUNT:
+        match BreakKind(one["kind"]):
+            case BreakKind.AMOUNT:
                 assert at_stake == abs(micros(some[0]) - told.tasks[one["task"]].net_micros) >= 50_000
-            case Kind.MISSING_THERE:
+            case BreakKind.MISSING_THERE:
                 assert at_stake == told.tasks[one["task"]].net_micros
             case _:
                 assert at_stake == micros(some[0])
@@ -172,7 +180,7 @@ async def test_at_stake_is_the_difference_or_all_that_is_billed_or_charged(told:
 
 async def test_a_status_conflicts_in_both_directions(told: World, path: Path) -> None:
     await stated(told, path, share=0.0001)
-    conflicts = [one["task"] for one in planted_in(path) if one["kind"] == Kind.STATUS_CONFLICT]
+    conflicts = [one["task"] for one in planted_in(path) if one["kind"] == BreakKind.STATUS_CONFLICT]
     assert {told.tasks[task].status for task in conflicts} == {Status.COMPLETED, Status.FAILED}
 
 

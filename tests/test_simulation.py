@@ -26,10 +26,10 @@ from ledger.events import (
 from ledger.memory import MemoryEngine
 from ledger.sqlite import open_to_serve
 from ledger.task import TERMINAL, Status, Task
-from ledger.times import US_PER_SECOND
+from ledger.times import US_PER_DAY, US_PER_HOUR, US_PER_SECOND
 from projections.audit import audit
 from scripts.simulation import dice_for
-from scripts.simulation.arrivals import DAY_US, HOUR_US, arrivals
+from scripts.simulation.arrivals import arrivals
 from scripts.simulation.history import history
 from scripts.simulation.jobs import Job, job
 from scripts.simulation.lives import life
@@ -257,7 +257,7 @@ def test_there_are_no_more_accounts_than_are_asked_for() -> None:
 def test_tasks_arrive_within_the_days_in_order() -> None:
     times = arrivals(dice_for(1), tasks=5000, since_us=SINCE_US, days=3)
     assert times == sorted(times)
-    assert {(at_us - SINCE_US) // DAY_US for at_us in times} == {0, 1, 2}
+    assert {(at_us - SINCE_US) // US_PER_DAY for at_us in times} == {0, 1, 2}
 
 
 def test_nights_and_week_ends_are_quieter() -> None:
@@ -276,7 +276,7 @@ def lives(count: int) -> Iterator[tuple[Job, list[TaskCommand]]]:
     marketplace = market(read(), dice_for(1), accounts=5)
     for number in range(1, count + 1):
         dice = dice_for(1, number)
-        at_us = SINCE_US + number * HOUR_US
+        at_us = SINCE_US + number * US_PER_HOUR
         ordered = job(dice, number=number, at_us=at_us, who=marketplace.order(dice), worker_key="w")
         yield ordered, life(ordered, dice)
 

@@ -75,13 +75,13 @@ from ledger.errors import (
 )
 from ledger.events import School
 from ledger.task import TERMINAL
-from ledger.times import US_PER_SECOND
+from ledger.times import US_PER_DAY
 
 __all__ = ["CONTRACT", "REFUSALS", "STATUSES"]
 
 CANCEL = CancelPolicy(queued=Effect.CANCEL, running=Effect.ASK, terminal=Effect.RETURN)
 
-RETENTION_US = 30 * 86_400 * US_PER_SECOND  # chosen: the vendor names no number
+RETENTION_US = 30 * US_PER_DAY  # chosen: the vendor names no number
 
 REFUSALS: dict[type[Refusal], tuple[int, str, str, bool]] = {  # HTTP, code, message, retryable; in precedence
     Unauthenticated: (401, "unauthorized", "Authorization header is missing.", False),

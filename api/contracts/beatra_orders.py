@@ -23,10 +23,10 @@ from api.contracts.shape import Answer, Asked, Idempotency, Order, Submit, Told,
 from api.refusals import Invalid
 from ledger.catalogue import Catalogue, Model
 from ledger.errors import Refusal
-from ledger.times import US_PER_SECOND
+from ledger.times import US_PER_DAY
 
 CONTRACT_NAME = "beatra"
-KEY_WINDOW_US = 86_400 * US_PER_SECOND
+KEY_WINDOW_US = US_PER_DAY
 KEY_MAX_CHARS = 255
 AUTO = "auto"
 

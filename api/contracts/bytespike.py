@@ -93,7 +93,7 @@ from ledger.ids import Digits, Spelling
 from ledger.money import credits_text
 from ledger.records import AccountRow
 from ledger.task import LIVE, Status, Task
-from ledger.times import US_PER_SECOND
+from ledger.times import US_PER_DAY
 
 SPELLING = Spelling("task_", Digits.ULID)
 
@@ -108,7 +108,7 @@ STATUSES = {
 
 CANCEL = CancelPolicy(queued=Effect.CANCEL, running=Effect.CANCEL, terminal=Effect.RETURN)
 
-RETENTION_US = 30 * 86_400 * US_PER_SECOND  # chosen: the vendor names no number
+RETENTION_US = 30 * US_PER_DAY  # chosen: the vendor names no number
 BODY_MAX_BYTES = 1024 * 1024
 
 REQUEST, SERVER = "invalid_request_error", "api_error"  # chosen, as all types below: the vendor's are not all public

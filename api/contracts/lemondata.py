@@ -74,7 +74,7 @@ from ledger.events import School
 from ledger.ids import Digits, Spelling
 from ledger.money import credits_text
 from ledger.task import Status, Task
-from ledger.times import US_PER_SECOND
+from ledger.times import US_PER_DAY, US_PER_SECOND
 
 SPELLING = Spelling("ldtask_", Digits.HEX)  # the digits are chosen: the examples show 32 characters
 
@@ -89,7 +89,7 @@ STATUSES = {
 
 CANCEL = CancelPolicy(queued=Effect.CANCEL, running=Effect.REFUSE, terminal=Effect.REFUSE, needs_support=True)
 
-RETENTION_US = 30 * 86_400 * US_PER_SECOND  # chosen: the vendor names no number
+RETENTION_US = 30 * US_PER_DAY  # chosen: the vendor names no number
 ERROR_MAX_CHARS = 500  # chosen, as above
 CANCELLED_ERROR = "Task cancelled before execution"
 EXPIRED_ERROR = "Task expired"  # chosen: the vendor knows the word and gives no example

@@ -26,9 +26,9 @@ from api.contracts.shape import Asked, Idempotency, Order
 from api.refusals import Invalid
 from ledger.catalogue import Catalogue
 from ledger.money import AMOUNT_MAX_MICROS
-from ledger.times import US_PER_SECOND
+from ledger.times import US_PER_DAY
 
-KEY_WINDOW_US = 86_400 * US_PER_SECOND  # chosen, as the header itself: the vendor documents none
+KEY_WINDOW_US = US_PER_DAY  # chosen, as the header itself: the vendor documents none
 KEY_MAX_CHARS = 255
 
 # Lengths and the bounds of duration, seed and n are chosen.

@@ -16,13 +16,13 @@ from ledger.engine import Engine
 from ledger.ids import Spelling
 from ledger.records import TaskFilter
 from ledger.task import TERMINAL, Status, Task
+from ledger.times import US_PER_DAY
 from ledger.views import seen_of
-from scripts.simulation.arrivals import DAY_US
 from scripts.simulation.jobs import chance
 
 PAGE = 1000
 CURRENCY = "credits"
-BILLED_WITHIN_US = 2 * DAY_US
+BILLED_WITHIN_US = 2 * US_PER_DAY
 SPLIT_SHARE, LISTED_SHARE = 0.05, 0.5
 """Of what was paid for, the share that is billed in parts; of what was begun in vain, that which is listed."""
 ONE_ID_SHARE = 0.06

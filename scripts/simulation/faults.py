@@ -6,18 +6,17 @@ and so on; so whoever compares the statement with the ledger finds the list, eac
 
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime, timedelta
-from enum import StrEnum
 from random import Random
 from typing import NamedTuple
 
 import msgspec
 from msgspec.structs import replace
 
+from ledger.events import BreakKind
 from ledger.ids import Spelling
 from ledger.money import credits_text
 from ledger.task import TERMINAL, Status
-from ledger.times import US_PER_SECOND
-from scripts.simulation.arrivals import DAY_US
+from ledger.times import US_PER_DAY, US_PER_SECOND
 from scripts.simulation.bills import Bill, Line, line
 from scripts.simulation.jobs import MINUTE_US, chance, fresh_id
 
@@ -29,33 +28,10 @@ LATE_DAYS = (10, 20)
 """So many days after the end of the month in which its task ended a late line is billed."""
 
 
-class Kind(StrEnum):
-    """What is wrong."""
-
-    MISSING_HERE = "missing-here"
-    """Billed, and never recorded."""
-    MISSING_THERE = "missing-there"
-    """Charged here, and not billed."""
-    AMOUNT = "amount"
-    """Billed at another amount."""
-    DUPLICATE = "duplicate"
-    """Billed twice."""
-    LATE = "late"
-    """Billed long after the month in which the task ended."""
-    CURRENCY = "currency"
-    """Billed in another currency."""
-    STATUS_CONFLICT = "status-conflict"
-    """They say that it failed or was cancelled, we that it completed; or the reverse."""
-    UNSETTLED = "unsettled"
-    """Billed, and never ended here."""
-    AVOIDABLE_COST = "avoidable-cost"
-    """Billed for work that went on after its cancel was asked for."""
-
-
 class Fault(msgspec.Struct, frozen=True, kw_only=True):
     """One entry of the list. No lines: they are missing. No task: it is unknown here."""
 
-    kind: Kind
+    kind: BreakKind
     line_ids: tuple[str, ...]
     task: str | None
     amount_credits: str
@@ -74,7 +50,7 @@ class _Spoilt(NamedTuple):
 class _Planter(NamedTuple):
     """How faults of a kind are planted: in bills that fit, this part of the kind's number."""
 
-    kind: Kind
+    kind: BreakKind
     fits: Callable[[Bill], bool]
     spoil: Callable[[Bill, Random], _Spoilt]
     part: float = 1
@@ -82,7 +58,7 @@ class _Planter(NamedTuple):
 
 def planted(bills: Sequence[Bill], dice: Random, *, share: float) -> tuple[list[Line], list[Fault]]:
     """The statement's lines in the order of their billing, with faults of all kinds in *share* of them, and those."""
-    each = max(round(share * sum(len(bill.lines) for bill in bills) / len(Kind)), LEAST) if share else 0
+    each = max(round(share * sum(len(bill.lines) for bill in bills) / len(BreakKind)), LEAST) if share else 0
     spoilt: dict[int, _Spoilt] = {}
     faults: list[Fault] = []
     for planter in PLANTERS:
@@ -96,7 +72,7 @@ def planted(bills: Sequence[Bill], dice: Random, *, share: float) -> tuple[list[
     return sorted(lines, key=lambda one: (one.billed_at_us, one.line_id)), faults
 
 
-def _fault(kind: Kind, bill: Bill, spoilt: _Spoilt) -> Fault:
+def _fault(kind: BreakKind, bill: Bill, spoilt: _Spoilt) -> Fault:
     return Fault(
         kind=kind,
         line_ids=tuple(one.line_id for one in spoilt.concerned),
@@ -171,7 +147,7 @@ def _billed_late(bill: Bill, dice: Random) -> _Spoilt:
     (right,) = bill.lines
     ended = datetime.fromtimestamp(right.finished_at_us // US_PER_SECOND, UTC)
     next_month = (ended.replace(day=1, hour=0, minute=0, second=0) + timedelta(days=32)).replace(day=1)
-    at_us = int(next_month.timestamp()) * US_PER_SECOND + dice.randint(*LATE_DAYS) * DAY_US
+    at_us = int(next_month.timestamp()) * US_PER_SECOND + dice.randint(*LATE_DAYS) * US_PER_DAY
     return _changed(replace(right, billed_at_us=at_us), right.amount_micros)
 
 
@@ -206,7 +182,7 @@ def _worked_on(bill: Bill, dice: Random) -> _Spoilt:
 
 def _ended_at(told: Line, finished_at_us: int) -> Line:
     """The line, of work that ended then; billed a day later."""
-    return replace(told, finished_at_us=finished_at_us, billed_at_us=finished_at_us + DAY_US)
+    return replace(told, finished_at_us=finished_at_us, billed_at_us=finished_at_us + US_PER_DAY)
 
 
 def _changed(told: Line, at_stake_micros: int) -> _Spoilt:
@@ -219,14 +195,14 @@ def _line_id(dice: Random) -> str:
 
 
 PLANTERS = (  # those first that fewest bills fit
-    _Planter(Kind.UNSETTLED, _under_way, _billed_unended),
-    _Planter(Kind.AVOIDABLE_COST, _stopped, _worked_on),
-    _Planter(Kind.STATUS_CONFLICT, _failed, _called_completed, 0.5),
-    _Planter(Kind.STATUS_CONFLICT, _paid, _called_failed, 0.5),
-    _Planter(Kind.MISSING_HERE, _paid, _unknown),
-    _Planter(Kind.MISSING_THERE, _charged, _unbilled),
-    _Planter(Kind.AMOUNT, _paid, _misbilled),
-    _Planter(Kind.DUPLICATE, _paid, _billed_twice),
-    _Planter(Kind.LATE, _paid, _billed_late),
-    _Planter(Kind.CURRENCY, _paid, _in_dollars),
+    _Planter(BreakKind.UNSETTLED, _under_way, _billed_unended),
+    _Planter(BreakKind.AVOIDABLE_COST, _stopped, _worked_on),
+    _Planter(BreakKind.STATUS_CONFLICT, _failed, _called_completed, 0.5),
+    _Planter(BreakKind.STATUS_CONFLICT, _paid, _called_failed, 0.5),
+    _Planter(BreakKind.MISSING_HERE, _paid, _unknown),
+    _Planter(BreakKind.MISSING_THERE, _charged, _unbilled),
+    _Planter(BreakKind.AMOUNT, _paid, _misbilled),
+    _Planter(BreakKind.DUPLICATE, _paid, _billed_twice),
+    _Planter(BreakKind.LATE, _paid, _billed_late),
+    _Planter(BreakKind.CURRENCY, _paid, _in_dollars),
 )

@@ -7,8 +7,7 @@ from typing import Any, TypeAlias
 from msgspec.structs import replace
 
 from ledger.commands import Complete, Create, Delete, Fail, RecordCallback, RequestUpdate
-from ledger.times import US_PER_SECOND
-from scripts.simulation.arrivals import DAY_US, HOUR_US
+from ledger.times import US_PER_DAY, US_PER_HOUR, US_PER_SECOND
 from scripts.simulation.jobs import (
     MINUTE_US,
     Job,
@@ -71,7 +70,7 @@ def _given_back(job: Job, dice: Random, told: Life) -> Life:
     if not isinstance(outcome, Complete) or not chance(dice, 0.007):
         return []
     paid = job.offer.terms.estimated_micros if outcome.actual_micros is None else outcome.actual_micros
-    at_us = outcome.at_us + dice.randrange(HOUR_US, 10 * DAY_US)
+    at_us = outcome.at_us + dice.randrange(US_PER_HOUR, 10 * US_PER_DAY)
     amount = max(paid * dice.randint(10, 50) // 100, 1)
     return [gives_back(job, amount, at_us=at_us, why="goodwill")]
 
@@ -80,7 +79,7 @@ def _altered(job: Job, dice: Random, told: Life) -> Life:
     """The customer runs the finished task again, or deletes it."""
     if not job.offer.alters or _outcome(told) is None:
         return []
-    at_us = _end_us(told) + dice.randrange(MINUTE_US, 2 * DAY_US)
+    at_us = _end_us(told) + dice.randrange(MINUTE_US, 2 * US_PER_DAY)
     asked: dict[str, Any] = {"task_id": job.task_id, "actor": job.account.key_id, "account": job.account.name}
     match dice.choices(("stays", "updated", "deleted"), (80, 15, 5))[0]:
         case "updated":

@@ -11,8 +11,7 @@ from ledger.commands import Claim, Complete, Create, Fail, Progress, Refund, Req
 from ledger.events import School
 from ledger.ids import ENTROPY_BYTES, Spelling, TaskId, task_id
 from ledger.money import credits_text
-from ledger.times import US_PER_SECOND
-from scripts.simulation.arrivals import HOUR_US
+from ledger.times import US_PER_HOUR, US_PER_SECOND
 from scripts.simulation.market import Account, Offer
 from scripts.work_plan import DONE_PERCENT, Billing, View, kind_of, plan
 from scripts.work_plan import Progress as Shown
@@ -169,7 +168,7 @@ def reported(job: Job, dice: Random, at_us: int) -> dict[str, Any]:
     """What every report of a worker has, of something that happened at *at_us*."""
     delay_us = dice.randrange(20_000, 2 * US_PER_SECOND)
     if chance(dice, CUT_OFF_SHARE):
-        delay_us += dice.randrange(8 * HOUR_US)
+        delay_us += dice.randrange(8 * US_PER_HOUR)
     return {
         "task_id": job.task_id,
         "at_us": at_us + delay_us,

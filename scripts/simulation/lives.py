@@ -18,8 +18,7 @@ from msgspec.structs import replace
 from api.native import CANCEL as OPERATORS
 from ledger.commands import Charge, Complete, ConfirmCancel, Effect, Expire, Fail, MarkStalled
 from ledger.events import School
-from ledger.times import US_PER_SECOND
-from scripts.simulation.arrivals import DAY_US, HOUR_US
+from ledger.times import US_PER_DAY, US_PER_HOUR, US_PER_SECOND
 from scripts.simulation.further import FURTHER
 from scripts.simulation.jobs import (
     MINUTE_US,
@@ -111,7 +110,7 @@ def _expires(job: Job, dice: Random) -> Life:
         run = [one for one in work(job, dice, from_us=job.at_us) if not isinstance(one, Complete)]
     expire = Expire(**swept(job, deadline_us + dice.randrange(30 * US_PER_SECOND)))
     if run and chance(dice, 0.5):
-        run.append(Complete(**reported(job, dice, expire.at_us + dice.randrange(MINUTE_US, HOUR_US))))
+        run.append(Complete(**reported(job, dice, expire.at_us + dice.randrange(MINUTE_US, US_PER_HOUR))))
     return [create(job, dice, expires_at_us=deadline_us), *run, expire]
 
 
@@ -120,7 +119,7 @@ def _stalls(job: Job, dice: Random) -> Life:
     run = work(job, dice, from_us=job.at_us, fails=chance(dice, 0.2))
     silent_us = run[-2].at_us if len(run) > 1 else job.at_us
     stalled = MarkStalled(**swept(job, silent_us + PATIENCE_US), silent_since_us=silent_us)
-    ends_us = stalled.at_us + dice.randrange(MINUTE_US, 3 * HOUR_US)
+    ends_us = stalled.at_us + dice.randrange(MINUTE_US, 3 * US_PER_HOUR)
     *begun, end = run
     return [create(job, dice), *begun, stalled, replace(end, at_us=ends_us, effective_at_us=ends_us)]
 
@@ -131,7 +130,7 @@ def _is_never_heard_of_again(job: Job, dice: Random) -> Life:
     silent_us = begun[-1].at_us if begun else job.at_us
     told = [create(job, dice), *begun, MarkStalled(**swept(job, silent_us + PATIENCE_US), silent_since_us=silent_us)]
     if job.offer.terms.school is School.PREPAID:
-        told.append(gives_back(job, job.offer.terms.estimated_micros, at_us=silent_us + DAY_US, why="lost"))
+        told.append(gives_back(job, job.offer.terms.estimated_micros, at_us=silent_us + US_PER_DAY, why="lost"))
     return told
 
 

@@ -11,22 +11,10 @@ import msgspec
 from ledger.engine import Engine
 from ledger.money import credits_text
 from ledger.times import rfc3339
+from projections.statement_format import COLUMNS
 from scripts.simulation import dice_for
 from scripts.simulation.bills import CURRENCY, Line, bill, billed_by
 from scripts.simulation.faults import Fault, planted
-
-COLUMNS = (
-    "line_id",
-    "provider_task_id",
-    "our_task_id",
-    "model",
-    "status",
-    "amount",
-    "currency",
-    "started_at",
-    "finished_at",
-    "billed_at",
-)
 
 Row: TypeAlias = tuple[str | None, ...]
 
