@@ -1,5 +1,6 @@
 """A log for every test that asks for one, on every engine there is."""
 
+import signal
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -10,6 +11,12 @@ from ledger.engine import Engine
 from ledger.ledger import Ledger
 from tests.builders import ENGINES, Store, Watched
 from tests.http import Service, serve
+
+
+def pytest_configure() -> None:
+    """Heed SIGINT: a shell that starts the tests in the background ignores it, and what they start would inherit that."""
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(params=ENGINES)
