@@ -14,7 +14,7 @@ from tests.http import Service, serve
 
 
 def pytest_configure() -> None:
-    """Heed SIGINT: a shell that starts the tests in the background ignores it, and what they start would inherit that."""
+    """Heed SIGINT: a shell that runs the tests in the background ignores it, and what they start would do as much."""
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
 
