@@ -125,10 +125,7 @@ async def _answer(deps: Deps, request: web.BaseRequest, exchange: Exchange, now_
     exchange.route = prefix + operation.path
     if isinstance(operation, Open):
         await _recognise(deps, request, exchange, now_us)
-        incoming.base_url(request, prefix)  # what cannot be read is refused here as everywhere
-        await incoming.body(request, operation.body_max_bytes)
-        await deps.ledger.engine.head()
-        return operation.answer()
+        return await _open(deps, request, operation, prefix)
     key = exchange.key
     if key is None:
         key = exchange.key = await deps.callers.identify(contract, headers, exchange.mark, now_us)
@@ -153,12 +150,7 @@ async def _answer(deps: Deps, request: web.BaseRequest, exchange: Exchange, now_
     )
     match operation:
         case Read():
-            keep = len(request.raw_path) + len(request.host) <= KEPT_MAX_CHARS
-            seen, variant, answer = await _read(deps, contract, operation, asked, keep=keep)
-            if keep and request.method == "GET":
-                repeat = Repeat(weakref.ref(seen), variant, contract, exchange.route, key.key_id)
-                deps.repeats.remember(request.raw_path, request.host, exchange.mark, repeat)
-            return answer
+            return await _read(deps, request, exchange, operation, asked)
         case Cancel():
             return await _cancel(deps, contract, operation, asked)
         case Submit():
@@ -207,20 +199,30 @@ HEALTH: dict[str, Callable[[Deps], Awaitable[Answer]]] = {"/healthz": _alive, "/
 # What the row asks for
 
 
-async def _read(
-    deps: Deps, contract: Contract, operation: Read, asked: Asked, *, keep: bool
-) -> tuple[Seen, Hashable, Answer]:
-    """The task that is meant, the answer rendered from it, and what the answer varies by, besides the task."""
+async def _open(deps: Deps, request: web.BaseRequest, operation: Open, prefix: str) -> Answer:
+    incoming.base_url(request, prefix)  # what cannot be read is refused here as everywhere
+    await incoming.body(request, operation.body_max_bytes)
+    await deps.ledger.engine.head()
+    return operation.answer()
+
+
+async def _read(deps: Deps, request: web.BaseRequest, exchange: Exchange, operation: Read, asked: Asked) -> Answer:
+    """The task that is meant, rendered; the rendering is kept with it, and under what it varies by."""
+    contract, keep = exchange.contract, len(request.raw_path) + len(request.host) <= KEPT_MAX_CHARS
     seen = await _visible(deps, contract, operation.target(asked), asked)
-    read = {name: asked.query[name] for name in operation.varies_by if name in asked.query}
-    variant = (operation.answer, asked.base_url, *read.items())
+    if asked.query:
+        asked = asked._replace(query={name: asked.query[name] for name in operation.varies_by if name in asked.query})
+    variant: Hashable = (operation.answer, asked.base_url, *asked.query.items())
     answer: Answer | None = seen.answers.get(variant)
     if answer is None:
-        answer = operation.answer(asked._replace(query=read), Told(seen.task))
+        answer = operation.answer(asked, Told(seen.task))
         if keep:
             weight_bytes = len(answer.body) + len(asked.base_url)
             deps.ledger.views.keep_answer(seen, variant, answer, weight_bytes=weight_bytes)
-    return seen, variant, answer
+    if keep and request.method == "GET" and exchange.route is not None:
+        repeat = Repeat(weakref.ref(seen), variant, contract, exchange.route, asked.key_id)
+        deps.repeats.remember(request.raw_path, request.host, exchange.mark, repeat)
+    return answer
 
 
 async def _cancel(deps: Deps, contract: Contract, operation: Cancel, asked: Asked) -> Answer:
