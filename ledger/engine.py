@@ -20,6 +20,7 @@ from contextlib import AbstractAsyncContextManager
 from typing import Protocol
 
 import msgspec
+from msgspec.structs import replace
 
 from ledger.chain import Place, link
 from ledger.events import Deleted
@@ -184,6 +185,11 @@ class Found(msgspec.Struct, frozen=True, kw_only=True):
     terms: Mapping[str, int]
 
 
+def _no_earlier_than(recorded_at_us: int, entry: Entry) -> Entry:
+    """Recorded time never runs backwards along a lane, whoever appends: what was known at a time has one end."""
+    return entry if entry.recorded_at_us >= recorded_at_us else replace(entry, recorded_at_us=recorded_at_us)
+
+
 def plan(batch: Sequence[Append], *, head: Head, found: Found | None) -> Plan:
     """Give each append its place after *head*, and pass over those decided on another version of what they rest on.
 
@@ -213,12 +219,13 @@ def plan(batch: Sequence[Append], *, head: Head, found: Found | None) -> Plan:
             continue
         if append.terms is not None:
             terms[append.account] = append.terms.version
-        for version, entry in enumerate(append.entries, start=append.expected + 1):
+        for version, offered in enumerate(append.entries, start=append.expected + 1):
             position += 1
             place = Place(head.lane, position, append.stream, version, append.account)
+            entry = _no_earlier_than(recorded_at_us, offered)
             last_hash = link(last_hash, place, entry)
             rows.append(_recorded(place, entry, last_hash))
-            recorded_at_us = max(recorded_at_us, entry.recorded_at_us)
+            recorded_at_us = entry.recorded_at_us
         known[append.stream] = append.expected + len(append.entries)
         written.append((append, position))
         outcomes.append(position)

@@ -237,7 +237,7 @@ def test_a_trace_as_json_is_a_line_an_event(shell: Shell) -> None:
         "task": UUID,
         "version": 2,
         "type": "held",
-        "recorded_at": "2026-01-02T03:04:05Z",
+        "recorded_at": "2026-01-02T03:04:06Z",  # no earlier than the key beside it, which the log has before it
         "effective_at": "2026-01-02T03:04:05Z",
         "account": ACCOUNT,
         "actor": "k1",

@@ -87,6 +87,15 @@ async def test_asking_for_nothing_gives_nothing(engine: Engine) -> None:
     assert await engine.page(TaskFilter(limit=0)) == []
 
 
+async def test_recorded_time_never_runs_backwards_along_the_log_whoever_appends(engine: Engine) -> None:
+    for number, at_us in enumerate((CREATED_US, CREATED_US - 5, CREATED_US + 7, CREATED_US + 6)):
+        told = entries(progressed(1), recorded_at_us=at_us)
+        await engine.commit([replace(append(number), entries=told)])
+    rows = await whole_log(engine)
+    assert [row.entry.recorded_at_us - CREATED_US for row in rows] == [0, 0, 7, 7]
+    assert (await engine.head()).recorded_at_us == CREATED_US + 7
+
+
 async def test_committing_nothing_writes_nothing(engine: Engine) -> None:
     assert await engine.commit([]) == []
     await engine.commit([append(1)])
