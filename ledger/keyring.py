@@ -39,7 +39,8 @@ from ledger.records import Append, KeyRow, Stale, entry
 
 REMEMBERED_SECONDS = 1.0
 REMEMBERED_MAX = 10_000
-ATTEMPTS_MAX = 5
+ATTEMPTS_MAX = 20
+"""How often a change is decided anew because another process has changed the account first: its turns are short."""
 
 
 class NewKey(msgspec.Struct, frozen=True, kw_only=True):

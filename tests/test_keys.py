@@ -385,7 +385,7 @@ async def test_what_another_process_changes_meanwhile_is_decided_on_again(watche
     watched.stale_commits = 10**6
     with pytest.raises(StorageError, match="kept changing"):
         await issued(Keyring(watched))
-    assert len(watched.commits) < 20
+    assert len(watched.commits) < 100
 
 
 # What another process does
