@@ -1,9 +1,9 @@
 """Group commit: what arrives while one commit runs is decided meanwhile, and forms the next.
 
-One loop takes commands, reads what they need in two reads at most, decides them one after the other, each against the
-state that the ones before it left, and commits all of a batch at once. Nobody is answered before that commit has
-returned, not even with a refusal: it may rest on an event that is not durable yet. Alternative beaten: a transaction
-per request, at a sixth of the rate.
+One loop takes commands, reads what they need in three reads at most (claims, tasks, accounts), decides them one after
+the other, each against the state that the ones before it left, and commits all of a batch at once. Nobody is answered
+before that commit has returned, not even with a refusal: it may rest on an event that is not durable yet. Alternative
+beaten: a transaction per request, at a sixth of the rate.
 
 A batch is decided on top of the one that is being committed, so that the store and the interpreter work at the same
 time. It is committed only when that one has been written as it was decided; otherwise it is decided anew. Alternative
