@@ -7,6 +7,7 @@ from structlog.typing import FilteringBoundLogger
 
 from api.bookkeeper import Bookkeeper
 from api.callers import Callers
+from api.followers import Followers
 from api.limits import Limits
 from api.logs import Lines
 from api.repeats import Repeats
@@ -29,6 +30,7 @@ class Deps(NamedTuple):
     limits: Limits
     repeats: Repeats
     books: Bookkeeper
+    followers: Followers
     statements: Mapping[str, StatementFormat]
     """How each provider writes its statements; those that are not here write them in our own way."""
     lines: Lines

@@ -185,12 +185,19 @@ async def _alive(_: Deps) -> Answer:
 
 
 async def _ready(deps: Deps) -> Answer:
-    """The store answers too."""
+    """The store answers too; and how those are that follow the log, of which no request depends on any.
+
+    Why one fails is in the log: whoever asks here need not have a key.
+    """
+    followers = {
+        one.name: {"position": one.position, "lag": one.lag, "failing": one.failure is not None}
+        for one in deps.followers.states
+    }
     try:
         await deps.ledger.engine.head()
     except StorageError:
-        return json_answer(503, {"status": "store unavailable"})
-    return json_answer(200, {"status": "ready"})
+        return json_answer(503, {"status": "store unavailable", "followers": followers})
+    return json_answer(200, {"status": "ready", "followers": followers})
 
 
 HEALTH: dict[str, Callable[[Deps], Awaitable[Answer]]] = {"/healthz": _alive, "/readyz": _ready}

@@ -25,6 +25,7 @@ from msgspec.structs import replace
 from ledger.chain import Place, link
 from ledger.events import Deleted
 from ledger.ids import TaskId
+from ledger.log_end import LogEnd
 from ledger.records import (
     SUM_MAX_MICROS,
     AccountRow,
@@ -57,6 +58,10 @@ class Engine(Protocol):
     @property
     def pepper(self) -> bytes:
         """The key of the key digests."""
+
+    @property
+    def end(self) -> LogEnd:
+        """The end of the log as this process knows it: `commit` moves it, and so may `head`."""
 
     async def commit(self, batch: Sequence[Append]) -> list[Outcome]:
         """Write in one durable transaction what `plan` allows; an outcome for each append, in order."""

@@ -10,6 +10,7 @@ from msgspec.structs import replace
 from ledger.chain import GENESIS
 from ledger.engine import ERASES, Found, account_changes, plan
 from ledger.ids import TaskId
+from ledger.log_end import LogEnd
 from ledger.records import (
     AccountRow,
     Append,
@@ -30,6 +31,7 @@ class MemoryEngine:
     def __init__(self) -> None:
         self.log_id = secrets.token_hex(8)
         self.pepper = secrets.token_bytes(32)
+        self.end = LogEnd()
         self._log: list[Recorded] = []
         self._versions: dict[bytes, int] = {}
         self._tasks: dict[TaskId, Placed] = {}
@@ -56,6 +58,7 @@ class MemoryEngine:
         for account, change in account_changes(planned.written).items():
             self._accounts[account] = change.applied(self._accounts.get(account) or AccountRow(account=account))
         self._head = planned.head
+        self.end.moved(planned.head.position)
         return planned.outcomes
 
     async def tasks(self, ids: Sequence[TaskId]) -> dict[TaskId, Placed]:

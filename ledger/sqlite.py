@@ -20,6 +20,7 @@ import aiosqlite
 from ledger.engine import ERASES, Found, Plan, account_changes, plan
 from ledger.errors import CannotOpenError, StorageError
 from ledger.ids import TaskId
+from ledger.log_end import LogEnd
 from ledger.records import (
     AccountRow,
     Append,
@@ -86,6 +87,7 @@ class SqliteEngine:
         self.log_id = meta["log_id"].decode()
         self.pepper = meta["pepper"]
         self._reading, self._writer, self._lock_fd = Reading(reader), writer, lock_fd
+        self.end = LogEnd()
         self._committing = asyncio.Lock()
         self._wiper = None if writer is None else Wiper(writer, self._committing, self._reading)
         self._head: Head | None = None
@@ -112,6 +114,7 @@ class SqliteEngine:
     async def _commit(self, writer: aiosqlite.Connection, batch: Sequence[Append]) -> Plan:
         planned = await self._after_known_head(writer, batch) or await self._under_lock(writer, batch)
         self._head = planned.head
+        self.end.moved(planned.head.position)
         return planned
 
     async def _after_known_head(self, writer: aiosqlite.Connection, batch: Sequence[Append]) -> Plan | None:
@@ -192,7 +195,9 @@ class SqliteEngine:
         rows = await self._read(HEAD, ())
         if not rows:
             raise StorageError("the store has lost its lane")
-        return read_head(rows[0])
+        head = read_head(rows[0])
+        self.end.moved(head.position)
+        return head
 
     async def damage(self) -> list[str]:
         try:

@@ -39,9 +39,14 @@ def path_of(store: str) -> Path:
     return Path(path)
 
 
+def real_path(ledger: Path) -> Path:
+    """The ledger's own path, by whatever name it is reached: what follows it keeps its files beside that."""
+    return ledger.resolve()
+
+
 def books_path(ledger: Path) -> Path:
-    """Where the books of that ledger are, by whatever name it is reached."""
-    return books_of(ledger.resolve())
+    """Where the books of that ledger are."""
+    return books_of(real_path(ledger))
 
 
 def pepper() -> bytes | None:

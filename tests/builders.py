@@ -16,6 +16,7 @@ from ledger.events import AnyEvent, CreditLimited, Progressed
 from ledger.ids import ENTROPY_BYTES, TaskId, task_id
 from ledger.keys import account_stream
 from ledger.ledger import fold_rows
+from ledger.log_end import LogEnd
 from ledger.memory import MemoryEngine
 from ledger.records import (
     AccountRow,
@@ -322,6 +323,10 @@ class Watched:
     @property
     def pepper(self) -> bytes:
         return self.engine.pepper
+
+    @property
+    def end(self) -> LogEnd:
+        return self.engine.end
 
     async def commit(self, batch: Sequence[Append]) -> list[Outcome]:
         self.commits.append(batch)

@@ -17,6 +17,7 @@ from api.app import make_runner, make_server
 from api.bookkeeper import Bookkeeper
 from api.contracts import CONTRACTS, parse_any
 from api.contracts.shape import Act, Operation
+from api.followers import Followers
 from api.limits import Limits
 from api.mounts import MOUNTS
 from ledger.catalogue import read
@@ -247,15 +248,18 @@ async def serving(
     queue_max: int = QUEUE_MAX,
     limits: Limits | None = None,
     log_format: logs.Format = logs.Format.JSON,
+    is_followed: bool = False,
 ) -> AsyncIterator[Service]:
-    """The service over *engine*, which it closes."""
+    """The service over *engine*, which it closes; nothing follows its log unless it *is_followed*."""
     out = io.StringIO()
     lines = logs.configure(out, log_format)
     ledger, clock = Ledger(engine, queue_max=queue_max), Clock()
     await ledger.start()
     folder = TemporaryDirectory(prefix="task-ledger-")
     books = Bookkeeper(engine, Path(folder.name, "books"))
-    server = make_server(ledger, catalogue=CATALOGUE, books=books, limits=limits, clock=clock)
+    following = Followers(engine, [books.duty] if is_followed else [])
+    await following.__aenter__()
+    server = make_server(ledger, catalogue=CATALOGUE, books=books, followers=following, limits=limits, clock=clock)
     runner = make_runner(server, drain_seconds=5)
     await runner.setup()
     site = web.TCPSite(runner, "127.0.0.1", 0)
@@ -270,6 +274,7 @@ async def serving(
         await service.hang_up()
         await asyncio.sleep(0)
         await runner.cleanup()
+        await following.__aexit__()
         await books.close()
         await ledger.close()
         folder.cleanup()

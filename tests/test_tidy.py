@@ -66,6 +66,7 @@ LIVE = {
     "ledger/entropy.py": "draws lots",
     "ledger/keyring.py": "keys are looked up, and remembered by the clock",
     "ledger/ledger.py": "the running ledger",
+    "ledger/log_end.py": "readers wait for it to move",
     "ledger/memory.py": "an engine",
     "ledger/sqlite.py": "an engine",
     "ledger/sqlite_damage.py": "looks at what lies under an engine",
@@ -146,6 +147,7 @@ def test_what_is_called_live_is_not_pure(path: str) -> None:
 
 FLOATS: Mapping[str, set[str]] = {
     "ledger/accounts.py": {"float", "0.0", "1.0"},  # how long an account is remembered, by the monotonic clock
+    "ledger/log_end.py": {"float"},  # seconds of waiting for more
     "ledger/sqlite_wipe.py": {"1.0"},  # seconds until the next attempt
     "ledger/keyring.py": {"float", "1.0"},  # how long a key is remembered, by the monotonic clock
     "ledger/sqlite_file.py": {"5.0", "0.05"},  # seconds of waiting for another process
