@@ -61,6 +61,7 @@ from ledger.errors import (
     Overloaded,
     Refusal,
     TaskNotFound,
+    TooManyTasks,
     UnknownBreak,
     UnknownKey,
     UnknownModel,
@@ -92,6 +93,7 @@ REFUSALS: dict[type[Refusal], Problem] = {  # in order of precedence
     TaskNotFound: Problem(404, "task_not_found", "No such task"),
     UnknownModel: Problem(422, "unknown_model", "The catalogue has no such model, and the request names no price"),
     DeadlinePassed: Problem(422, "invalid_request", "The request cannot be read"),
+    TooManyTasks: Problem(429, "concurrency_limit", "The account has too many tasks under way"),
     InsufficientCredits: Problem(402, "insufficient_credits", "The account cannot bear this task"),
     RateLimited: Problem(429, "rate_limited", "Too many requests"),
     UnknownKey: Problem(404, "key_not_found", "No such live key"),
@@ -125,6 +127,7 @@ async def create(deps: Deps, asked: Asked) -> Answer:
         actor=asked.key_id,
         request_id=asked.request_id,
         claims=deps.ledger.keys.keyed(create_claims(asked, body)),
+        tasks_max=deps.limits.tasks_max(body.account),
         account=body.account,
         contract=body.contract,
         capability=body.capability or (model.capability if model else "unknown"),
@@ -336,6 +339,8 @@ def _facts(refusal: Refusal) -> dict[str, Any]:
             return {"version": actual}
         case AmountExceeds(asked_micros=asked, left_micros=left, settled_by=keys):
             return {"asked_credits": credits_text(asked), "left_credits": credits_text(left), "settled_by": keys}
+        case TooManyTasks(live_tasks=live, tasks_max=most, position=position):
+            return {"live_tasks": live, "tasks_max": most, "position": position}
         case InsufficientCredits():
             return shortage_view(refusal)
         case KeyReused(fingerprint=first, amount_micros=amount, task=task):

@@ -115,7 +115,10 @@ def key_view(row: KeyRow, *, now_us: int) -> dict[str, Any]:
 
 
 def account_view(row: AccountRow) -> dict[str, Any]:
-    """What an account may spend, as of *position*; an unlimited one has no figure of what is available."""
+    """What an account may spend, and how many of its tasks are under way, as of *position*.
+
+    An unlimited one has no figure of what is available.
+    """
     return {
         "account": row.account,
         "unlimited": row.unlimited,
@@ -128,6 +131,7 @@ def account_view(row: AccountRow) -> dict[str, Any]:
         "expected_credits": credits_text(row.expected_micros),
         "exposure_credits": credits_text(row.exposure_micros),
         "available_credits": None if row.unlimited else credits_text(row.available_micros),
+        "live_tasks": row.live_tasks,
         "position": row.position,
     }
 

@@ -50,8 +50,8 @@ from api.refusals import (
     WrongKey,
 )
 from api.repeats import Repeat
-from ledger.commands import Claim, Create, RequestCancel
-from ledger.errors import Overloaded, Refusal, StorageError, TaskNotFound, WrongVersion
+from ledger.commands import Claim, Create, Delete, RequestCancel, RequestUpdate
+from ledger.errors import Overloaded, Refusal, StorageError, TaskNotFound, TooManyTasks, WrongVersion
 from ledger.ids import ENTROPY_BYTES, TaskId, task_id
 from ledger.times import rfc3339
 from ledger.views import Seen
@@ -263,6 +263,7 @@ async def _submit(deps: Deps, contract: Contract, operation: Submit, asked: Aske
         actor=asked.key_id,
         request_id=asked.request_id,
         claims=_claims(deps, order.keys, asked.account),
+        tasks_max=deps.limits.tasks_max(asked.account),
         account=asked.account,
         contract=contract.name,
         capability=order.capability or (model.capability if model else "unknown"),
@@ -284,13 +285,20 @@ async def _alter(deps: Deps, contract: Contract, operation: Alter, asked: Asked)
     for attempt in range(1, ATTEMPTS_MAX + 1):
         seen = await _visible(deps, contract, operation.target(asked), asked)
         try:
-            outcome = await deps.ledger.handle(operation.command(asked, seen.task))
+            outcome = await deps.ledger.handle(_capped(deps, operation.command(asked, seen.task)))
         except WrongVersion:
             if attempt == ATTEMPTS_MAX:
                 raise Unavailable from None
         else:
             return operation.answer(asked, Told(outcome.task, outcome.appended, outcome.replayed))
     raise AssertionError("the last attempt returns or raises")
+
+
+def _capped(deps: Deps, command: RequestUpdate | Delete) -> RequestUpdate | Delete:
+    """The command with the cap that holds for it: on what puts a task back to work."""
+    if isinstance(command, RequestUpdate):
+        return replace(command, tasks_max=deps.limits.tasks_max(command.account))
+    return command
 
 
 def _claims(deps: Deps, keys: Sequence[Idempotency], account: str) -> tuple[Claim, ...]:
@@ -373,6 +381,7 @@ def _refuse(request: web.BaseRequest, exchange: Exchange, refusal: Refusal) -> A
             Overloaded(retry_after_seconds=seconds)
             | Unavailable(retry_after_seconds=seconds)
             | RateLimited(retry_after_seconds=seconds)
+            | TooManyTasks(retry_after_seconds=seconds)
         ):
             headers["Retry-After"] = str(seconds)
         case _:

@@ -31,7 +31,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     """How long a stopping service waits for the requests that it has taken."""
 
     limits: Tier = Tier()
-    """How often an account may ask, a minute, unless it has a tier."""
+    """How often an account may ask, a minute, and how many tasks it may have under way, unless it has a tier."""
     tiers: dict[str, Tier] = {}
     accounts: dict[str, str] = {}
     """The tier of an account, by its name."""
@@ -45,7 +45,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
                 raise ValueError(f"account {account} is in tier {tier!r}, and there is no [tiers.{tier}]")
 
     def budgets(self) -> Limits:
-        """Each account's budget, still whole."""
+        """What each account's tier allows it; its budgets are still whole."""
         return Limits(self.limits, {account: self.tiers[tier] for account, tier in self.accounts.items()})
 
     def models(self) -> Catalogue:

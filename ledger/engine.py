@@ -106,11 +106,21 @@ class Engine(Protocol):
 class AccountChange:
     """All that a batch does to one account: sums that move, and terms if they change."""
 
-    __slots__ = ("charged_micros", "expected_micros", "held_micros", "position", "refunded_micros", "rests_on", "terms")
+    __slots__ = (
+        "charged_micros",
+        "expected_micros",
+        "held_micros",
+        "live_tasks",
+        "position",
+        "refunded_micros",
+        "rests_on",
+        "terms",
+    )
 
     def __init__(self) -> None:
         self.position = 0
         self.held_micros = self.charged_micros = self.refunded_micros = self.expected_micros = 0
+        self.live_tasks = 0
         self.terms: CreditTerms | None = None
         self.rests_on: int | None = None
         """The oldest version of the account's terms that anything written was admitted by."""
@@ -120,6 +130,7 @@ class AccountChange:
         self.charged_micros += move.charged_micros
         self.refunded_micros += move.refunded_micros
         self.expected_micros += move.expected_micros
+        self.live_tasks += move.live_tasks
 
     def applied(self, row: AccountRow) -> AccountRow:
         """The account's row after it."""
@@ -136,6 +147,7 @@ class AccountChange:
             charged_micros=_kept(row.charged_micros + self.charged_micros),
             refunded_micros=_kept(row.refunded_micros + self.refunded_micros),
             expected_micros=_kept(row.expected_micros + self.expected_micros),
+            live_tasks=row.live_tasks + self.live_tasks,
         )
 
 

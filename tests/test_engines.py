@@ -443,6 +443,18 @@ async def test_what_a_batch_does_to_an_account_is_one_row_at_the_place_of_the_la
     assert await engine.accounts([ACCOUNT]) == {ACCOUNT: row}
 
 
+async def test_a_task_under_way_that_costs_nothing_makes_a_row_and_the_row_stays(engine: Engine) -> None:
+    await engine.commit([append(1, move=Move(live_tasks=1)), append(2, move=Move(live_tasks=1))])
+    assert await engine.accounts(None) == {ACCOUNT: AccountRow(account=ACCOUNT, position=2, live_tasks=2)}
+    await engine.commit([append(1, expected=1, move=Move(live_tasks=-1)), owes(3, 5)])
+    assert await engine.accounts(None) == {
+        ACCOUNT: AccountRow(account=ACCOUNT, position=4, held_micros=5, live_tasks=1)
+    }
+    await engine.commit([credit(1, 100), append(2, expected=1, move=Move(live_tasks=-1))])
+    row = AccountRow(account=ACCOUNT, position=6, version=1, limit_micros=100, held_micros=5)
+    assert await engine.accounts([ACCOUNT]) == {ACCOUNT: row}
+
+
 async def test_what_moves_no_account_makes_no_row(engine: Engine) -> None:
     await engine.commit([append(1), append(2, rests_on=0)])
     assert await engine.accounts(None) == {}
