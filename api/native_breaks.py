@@ -25,7 +25,9 @@ from projections.asked import WrongWordError, period_of
 from projections.books import Books
 from projections.break_rows import Wanted, count_breaks, list_breaks
 from projections.break_shapes import break_view, counts_view, statement_view, told_view
-from projections.reconcile import Billed, Clerk, Told, against_statement, side_of
+from projections.comparison import Billed, Comparison, side_of
+from projections.cost_log import CostLog
+from projections.reconcile import Clerk, Told
 from projections.self_check import STUCK_HOURS, settlement
 from projections.statement_format import StatementFormat
 from projections.statements import NotAStatementError, Syntax, read_statement
@@ -129,9 +131,7 @@ async def _compared(deps: Deps, asked: Asked, books: Books, billed: Billed | Non
         async for found in settlement(books, now_us=asked.now_us, stuck_hours=STUCK_HOURS):
             await clerk.take(found)
     else:
-        async for found in against_statement(books, billed):
-            await clerk.take(found, billed=billed)
-        await clerk.has_read(billed, position=at.position)
+        await clerk.read(Comparison(books, billed), CostLog(deps.ledger.engine, books))
     told = {} if billed is None else statement_view(billed)
     return told | {
         "position": at.position,

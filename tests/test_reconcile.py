@@ -25,10 +25,13 @@ from ledger.views import seen_of
 from projections import booked
 from projections.audit import audit
 from projections.booked import Booked, by_end, by_ids, by_provider_ids
-from projections.books import Books, open_books
+from projections.books import Books
+from projections.books_file import open_books
 from projections.break_rows import Wanted, count_breaks, list_breaks
+from projections.comparison import Billed, Comparison, side_of
+from projections.cost_log import CostLog
 from projections.follow import PAGE, catch_up
-from projections.reconcile import Billed, Clerk, Tally, Told, against_statement, side_of
+from projections.reconcile import Clerk, Tally, Told
 from projections.self_check import Balance, apart, balances, settlement
 from projections.statement_format import PeriodLength, StatementFormat
 from projections.statements import NotAStatementError, read_statement
@@ -71,12 +74,10 @@ async def compare(
 ) -> Found:
     read = read_statement(data, form, task_in=parse_any)
     billed = Billed(PROVIDER, read, form, since_us, until_us)
-    head = await catch_up(engine, books)
+    await catch_up(engine, books)
     told: list[Told] = []
     clerk = Clerk(BreakLog(engine), by="test", now_us=NOW_US, writes=writes, tell=told.append)
-    async for found in against_statement(books, billed):
-        await clerk.take(found, billed=billed)
-    await clerk.has_read(billed, position=head.position)
+    await clerk.read(Comparison(books, billed), CostLog(engine, books))
     await catch_up(engine, books)
     return Found(clerk.tally, told)
 
