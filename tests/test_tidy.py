@@ -79,6 +79,7 @@ LIVE = {
     "projections/audit_findings.py": "reads the log, page by page",
     "projections/audit_log.py": "reads the log",
     "projections/audit_tasks.py": "reads the tasks",
+    "projections/balances.py": "reads the books and the accounts",
     "projections/booked.py": "reads the books' file",
     "projections/books.py": "a file of its own",
     "projections/books_file.py": "opens that file",
