@@ -16,7 +16,8 @@ from api.followers import Duty
 from api.refusals import Unavailable
 from ledger.engine import Engine
 from ledger.errors import CannotOpenError, DamagedError, Fault
-from projections.books import Books, BooksError, open_books
+from projections.books import Books, BooksError
+from projections.books_file import open_books
 from projections.follow import catch_up
 from projections.places import NoSuchPlaceError
 from projections.report import Report, Wanted, draw

@@ -172,6 +172,11 @@ def statement_stream(provider: str, statement: str) -> bytes:
     return _digest(b"statement", provider, statement)
 
 
+def provider_stream(provider: str) -> bytes:
+    """The 16 bytes that name the stream of what a provider bills."""
+    return _digest(b"provider", provider)
+
+
 def _opened(command: OpenBreak, found: Difference) -> BreakOpened:
     return BreakOpened(
         at_us=command.at_us,

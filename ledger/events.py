@@ -301,6 +301,32 @@ class StatementRead(Event, frozen=True, kw_only=True, tag="statement-read"):
     """Up to where in the log the books had been followed."""
 
 
+class CostMoved(Event, frozen=True, kw_only=True):
+    """A provider bills another amount for a line than was known. It took effect when the work on it ended."""
+
+    amount_micros: int  # > 0
+    provider: str
+    line: str
+    """What the line is known by, the same in whatever statement it shows."""
+    line_micros: int
+    """What the line comes to after this; less than 0: it gives something back."""
+    statement: str
+    """SHA-256 of the file that says so, in hex."""
+    task: str | None = None
+    """The task that it is billed for, as the native API spells it; account and contract are its own. None: for none."""
+    account: str = ""
+    contract: str = ""
+    model: str = ""
+
+
+class ProviderBilled(CostMoved, frozen=True, kw_only=True, tag="provider-billed"):
+    pass
+
+
+class ProviderCredited(CostMoved, frozen=True, kw_only=True, tag="provider-credited"):
+    pass
+
+
 class BreakOpened(Event, frozen=True, kw_only=True, tag="break-opened"):
     """The ledger and what it was held against differ. The id is a digest of provider, kind and what it is about."""
 
@@ -337,15 +363,14 @@ class BreakCorrected(Event, frozen=True, kw_only=True, tag="break-corrected"):
 
 
 BreakEvent: TypeAlias = BreakOpened | BreakExplained | BreakCorrected
-BookEvent: TypeAlias = StatementRead | BreakEvent
+CostEvent: TypeAlias = ProviderBilled | ProviderCredited
+BookEvent: TypeAlias = StatementRead | CostEvent | BreakEvent
 AnyEvent: TypeAlias = TaskEvent | AccountEvent | BookEvent
 
 _encoder = msgspec.json.Encoder()
 _facts: msgspec.json.Decoder[AnyEvent] = msgspec.json.Decoder(AnyEvent)
 _payload: msgspec.json.Decoder[Payload] = msgspec.json.Decoder(Payload)
-
-
-_MOVEMENTS = (MoneyEvent, CreditMoved)
+_MOVEMENTS = (MoneyEvent, CreditMoved, CostMoved)
 
 
 def tag_of(event: AnyEvent) -> str:

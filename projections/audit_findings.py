@@ -33,6 +33,7 @@ class Check(StrEnum):
     EVENT = "event"
     KEYS = "keys"
     BREAKS = "breaks"
+    COSTS = "costs"
     VERSIONS = "versions"
     HISTORY = "history"
     ROW = "row"

@@ -1,6 +1,6 @@
 """The audit's first pass: the log in order, against its own chain, its head and the API keys that it gives.
 
-The accounts' own events are handed on to the books.
+The accounts' own events, and what providers bill, are handed on to their books.
 """
 
 from ledger.break_log import NOBODY
@@ -14,6 +14,7 @@ from ledger.events import (
     BreakCorrected,
     BreakExplained,
     BreakOpened,
+    CostMoved,
     Created,
     KeyEvent,
     KeyIssued,
@@ -25,6 +26,7 @@ from ledger.events import (
 from ledger.keys import account_stream, evolve_key
 from ledger.records import Head, KeyRow, Recorded
 from projections.audit_accounts import AccountBooks
+from projections.audit_costs import CostBooks
 from projections.audit_findings import Check, Findings, Meter, brief, differences, is_task_stream, log_pages, sound
 
 _LOWEST = -(2**63)
@@ -39,6 +41,7 @@ class LogPass:
         self.end = Head(lane=0 if head is None else head.lane, position=0, hash=GENESIS)
         """What the head should be, going by what has been read."""
         self._head, self._found, self._meter, self._books = head, found, meter, books
+        self._costs = CostBooks(found)
         self._gap = False
         """Whether the row before the next one is not there to tell what its hash follows on."""
         self._keys: dict[str, tuple[KeyRow, int]] = {}
@@ -50,6 +53,7 @@ class LogPass:
         async for rows in log_pages(engine, self._found):
             for row in rows:
                 self._row(row)
+            await self._costs.compare(engine)
             self._meter.add(len(rows))
         if self._head is not None:
             self._compare_head(self._head)
@@ -142,12 +146,15 @@ class LogPass:
         self._next_version(row, f"the stream of a {tag_of(event)}")
         if isinstance(event, StatementRead):
             stream: bytes | None = statement_stream(event.provider, event.statement)
+        elif isinstance(event, CostMoved):
+            stream = self._costs.take(row, event)
         else:
             stream = break_stream(event.break_id)
             self._break(row, event)
         if row.stream != stream or row.account != NOBODY:
             detail = f"{tag_of(event)} does not stand in the stream that its facts name"
-            self._found.add(Check.BREAKS, detail, position=row.position)
+            check = Check.COSTS if isinstance(event, CostMoved) else Check.BREAKS
+            self._found.add(check, detail, position=row.position)
 
     def _break(self, row: Recorded, event: BreakOpened | BreakExplained | BreakCorrected) -> None:
         known = self._breaks.get(row.stream)

@@ -1,6 +1,6 @@
 """What the books know of each task: whose it is, how it stands, and what has been charged for it.
 
-One row a task, moved on by its events' columns; of their facts only three are read, and no payload ever. It is what a
+One row a task, moved on by its events' columns; of their facts only a few are read, and no payload ever. It is what a
 provider's statement is held against, and what is asked whether anything is left unsettled.
 """
 
@@ -10,10 +10,11 @@ from typing import Any, NamedTuple, Protocol, TypeVar
 import msgspec
 
 from ledger.errors import DamagedError
+from ledger.events import School
 from ledger.ids import TaskId
 from ledger.records import Recorded
 from ledger.task import TERMINAL
-from projections.movements import Kind
+from projections.movements import COSTS, Kind
 
 T = TypeVar("T")
 READ_MAX = 500
@@ -25,6 +26,9 @@ class Booked(msgspec.Struct, frozen=True, gc=False):
 
     task: TaskId
     account: str
+    contract: str
+    ordered: str
+    """The model that was ordered: what its money is for."""
     model: str
     """The one that makes it, as the provider bills it."""
     provider: str
@@ -37,6 +41,8 @@ class Booked(msgspec.Struct, frozen=True, gc=False):
     held_micros: int
     charged_micros: int
     refunded_micros: int
+    billed_micros: int
+    """What its provider has billed for it, in all statements that have been read."""
     identified: bool
     """Whether anybody has told the provider's own id of it."""
 
@@ -49,7 +55,13 @@ class Booked(msgspec.Struct, frozen=True, gc=False):
 # Following
 
 
+class _Terms(msgspec.Struct, gc=False):
+    school: str
+    estimated_micros: int
+
+
 class _Created(msgspec.Struct, gc=False):
+    terms: _Terms
     resolved_model: str | None = None
 
 
@@ -104,12 +116,17 @@ WHERE task = ?9"""
 ADD_PROVIDER_TASK = "INSERT OR IGNORE INTO provider_tasks VALUES (?, ?)"
 
 _STATUSES = {status.value: status.value for status in TERMINAL} | {"started": "running", "update-requested": "queued"}
-_MOVING = {*Kind, *_STATUSES, "cancel-requested", "update-reverted"}
+_MOVING = {*(set(Kind) - COSTS), *_STATUSES, "cancel-requested", "update-reverted"}
 
 
-def begun(row: Recorded) -> tuple[int, str | None]:
-    """When the task was created, and the model that makes it, where its own name stands for another."""
-    return row.entry.effective_at_us, _read(_created, row).resolved_model
+def begun(row: Recorded) -> tuple[int, str | None, int]:
+    """When the task was created, the model that makes it, where its own name stands for another, and micro-credits.
+
+    They are what each of its runs is expected to be charged that is charged only when it succeeds.
+    """
+    created = _read(_created, row)
+    expected_micros = created.terms.estimated_micros if created.terms.school == School.ON_SUCCESS else 0
+    return row.entry.effective_at_us, created.resolved_model, expected_micros
 
 
 def steps(rows: Iterable[Recorded], *, captures: Collection[int]) -> list[Step]:
@@ -171,8 +188,8 @@ class Asked(Protocol):
 
 
 _COLUMNS = """
-    task, account, coalesce(resolved_model, model), provider, created_at, status, finished_at, cancel_requested_at,
-    held_at, held_micros, charged_micros, refunded_micros, identified"""
+    task, account, contract, model, coalesce(resolved_model, model), provider, created_at, status, finished_at,
+    cancel_requested_at, held_at, held_micros, charged_micros, refunded_micros, billed_micros, identified"""
 _FROM = "FROM tasks JOIN purposes USING (purpose)"
 BY_ID = f"SELECT {_COLUMNS} {_FROM} WHERE task IN ({', '.join(['?'] * READ_MAX)})"
 BY_PROVIDER_ID = f"""

@@ -64,11 +64,11 @@ class Leftovers:
             insort(self._amounts.setdefault(sort, []), line.amount_micros)
         self._shelves.setdefault((*sort, line.amount_micros), _Shelf()).put(at_us, line)
 
-    def take(self, task: Booked) -> Line | None:
-        """The line that is this task's: at its amount, and of several the nearest in time. It is taken out."""
+    def take(self, task: Booked, due_micros: int) -> Line | None:
+        """The line that bills this task *due_micros*, and of several the nearest in time. It is taken out."""
         assert task.finished_at_us is not None, "only what has ended is billed"
         found: list[tuple[int, int, _Shelf]] = []
-        for shelf in self._shelves_for(task):
+        for shelf in self._shelves_for(task, due_micros):
             near = shelf.nearest(task.finished_at_us, window_us=self._terms.window_us)
             if near is not None:
                 found.append((*near, shelf))
@@ -88,16 +88,16 @@ class Leftovers:
         amounts = self._amounts[sort]
         del amounts[bisect_left(amounts, line.amount_micros)]
 
-    def _shelves_for(self, task: Booked) -> Iterator[_Shelf]:
-        """The lines of the task's model whose amounts agree with its own."""
-        net_micros, terms = task.net_micros, self._terms
-        share = abs(net_micros) * terms.tolerance.numerator // terms.tolerance.denominator
+    def _shelves_for(self, task: Booked, due_micros: int) -> Iterator[_Shelf]:
+        """The lines of the task's model whose amounts agree with what is due."""
+        terms = self._terms
+        share = abs(due_micros) * terms.tolerance.numerator // terms.tolerance.denominator
         reach_micros = max(terms.tolerance_micros, share)
         for has_id in (False,) if task.identified else (False, True):
             amounts = self._amounts.get((task.model, has_id), [])
-            middle = bisect_left(amounts, net_micros)
-            first = max(bisect_left(amounts, net_micros - reach_micros), middle - AMOUNTS_MAX // 2)
-            last = min(bisect_right(amounts, net_micros + reach_micros), middle + AMOUNTS_MAX // 2)
+            middle = bisect_left(amounts, due_micros)
+            first = max(bisect_left(amounts, due_micros - reach_micros), middle - AMOUNTS_MAX // 2)
+            last = min(bisect_right(amounts, due_micros + reach_micros), middle + AMOUNTS_MAX // 2)
             for amount in amounts[first:last]:
                 yield self._shelves[task.model, has_id, amount]
 

@@ -11,7 +11,8 @@ import typer
 from ledger import sqlite
 from ledger.engine import Engine
 from ledger.errors import CannotOpenError
-from projections.books import Books, books_of, open_books
+from projections.books import Books
+from projections.books_file import books_of, open_books
 
 DEFAULT = "sqlite:ledger.db"
 

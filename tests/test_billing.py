@@ -21,7 +21,8 @@ from ledger.memory import MemoryEngine
 from ledger.records import Head, Recorded
 from ledger.times import rfc3339
 from projections.asked import NAMES
-from projections.books import Books, Clock, Period, open_books
+from projections.books import Books, Clock, Period
+from projections.books_file import open_books
 from projections.books_sql import SCHEMA_VERSION
 from projections.report import By, Wanted, draw
 from tests.builders import CREATED_US, Watched
@@ -111,6 +112,7 @@ async def test_a_summary_reads_like_this(service: Service) -> None:
     await service.reported(task["id"], "completed", actual_credits="1.25", output={"assets": []})
     head = await service.ledger.engine.head()
     amounts = {"held": "1.5", "released": "0.25", "charged": "1.25", "refunded": "0", "net": "1.25", "open": "0"}
+    amounts |= {"cost": "0", "margin": "1.25"}
     line = {"movements": 3} | {f"{name}_credits": text for name, text in amounts.items()}
     assert await summary(service, by="model") == {
         "books": SCHEMA_VERSION,

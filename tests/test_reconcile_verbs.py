@@ -2,6 +2,8 @@
 
 import asyncio
 import json
+import sqlite3
+from contextlib import closing
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -97,6 +99,20 @@ def test_a_ledger_that_agrees_with_itself_and_its_statement_is_clean(shell: Shel
     assert (ended.code, ended.err) == (0, "")
     assert f"{TASKS} lines of {PROVIDER}, 0 malformed" in ended.out
     assert "clean" in ended.out
+
+
+@pytest.mark.parametrize("figure", ["held", "charged", "refunded", "expected"])
+def test_an_account_whose_row_is_not_what_the_books_say_is_a_break(shell: Shell, path: Path, figure: str) -> None:
+    with closing(sqlite3.connect(path)) as db:
+        db.execute(f"UPDATE accounts SET {figure}_micros = {figure}_micros + 5")  # noqa: S608 - one of four
+        db.commit()
+    *found, summary = shell("reconcile", "--json").objects
+    assert [(one["kind"], one["about"], one["at_stake_credits"]) for one in found] == [
+        ("amount", "account acme by its own row", "0.000005")
+    ]
+    assert summary["new"] == {"amount": {"breaks": 1, "at_stake_credits": "0.000005"}}
+    assert shell("reconcile", "--json").objects[-1]["new"] == {}, "the same one is known"
+    assert shell("verify").code == 1, "and verify says the same"
 
 
 def test_what_differs_is_told_in_a_table_by_kind_with_a_total(shell: Shell, bad: Path) -> None:

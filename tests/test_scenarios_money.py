@@ -18,7 +18,7 @@ from ledger.errors import StorageError
 from ledger.keys import Role
 from ledger.task import Status
 from ledger.times import rfc3339
-from projections.books import open_books
+from projections.books_file import open_books
 from projections.explain import Explanation, explanations
 from projections.explain_fields import MONEY
 from projections.report import By, Line, Wanted, draw

@@ -76,12 +76,18 @@ LIVE = {
     "ledger/writer.py": "the group commit",
     "projections/audit.py": "reads the store",
     "projections/audit_accounts.py": "reads the accounts",
+    "projections/audit_costs.py": "reads the tasks that are billed",
     "projections/audit_findings.py": "reads the log, page by page",
     "projections/audit_log.py": "reads the log",
     "projections/audit_tasks.py": "reads the tasks",
+    "projections/balances.py": "reads the books and the accounts",
     "projections/booked.py": "reads the books' file",
     "projections/books.py": "a file of its own",
+    "projections/books_file.py": "opens that file",
     "projections/break_rows.py": "reads the books' file",
+    "projections/comparison.py": "reads the books",
+    "projections/cost_log.py": "costs are looked up, and appended",
+    "projections/cost_rows.py": "reads the books' file",
     "projections/follow.py": "reads the log",
     "projections/journal.py": "`draw` follows the log",
     "projections/parquet.py": "writes a table into memory",
@@ -195,7 +201,7 @@ BUILDS_SQL = {
     "ledger/sqlite_upgrades.py": 3,  # of constants
     "ledger/sqlite_wipe.py": 1,  # a pragma, with a number
     "projections/booked.py": 5,  # of constants: columns, and as many marks as there are values
-    "projections/books.py": 1,  # a pragma by its name
+    "projections/books_file.py": 1,  # a pragma by its name
 }
 """How many statements are put together outside of the files for it, ``*_sql.py``; values are parameters everywhere."""
 
