@@ -12,7 +12,7 @@ import sqlite3
 from collections.abc import Iterable
 from contextlib import closing
 
-from ledger.sqlite_sql import SCHEMA
+from ledger.sqlite_sql import LANE, SCHEMA
 from ledger.sqlite_wipe import Reading
 
 DAMAGES_MAX = 100
@@ -22,6 +22,12 @@ INTEGRITY = f"PRAGMA integrity_check({DAMAGES_MAX})"
 OBJECTS = "SELECT type, name, tbl_name, sql FROM sqlite_schema WHERE name NOT LIKE 'sqlite_stat%' ORDER BY type, name"
 """All that the schema has, less what ANALYZE leaves, which only gives the planner advice."""
 META = "SELECT name, value FROM meta ORDER BY name"
+STRAYS = {
+    "seals: a key is no task's": "SELECT count(*) FROM seals WHERE task NOT IN (SELECT task FROM tasks)",
+    "claims: a row points at no task": "SELECT count(*) FROM claims WHERE task NOT IN (SELECT task FROM tasks)",
+    "lanes: a row is of no lane that there is": f"SELECT count(*) FROM lanes WHERE lane <> {LANE}",
+}
+"""Rows that nothing ever looks up; how many of each there are."""
 META_FORMS = {"log_id": re.compile(rb"[0-9a-f]{16}"), "pepper": re.compile(rb".{32}", re.DOTALL)}
 
 Objects = dict[tuple[str, str], tuple[str, str | None]]
@@ -38,6 +44,9 @@ async def damage(reading: Reading) -> list[str]:
     objects = _objects(await reading.rows(OBJECTS, ()))
     meta = {row[0]: row[1] for row in await reading.rows(META, ())}
     found = [one for one in told if one != "ok"]
+    for what, sql in STRAYS.items():
+        ((count,),) = await reading.rows(sql, ())
+        found += [f"{what}: {count}"] if count else []
     return [*found, *_schema_breaks(objects), *_meta_breaks(meta)][:DAMAGES_MAX]
 
 
