@@ -28,7 +28,7 @@ from api.settings import Settings
 from ledger.catalogue import Catalogue
 from ledger.entropy import Entropy
 from ledger.ledger import Ledger
-from projections.books import books_of
+from projections.books_file import books_of
 from projections.statement_format import StatementFormat
 
 LINE_MAX_BYTES = 64 * 1024

@@ -1,8 +1,9 @@
 """What is wrong with the file of the SQLite engine itself, where no row shows it: indexes, free pages, triggers, meta.
 
-Two questions. SQLite's own, whether every page, index and constraint is sound, takes about as long as reading the file
-once. Ours, whether the schema is, to the letter, what this program makes: so a change of the schema's text, even of a
-trigger's, is a schema version with an upgrade that leaves the same text behind.
+Three questions. SQLite's own, whether every page, index and constraint is sound, takes about as long as reading the
+file once. Ours, whether the schema is, to the letter, what this program makes: so a change of the schema's text, even
+of a trigger's, is a schema version with an upgrade that leaves the same text behind. And whether there are rows that
+no reader asks for.
 
 Not seen: another log id or pepper of the right form, for nothing else in the file tells what they were.
 """
@@ -22,6 +23,12 @@ INTEGRITY = f"PRAGMA integrity_check({DAMAGES_MAX})"
 OBJECTS = "SELECT type, name, tbl_name, sql FROM sqlite_schema WHERE name NOT LIKE 'sqlite_stat%' ORDER BY type, name"
 """All that the schema has, less what ANALYZE leaves, which only gives the planner advice."""
 META = "SELECT name, value FROM meta ORDER BY name"
+STRAYS = {
+    "seals: a key is no task's": "SELECT count(*) FROM seals WHERE task NOT IN (SELECT task FROM tasks)",
+    "claims: a row points at no task": "SELECT count(*) FROM claims WHERE task NOT IN (SELECT task FROM tasks)",
+    "lanes: there are more than the one": "SELECT max(0, count(*) - 1) FROM lanes",
+}
+"""Rows that nothing ever looks up; how many of each there are."""
 META_FORMS = {"log_id": re.compile(rb"[0-9a-f]{16}"), "pepper": re.compile(rb".{32}", re.DOTALL)}
 
 Objects = dict[tuple[str, str], tuple[str, str | None]]
@@ -38,6 +45,9 @@ async def damage(reading: Reading) -> list[str]:
     objects = _objects(await reading.rows(OBJECTS, ()))
     meta = {row[0]: row[1] for row in await reading.rows(META, ())}
     found = [one for one in told if one != "ok"]
+    for what, sql in STRAYS.items():
+        ((count,),) = await reading.rows(sql, ())
+        found += [f"{what}: {count}"] if count else []
     return [*found, *_schema_breaks(objects), *_meta_breaks(meta)][:DAMAGES_MAX]
 
 

@@ -5,7 +5,7 @@ The accounts' own events, and what providers bill, are handed on to their books.
 
 from ledger.break_log import NOBODY
 from ledger.breaks import Break, Life, break_stream, evolve_break, opens_as, statement_stream
-from ledger.chain import GENESIS, Place, link
+from ledger.chain import GENESIS
 from ledger.engine import Engine
 from ledger.events import (
     AccountEvent,
@@ -27,7 +27,18 @@ from ledger.keys import account_stream, evolve_key
 from ledger.records import Head, KeyRow, Recorded
 from projections.audit_accounts import AccountBooks
 from projections.audit_costs import CostBooks
-from projections.audit_findings import Check, Findings, Meter, brief, differences, is_task_stream, log_pages, sound
+from projections.audit_findings import (
+    Check,
+    Findings,
+    Meter,
+    brief,
+    differences,
+    is_task_stream,
+    link_of,
+    log_pages,
+    sound,
+)
+from projections.audit_tree import TreeCheck
 
 _LOWEST = -(2**63)
 
@@ -35,12 +46,12 @@ _LOWEST = -(2**63)
 class LogPass:
     """Row after row; a broken row is told once, and the next one is held against what it left behind."""
 
-    def __init__(self, head: Head | None, found: Findings, meter: Meter, books: AccountBooks) -> None:
+    def __init__(self, head: Head | None, found: Findings, meter: Meter, books: AccountBooks, tree: TreeCheck) -> None:
         self.events = 0
         self.task_events = 0
         self.end = Head(lane=0 if head is None else head.lane, position=0, hash=GENESIS)
         """What the head should be, going by what has been read."""
-        self._head, self._found, self._meter, self._books = head, found, meter, books
+        self._head, self._found, self._meter, self._books, self._tree = head, found, meter, books, tree
         self._costs = CostBooks(found)
         self._gap = False
         """Whether the row before the next one is not there to tell what its hash follows on."""
@@ -57,6 +68,7 @@ class LogPass:
             self._meter.add(len(rows))
         if self._head is not None:
             self._compare_head(self._head)
+        self._tree.compare(end=self.end.position)
 
     async def _look_before_the_first(self, engine: Engine) -> None:
         """Find an event at a position from which no reader begins; an engine without any answers what it likes."""
@@ -89,13 +101,13 @@ class LogPass:
         if position != end.position + 1:
             self._missing(Check.POSITIONS, first=end.position + 1, last=position - 1)
             self._gap = True
-        place = Place(row.lane, position, row.stream, row.version, row.account)
-        if not self._gap and _hash(end.hash, place, row) != row.hash:
+        if not self._gap and link_of(end.hash, row) != row.hash:
             detail = "the hash is not the one that this row gives after the row before it"
             self._found.add(Check.CHAIN, detail, position=position, task=row.stream)
         if self._head is not None and position > self._head.position:
             detail = f"lies beyond the head, which stands at {self._head.position}"
             self._found.add(Check.HEAD, detail, position=position, task=row.stream)
+        self._tree.add(position, row.hash)
         recorded_at_us = max(end.recorded_at_us, row.entry.recorded_at_us)
         self.end = Head(lane=end.lane, position=position, hash=row.hash, recorded_at_us=recorded_at_us)
         self._gap = False
@@ -195,11 +207,3 @@ class LogPass:
                 self._found.add(Check.KEYS, detail, position=position)
         for key_id in rows:
             self._found.add(Check.KEYS, f"key {key_id!r}: no event issued it")
-
-
-def _hash(previous: bytes, place: Place, row: Recorded) -> bytes | None:
-    """The hash that the row gives; None when a number of it is not even of the width that rows have."""
-    try:
-        return link(previous, place, row.entry)
-    except Exception:  # noqa: BLE001 - whatever damage makes an encoder raise
-        return None

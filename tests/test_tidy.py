@@ -92,6 +92,7 @@ LIVE = {
     "projections/journal.py": "`draw` follows the log",
     "projections/parquet.py": "writes a table into memory",
     "projections/places.py": "looks a place up in the log",
+    "projections/prove.py": "reads the log as a tree",
     "projections/reconcile.py": "follows the log, and appends what differs",
     "projections/report.py": "`draw` follows the log",
     "projections/rows.py": "writes lines into memory",
