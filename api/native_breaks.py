@@ -25,8 +25,9 @@ from projections.asked import WrongWordError, period_of
 from projections.books import Books
 from projections.break_rows import Wanted, count_breaks, list_breaks
 from projections.break_shapes import break_view, counts_view, statement_view, told_view
+from projections.deadlines import Deadlines
 from projections.reconcile import Billed, Clerk, Told, against_statement, side_of
-from projections.self_check import STUCK_HOURS, settlement
+from projections.self_check import STUCK_HOURS, late_truths, settlement
 from projections.statement_format import StatementFormat
 from projections.statements import NotAStatementError, Syntax, read_statement
 
@@ -128,6 +129,7 @@ async def _compared(deps: Deps, asked: Asked, books: Books, billed: Billed | Non
     if billed is None:
         async for found in settlement(books, now_us=asked.now_us, stuck_hours=STUCK_HOURS):
             await clerk.take(found)
+        await _take_late(deps, clerk)
     else:
         async for found in against_statement(books, billed):
             await clerk.take(found, billed=billed)
@@ -141,6 +143,17 @@ async def _compared(deps: Deps, asked: Asked, books: Books, billed: Billed | Non
         "open": counts_view(clerk.tally.open if billed else await count_breaks(books, life=Life.OPEN)),
         "breaks": [told_view(one, now_us=asked.now_us) for one in shown],
     }
+
+
+async def _take_late(deps: Deps, clerk: Clerk) -> None:
+    """Take what was reported after outcomes that it contradicts; nothing, where nobody follows that."""
+
+    async def taken(deadlines: Deadlines) -> None:
+        async for found in late_truths(deps.ledger.engine, deadlines):
+            await clerk.take(found)
+
+    if deps.sweeper is not None:
+        await deps.sweeper.consult(taken)
 
 
 # Queries

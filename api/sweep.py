@@ -1,4 +1,4 @@
-"""The sweep: deadlines that have passed end their tasks, and running tasks that nobody hears of are marked as stalled.
+"""The sweep: deadlines end their tasks, running tasks that nobody hears of are stalled, late truth becomes a break.
 
 What is due is known from the deadlines, a follower's file, and done by commands through the ledger: so a report that
 comes at the same moment wins or loses in the commit, never both. A task is marked as stalled at the version at which
@@ -17,12 +17,15 @@ from typing import Self, TypeVar
 
 from api.followers import Duty
 from api.refusals import Unavailable
+from ledger.break_log import BreakLog
+from ledger.breaks import OpenBreak
 from ledger.commands import Expire, MarkStalled
 from ledger.errors import CannotOpenError, DamagedError, Overloaded, Refusal
 from ledger.ids import TaskId
 from ledger.ledger import Ledger
 from projections.deadlines import Deadlines, DeadlinesError, Kind, Silent, open_deadlines
 from projections.follow import catch_up
+from projections.self_check import LATE_PAGE_MAX, late_truths_of
 from projections.silence import Listening, Patience, silent_before
 
 NAME = "sweep"
@@ -93,6 +96,7 @@ class Sweeper:
                 *await self._stall(deadlines, now_us),
             ]
             if not await self._any_done(commands):
+                await self._open_late(deadlines)
                 return head.position
 
     async def consult(self, work: Callable[[Deadlines], Awaitable[T]]) -> T:
@@ -153,6 +157,17 @@ class Sweeper:
         if any(isinstance(one, Overloaded) for one in outcomes):
             return False  # others are at it: what is due is due still at the next sweep
         return any(not isinstance(one, BaseException) and one.appended for one in outcomes)
+
+    async def _open_late(self, deadlines: Deadlines) -> None:
+        """Open a break for each task of which something else was reported after its outcome; it is one, ever."""
+        engine = self._ledger.engine
+        while True:
+            tasks, position = await deadlines.late_since(limit=LATE_PAGE_MAX)
+            if not tasks:
+                return
+            found = await late_truths_of(engine, deadlines, tasks)
+            await BreakLog(engine).open([OpenBreak(at_us=self._clock(), found=one) for one in found], by=NAME)
+            await deadlines.see_to(position)
 
     async def _opened(self) -> Deadlines:
         async with self._opening:

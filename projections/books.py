@@ -1,10 +1,18 @@
-"""The books: every movement of money in the log, in a side file of their own, folded by following the log.
+"""The books: every movement of money in the log, in a file of their own, folded by following the log.
 
-The service and a report beside it may both follow into it. Alternative beaten: sums over the log itself, which has no
-column for what a task is for, and rows four times as wide.
+A file apart, so that posting never waits for the ledger's own commits nor they for it, and so that the books can be
+thrown away: they are built anew from the log. Several processes may follow into one file (the service, a report
+beside it): whoever finds the checkpoint moved on leaves it at that. In WAL, so that a long report keeps no follower
+waiting; without a sync at each page, for what a power cut takes of them is in the log. Alternative beaten: sums over
+the log itself, which has no column for what a task is for, and rows four times as wide.
+
+Books that belong to another log, or to another history of this one (a backup was restored), are begun anew.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+import asyncio
+import sqlite3
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+from contextlib import asynccontextmanager, suppress
 from enum import StrEnum
 from pathlib import Path
 from typing import Any, NamedTuple, TypeAlias
@@ -12,25 +20,35 @@ from typing import Any, NamedTuple, TypeAlias
 import aiosqlite
 import msgspec
 
+from ledger.chain import GENESIS
 from ledger.engine import Engine
-from ledger.errors import DamagedError
+from ledger.errors import CannotOpenError, DamagedError, StorageError
 from ledger.events import Created, School, decode
 from ledger.records import Recorded
+from ledger.sqlite_file import TROUBLE, connect
 from projections import booked
 from projections.books_sql import (
     ADD_MOVEMENT,
     ADD_PURPOSE,
     ADD_TASK,
+    APPLICATION_ID,
+    BEGIN_AT,
     BY_DAY,
     BY_PURPOSE,
+    CHECKPOINT,
+    DROP,
+    EMPTY,
+    FOUNDING,
+    LOG_ID,
     LOW_BITS,
+    MOVE_ON,
     PURPOSE_OF,
     PURPOSES,
-    SHAPE,
+    SCHEMA_VERSION,
 )
 from projections.break_rows import post_breaks
+from projections.follow import Checkpoint
 from projections.movements import NO_SUMS, Kind, Purpose, Sums
-from projections.side_file import SideFile, SideFileError, open_side_file
 
 TASKS_MAX = 50_000
 """Tasks whose purpose is kept in memory; that of others is read from the file."""
@@ -38,7 +56,7 @@ KINDS = frozenset(Kind)
 FOREVER_US = 2**63 - 1
 
 
-class BooksError(SideFileError):
+class BooksError(StorageError):
     """The books did not answer, or did not take a page; the log itself may be well."""
 
 
@@ -64,22 +82,57 @@ Totals: TypeAlias = "dict[tuple[Purpose, int], Sums]"
 """Sums by purpose and day (whole days since the epoch, UTC; 0 where days are not told apart)."""
 
 
-class Books(SideFile):
+class Books:
     """The books of one log. `open_books` is the way to get them."""
 
-    shape = SHAPE
-    error = BooksError
-
     def __init__(self, file: aiosqlite.Connection) -> None:
-        super().__init__(file)
+        self._file = file
         self._numbers: dict[Purpose, int] = {}
         self._purposes: dict[int, Purpose] = {}
         self._tasks: dict[bytes, int] = {}
+        self._turn = asyncio.Lock()
+        """One connection: what is read beside a transaction of its own would be what may still be undone."""
 
-    def _forget(self) -> None:
-        self._tasks.clear()
-        self._numbers.clear()
-        self._purposes.clear()
+    async def follow_only(self, engine: Engine) -> None:
+        """Begin anew unless these are the books of *engine*'s log, and of this history of it."""
+        async with self._turn, self._transaction():  # of two processes that find them foreign, one begins
+            if not await self._follows(engine):
+                for statement in EMPTY:
+                    await self._file.execute(statement)
+                await self._file.execute(BEGIN_AT, (engine.log_id, 0, GENESIS))
+
+    async def _follows(self, engine: Engine) -> bool:
+        named = await self._read(LOG_ID)
+        if not named or named[0][0] != engine.log_id:
+            return False
+        at = Checkpoint(*(await self._read(CHECKPOINT))[0])
+        rows = await engine.after(at.position - 1, 1) if at.position else []
+        return at.position == 0 or (bool(rows) and (rows[0].position, rows[0].hash) == at)
+
+    async def checkpoint(self) -> Checkpoint:
+        async with self._turn:
+            rows = await self._read(CHECKPOINT)
+        return Checkpoint(*rows[0])
+
+    async def apply(self, rows: Sequence[Recorded], *, after: Checkpoint) -> bool:
+        """Post the money of *rows*; see `projections.follow.Follower`."""
+        end = rows[-1]
+        saved = False
+        try:
+            async with self._turn, self._transaction():
+                moved_on = await self._file.execute(MOVE_ON, (end.position, end.hash, after.position))
+                if moved_on.rowcount:
+                    await self._post(rows)
+                    saved = True
+        except BaseException:
+            saved = False
+            raise
+        finally:
+            if not saved:  # neither what was undone nor what another process has changed must be remembered
+                self._tasks.clear()
+                self._numbers.clear()
+                self._purposes.clear()
+        return saved
 
     async def _post(self, rows: Sequence[Recorded]) -> None:
         begun = [row for row in rows if row.entry.type == "created"]
@@ -94,6 +147,11 @@ class Books(SideFile):
         await self._file.executemany(booked.ADD_PROVIDER_TASK, booked.provider_ids(rows))
         await post_breaks(self._file, rows)
 
+    async def ask(self, statement: str, values: Any = ()) -> list[Any]:  # noqa: ANN401 - what SQLite takes
+        """The rows that a statement gives, as of the last page that was posted."""
+        async with self._turn:
+            return await self._read(statement, values)
+
     async def totals(self, period: Period, *, by_day: bool = False) -> Totals:
         """What was moved in *period*."""
         statement = (BY_DAY if by_day else BY_PURPOSE)[period.clock]
@@ -103,6 +161,9 @@ class Books(SideFile):
             if any(row[0] not in self._purposes for row in found):  # another process has followed in between
                 await self._learn_purposes()
         return _totals(found, self._purposes)
+
+    async def close(self) -> None:
+        await self._file.close()
 
     async def _number(self, purpose: Purpose) -> int:
         number = self._numbers.get(purpose)
@@ -156,6 +217,25 @@ class Books(SideFile):
         if len(self._tasks) + len(tasks) > TASKS_MAX:
             self._tasks.clear()
         self._tasks.update(tasks)
+
+    async def _read(self, statement: str, values: Any = ()) -> list[Any]:  # noqa: ANN401 - what SQLite takes
+        try:
+            return list(await self._file.execute_fetchall(statement, values))
+        except TROUBLE as error:
+            raise BooksError(f"the books could not be read: {error}") from error
+
+    @asynccontextmanager
+    async def _transaction(self) -> AsyncIterator[None]:
+        """All that is written inside, or nothing."""
+        try:
+            await self._file.execute("BEGIN IMMEDIATE")
+            yield
+            await self._file.commit()
+        except TROUBLE as error:
+            raise BooksError(f"the books did not take the page: {error}") from error
+        finally:
+            if self._file.in_transaction:  # SQLite may have rolled back by itself (disk full)
+                await self._file.rollback()
 
 
 def _purpose(row: Recorded) -> Purpose:
@@ -211,4 +291,46 @@ async def open_books(path: Path, engine: Engine) -> Books:
         CannotOpenError: the file cannot be made or written, is none of ours, or newer than this program.
         StorageError: the log could not be read.
     """
-    return await open_side_file(Books, path, engine)
+    try:
+        file = await connect(path, mode="rwc")
+    except CannotOpenError as error:
+        raise CannotOpenError(f"the books have no place beside the ledger: {error}") from error
+    try:
+        await _prepare(file, path)
+        await _set_modes(file)
+        books = Books(file)
+        await books.follow_only(engine)
+    except TROUBLE as error:
+        await file.close()
+        raise CannotOpenError(f"{path} does not hold books that can be written: {error}") from error
+    except BaseException:
+        await file.close()
+        raise
+    return books
+
+
+async def _prepare(file: aiosqlite.Connection, path: Path) -> None:
+    """Make an empty file one for books.
+
+    Raises:
+        CannotOpenError: it holds something else.
+    """
+    await file.execute("BEGIN IMMEDIATE")
+    application, version = [
+        next(iter(await file.execute_fetchall(f"PRAGMA {name}")))[0] for name in ("application_id", "user_version")
+    ]
+    is_older = application == APPLICATION_ID and version < SCHEMA_VERSION  # made anew: the log has it all
+    if is_older or (application == 0 and not await file.execute_fetchall("SELECT 1 FROM sqlite_schema")):
+        for statement in (*(DROP if is_older else ()), *FOUNDING):
+            await file.execute(statement)
+    elif application != APPLICATION_ID:
+        raise CannotOpenError(f"{path} does not hold books: move it away, and they are made anew")
+    elif version > SCHEMA_VERSION:
+        raise CannotOpenError(f"{path} holds books of schema {version}, newer than {SCHEMA_VERSION}: move it away")
+    await file.commit()
+
+
+async def _set_modes(file: aiosqlite.Connection) -> None:
+    with suppress(sqlite3.OperationalError):  # in use by another process: whoever opens them alone does it
+        await file.execute_fetchall("PRAGMA journal_mode = WAL")
+    await file.execute_fetchall("PRAGMA synchronous = NORMAL")

@@ -1,12 +1,12 @@
 """The SQL of the books: their schema, and each statement as one whole text."""
 
 from ledger.times import US_PER_DAY
-from projections.side_file import Shape
 
 APPLICATION_ID = 0x544C424B  # "TLBK"
 SCHEMA_VERSION = 2
 
 _SCHEMA = """
+CREATE TABLE checkpoint (log_id TEXT NOT NULL, position INTEGER NOT NULL, hash BLOB NOT NULL) STRICT;
 CREATE TABLE purposes (
     purpose INTEGER PRIMARY KEY,
     account TEXT NOT NULL,
@@ -57,9 +57,19 @@ CREATE TABLE movements (
 ) STRICT;
 """
 
-TABLES = ("purposes", "tasks", "provider_tasks", "breaks", "movements")
-SHAPE = Shape("books", APPLICATION_ID, SCHEMA_VERSION, _SCHEMA, TABLES)
+FOUNDING = (
+    *_SCHEMA.split(";\n")[:-1],
+    f"PRAGMA application_id = {APPLICATION_ID}",
+    f"PRAGMA user_version = {SCHEMA_VERSION}",
+)
+TABLES = ("checkpoint", "purposes", "tasks", "provider_tasks", "breaks", "movements")
+EMPTY = tuple(f"DELETE FROM {table}" for table in TABLES)  # noqa: S608 - the names above
+DROP = tuple(f"DROP TABLE IF EXISTS {table}" for table in TABLES)
+BEGIN_AT = "INSERT INTO checkpoint VALUES (?, ?, ?)"
 
+LOG_ID = "SELECT log_id FROM checkpoint"
+CHECKPOINT = "SELECT position, hash FROM checkpoint"
+MOVE_ON = "UPDATE checkpoint SET position = ?, hash = ? WHERE position = ?"
 PURPOSES = "SELECT purpose, account, contract, model, provider, school FROM purposes"
 ADD_PURPOSE = "INSERT INTO purposes (account, contract, model, provider, school) VALUES (?, ?, ?, ?, ?)"
 ADD_TASK = "INSERT INTO tasks (task, purpose, created_at, resolved_model) VALUES (?, ?, ?, ?)"

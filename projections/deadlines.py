@@ -1,4 +1,4 @@
-"""Which live tasks are due: a follower that keeps of each when it expires, and when its worker was last heard.
+"""What is due: of each live task when it expires and when its worker was last heard, and what was reported too late.
 
 In a side file, so that what is due is found by an index, and not by a look at every live task: a million of them take
 no memory, and a look at what is due takes as long as there is something due. A task that has ended is in it no more.
@@ -21,16 +21,23 @@ from ledger.task import TERMINAL
 from ledger.views import seen_of
 from projections.deadlines_sql import (
     ADD_KIND,
+    ADD_LATE,
     BEGIN,
     END,
     EXPIRED,
     HEARD,
     KINDS,
+    LATE_OF,
+    LATE_SINCE,
+    LATE_TASKS,
+    SEE_TO,
+    SEEN_TO,
     SHAPE,
     SILENT,
     STALLED,
     STEP,
 )
+from projections.late import Late, grouped, late_rows
 from projections.side_file import SideFile, SideFileError, open_side_file
 
 _TYPES = frozenset(str(event.__struct_config__.tag) for event in get_args(TaskEvent))
@@ -107,6 +114,7 @@ class Deadlines(SideFile):
         ]
         await self._file.executemany(STEP, steps)
         await self._file.executemany(END, [(task,) for task, over in is_over.items() if over])
+        await self._file.executemany(ADD_LATE, late_rows(rows))
 
     async def _again(self, tasks: Iterable[bytes]) -> list[_Begun]:
         """Tasks that had ended and are run once more. What is asked of them never changes, so their rows tell it."""
@@ -148,6 +156,27 @@ class Deadlines(SideFile):
     async def stalled(self, *, beyond: TaskId | None, oldest_first: bool, limit: int) -> list[TaskId]:
         """The stalled tasks, in the order of their creation, *beyond* one of them."""
         return [TaskId(task) for (task,) in await self.ask(STALLED[oldest_first], (beyond, limit))]
+
+    # What was reported too late
+
+    async def late_since(self, *, limit: int) -> tuple[list[TaskId], int]:
+        """Tasks of which something was reported too late that nobody has seen to yet, and up to which position."""
+        seen = await self.ask(SEEN_TO)
+        rows = await self.ask(LATE_SINCE, (seen[0][0] if seen else 0, limit))
+        return [*dict.fromkeys(TaskId(task) for task, _ in rows)], rows[-1][1] if rows else 0
+
+    async def see_to(self, position: int) -> None:
+        """All that was reported too late up to *position* has been seen to."""
+        async with self._turn, self._transaction():
+            await self._file.execute(SEE_TO, (position,))
+
+    async def late_tasks(self, *, beyond: TaskId | None, limit: int) -> list[TaskId]:
+        """All tasks of which something was reported too late, in the order of their creation."""
+        return [TaskId(task) for (task,) in await self.ask(LATE_TASKS, (beyond, limit))]
+
+    async def late_of(self, tasks: Sequence[TaskId]) -> dict[TaskId, list[Late]]:
+        """What was reported of these tasks too late."""
+        return grouped([row for task in tasks for row in await self.ask(LATE_OF, (task, task))])
 
 
 def _over(rows: Sequence[Recorded]) -> dict[bytes, bool]:

@@ -17,8 +17,14 @@ CREATE TABLE live (
 CREATE INDEX live_by_deadline ON live (expires_at) WHERE expires_at IS NOT NULL;
 CREATE INDEX live_by_silence ON live (kind, heard_at) WHERE state = 'running';
 CREATE INDEX live_stalled ON live (task) WHERE state = 'stalled';
+CREATE TABLE late (
+    task BLOB NOT NULL, reported TEXT NOT NULL, claimed_micros INTEGER, position INTEGER NOT NULL,
+    PRIMARY KEY (task, reported)
+) STRICT, WITHOUT ROWID;
+CREATE INDEX late_by_position ON late (position);
+CREATE TABLE seen_to (one INTEGER PRIMARY KEY CHECK (one = 1), position INTEGER NOT NULL) STRICT;
 """
-SHAPE = Shape("deadlines", 0x544C444C, 1, _SCHEMA, ("kinds", "live"))  # "TLDL"
+SHAPE = Shape("deadlines", 0x544C444C, 1, _SCHEMA, ("kinds", "live", "late", "seen_to"))  # "TLDL"
 
 KINDS = "SELECT kind, contract, model FROM kinds"
 ADD_KIND = "INSERT INTO kinds (contract, model) VALUES (?, ?)"
@@ -51,3 +57,11 @@ STALLED = {
     True: "SELECT task FROM live WHERE state = 'stalled' AND (?1 IS NULL OR task > ?1) ORDER BY task LIMIT ?2",
 }
 """By whether the oldest come first."""
+
+ADD_LATE = "INSERT OR REPLACE INTO late VALUES (?, ?, ?, ?)"
+"""Of several reports of a task that say the same, the last one counts."""
+SEEN_TO = "SELECT position FROM seen_to"
+SEE_TO = "INSERT OR REPLACE INTO seen_to VALUES (1, ?)"
+LATE_SINCE = "SELECT task, position FROM late WHERE position > ? ORDER BY position LIMIT ?"
+LATE_OF = "SELECT task, reported, claimed_micros FROM late WHERE task BETWEEN ? AND ? ORDER BY task, position"
+LATE_TASKS = "SELECT DISTINCT task FROM late WHERE ?1 IS NULL OR task > ?1 ORDER BY task LIMIT ?2"

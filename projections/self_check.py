@@ -1,10 +1,10 @@
-"""The ledger held against itself: whether every task is settled, and the books say what the rows of the tasks say.
+"""The ledger held against itself: whether tasks are settled, the books say what their rows say, and late reports agree.
 
 Another keeper of balances is held against the books in the same way: it gives its `Balance` of each account, and
 `apart` tells where they differ.
 """
 
-from collections.abc import AsyncIterator, Iterator, Mapping
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 from ledger.breaks import Difference
@@ -14,13 +14,17 @@ from ledger.ids import TaskId
 from ledger.money import credits_text
 from ledger.records import TaskFilter
 from ledger.times import US_PER_HOUR
+from ledger.views import seen_of
 from projections.booked import Asked, Booked, unsettled
 from projections.books import FOREVER_US, Books, Period
+from projections.deadlines import Deadlines
 from projections.follow import catch_up
+from projections.late import late_truth
 from projections.matching import about_task
 
 STUCK_HOURS = 24
 PAGE_MAX = 500
+LATE_PAGE_MAX = 20
 
 
 class Scope(NamedTuple):
@@ -54,6 +58,26 @@ def _unsettled(task: Booked) -> Difference:
         held = f"{credits_text(task.held_micros)} held"
         detail = f"{held} for a task that is {task.status}"
     return about_task(task, BreakKind.UNSETTLED, at_stake_micros, detail)
+
+
+# Late truth
+
+
+async def late_truths(
+    engine: Engine, deadlines: Deadlines, *, scope: Scope | None = None
+) -> AsyncIterator[list[Difference]]:
+    """Tasks of which something else was reported after their outcome, page by page, as they stand now."""
+    scope, beyond = scope or Scope(), None
+    while tasks := await deadlines.late_tasks(beyond=beyond, limit=LATE_PAGE_MAX):
+        yield [found for found in await late_truths_of(engine, deadlines, tasks) if scope.has(found)]
+        beyond = tasks[-1]
+
+
+async def late_truths_of(engine: Engine, deadlines: Deadlines, tasks: Sequence[TaskId]) -> list[Difference]:
+    """The same of these tasks, of which there are at most `LATE_PAGE_MAX`: their rows may be large."""
+    reports, placed = await deadlines.late_of(tasks), await engine.tasks(tasks)
+    told = (late_truth(seen_of(placed[task]).task, reports[task]) for task in tasks)
+    return [found for found in told if found is not None]
 
 
 # Balances

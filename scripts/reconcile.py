@@ -23,7 +23,7 @@ from projections.break_shapes import counts_view, statement_view, told_view
 from projections.follow import Progress, catch_up
 from projections.places import NoSuchPlaceError, Place, place_of
 from projections.reconcile import Billed, Clerk, Told, against_statement
-from projections.self_check import STUCK_HOURS, Scope, balances, settlement
+from projections.self_check import STUCK_HOURS, Scope, balances, late_truths, settlement
 from projections.statement_format import StatementFormat
 from projections.statements import NotAStatementError, Statement, read_statement
 from scripts import stores
@@ -154,6 +154,7 @@ async def _reconciled(store: str, wanted: _Wanted, *, as_json: bool) -> _Outcome
             if wanted.at is None:
                 await catch_up(engine, books, progress=move)
                 await _compare(books, clerk, wanted, place, move)
+                await _take_late(store, engine, clerk, wanted)
                 await clerk.take(await balances(engine, books, now_us=wanted.now_us))
                 await catch_up(engine, books)
                 return _Outcome(place, clerk, shown, await _all_open(books, clerk, wanted))
@@ -191,6 +192,14 @@ async def _compare(books: Books, clerk: Clerk, wanted: _Wanted, place: Place, mo
     looked_at = settlement(books, now_us=wanted.now_us, stuck_hours=wanted.stuck_hours, scope=wanted.scope)
     async for found in looked_at:
         await clerk.take(found)
+
+
+async def _take_late(store: str, engine: Engine, clerk: Clerk, wanted: _Wanted) -> None:
+    """Take what was reported after outcomes that it contradicts: of the tasks as they stand now."""
+    async with stores.deadlines(store, engine) as deadlines:
+        await catch_up(engine, deadlines)
+        async for found in late_truths(engine, deadlines, scope=wanted.scope):
+            await clerk.take(found)
 
 
 async def _all_open(books: Books, clerk: Clerk, wanted: _Wanted) -> dict[BreakKind, Count]:
