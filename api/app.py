@@ -25,10 +25,12 @@ from api.repeats import Repeats
 from api.request_ids import RequestIds
 from api.service import handle
 from api.settings import Settings
+from api.sweep import Sweeper
 from ledger.catalogue import Catalogue
 from ledger.entropy import Entropy
 from ledger.ledger import Ledger
 from projections.books_file import books_of
+from projections.deadlines import deadlines_of
 from projections.statement_format import StatementFormat
 
 LINE_MAX_BYTES = 64 * 1024
@@ -56,6 +58,7 @@ def make_server(  # noqa: PLR0913 - the live parts, and what a test puts in the 
     catalogue: Catalogue,
     books: Bookkeeper,
     followers: Followers | None = None,
+    sweeper: Sweeper | None = None,
     statements: Mapping[str, StatementFormat] = _AS_OURS,
     limits: Limits | None = None,
     clock: Callable[[], int] = clock,
@@ -63,7 +66,8 @@ def make_server(  # noqa: PLR0913 - the live parts, and what a test puts in the 
 ) -> web.Server:
     """The service over *ledger*, its *books* and its *followers*, which their owner starts before and ends after it.
 
-    Without *limits* every account has the budget of `Tier`'s defaults; without *followers* nothing follows the log.
+    Without *limits* every account has the budget of `Tier`'s defaults; without *followers* nothing follows the log, and
+    without a *sweeper* nobody can tell which tasks are stalled.
     """
     entropy = entropy or Entropy()
     deps = Deps(
@@ -77,6 +81,7 @@ def make_server(  # noqa: PLR0913 - the live parts, and what a test puts in the 
         repeats=Repeats(ledger.keys, ledger.views),
         books=books,
         followers=followers or Followers(ledger.engine, []),
+        sweeper=sweeper,
         statements=statements,
         lines=logs.in_force(),
         log=structlog.get_logger().bind(),
@@ -105,12 +110,17 @@ async def service(
     What followers keep lies in files beside *store*, the ledger's own path.
     """
     engine = ledger.engine
-    async with Bookkeeper(engine, books_of(store)) as books, Followers(engine, [books.duty]) as followers:
+    async with (
+        Bookkeeper(engine, books_of(store)) as books,
+        Sweeper(ledger, deadlines_of(store), clock=clock, patience=found.silence) as sweeper,
+        Followers(engine, [books.duty, sweeper.duty]) as followers,
+    ):
         server = make_server(
             ledger,
             catalogue=catalogue,
             books=books,
             followers=followers,
+            sweeper=sweeper,
             statements=found.statements,
             limits=found.budgets(),
         )

@@ -12,6 +12,7 @@ from api.limits import Limits
 from api.logs import Lines
 from api.repeats import Repeats
 from api.request_ids import RequestIds
+from api.sweep import Sweeper
 from ledger.catalogue import Catalogue
 from ledger.ledger import Ledger
 from projections.statement_format import StatementFormat
@@ -31,6 +32,8 @@ class Deps(NamedTuple):
     repeats: Repeats
     books: Bookkeeper
     followers: Followers
+    sweeper: Sweeper | None
+    """None: nothing is swept."""
     statements: Mapping[str, StatementFormat]
     """How each provider writes its statements; those that are not here write them in our own way."""
     lines: Lines

@@ -31,6 +31,7 @@ from api.native_bodies import (
 from api.native_breaks import STATEMENT_MAX_BYTES, breaks, change_break, reconciliation, statement
 from api.native_queries import limit_in, only
 from api.native_shapes import ROOT, Problem, event_view, key_view, problem_view, shortage_view, task_view
+from api.native_stalled import stalled_page
 from api.refusals import (
     Broken,
     Forbidden,
@@ -180,18 +181,21 @@ async def read(deps: Deps, asked: Asked) -> Answer:
 
 async def list_tasks(deps: Deps, asked: Asked) -> Answer:
     """Newest first, or oldest first with ``order=asc``, which is how a dispatcher takes queued work."""
-    wanted = _wanted(asked, deps.ledger.engine.log_id)
-    page, more = await deps.ledger.page(wanted)
-    log_id = deps.ledger.engine.log_id
+    wanted, log_id = _wanted(asked, deps.ledger.engine.log_id), deps.ledger.engine.log_id
+    if "stalled" in asked.query:
+        page, beyond = await stalled_page(deps, asked, wanted)
+    else:
+        page, more = await deps.ledger.page(wanted)
+        beyond = page[-1].task.task_id if more else None
     body = {
         "tasks": [task_view(one.task, position=one.position, log_id=log_id) for one in page],
-        "next_cursor": cursor(log_id, page[-1].task.task_id) if more else None,
-        "has_more": more,
+        "next_cursor": None if beyond is None else cursor(log_id, beyond),
+        "has_more": beyond is not None,
     }
     return json_answer(200, body)
 
 
-LIST_PARAMS = frozenset({"status", "account", "model", "cursor", "limit", "order"})
+LIST_PARAMS = frozenset({"status", "account", "model", "stalled", "cursor", "limit", "order"})
 
 
 def _wanted(asked: Asked, log_id: str) -> TaskFilter:

@@ -28,8 +28,9 @@ from projections.break_rows import Wanted, count_breaks, list_breaks
 from projections.break_shapes import break_view, counts_view, statement_view, told_view
 from projections.comparison import Billed, Comparison, side_of
 from projections.cost_log import CostLog
+from projections.deadlines import Deadlines
 from projections.reconcile import Clerk, Told
-from projections.self_check import STUCK_HOURS, settlement
+from projections.self_check import STUCK_HOURS, late_truths, settlement
 from projections.statement_format import StatementFormat
 from projections.statements import NotAStatementError, Syntax, read_statement
 
@@ -133,6 +134,7 @@ async def _compared(deps: Deps, asked: Asked, books: Books, billed: Billed | Non
             await clerk.take(found)
         accounts = await account_balances(deps.ledger.engine, books, now_us=asked.now_us)
         await clerk.take(accounts.found)
+        await _take_late(deps, clerk)
         told: dict[str, Any] = {"accounts_not_compared": accounts.moving}
     else:
         await clerk.read(Comparison(books, billed), CostLog(deps.ledger.engine, books))
@@ -145,6 +147,17 @@ async def _compared(deps: Deps, asked: Asked, books: Books, billed: Billed | Non
         "open": counts_view(clerk.tally.open if billed else await count_breaks(books, life=Life.OPEN)),
         "breaks": [told_view(one, now_us=asked.now_us) for one in shown],
     }
+
+
+async def _take_late(deps: Deps, clerk: Clerk) -> None:
+    """Take what was reported after outcomes that it contradicts; nothing, where nobody follows that."""
+
+    async def taken(deadlines: Deadlines) -> None:
+        async for found in late_truths(deps.ledger.engine, deadlines):
+            await clerk.take(found)
+
+    if deps.sweeper is not None:
+        await deps.sweeper.consult(taken)
 
 
 # Queries

@@ -17,6 +17,9 @@ from projections.comparison import Billed, Comparison
 from projections.cost_log import CostLog
 from projections.follow import Progress, nobody
 
+OF_OURSELVES = frozenset({BreakKind.UNSETTLED, BreakKind.STATUS_CONFLICT, BreakKind.AMOUNT})
+"""What the ledger's own check of its tasks finds."""
+
 
 class Told(NamedTuple):
     """A difference, and its break as it was before this was found; None: it is new."""
@@ -62,14 +65,14 @@ class Clerk:
         self._log, self._by, self._now_us, self._writes, self._tell = log, by, now_us, writes, tell
         self.tally = Tally()
         self._told: set[str] = set()
-        """Unsettled tasks that the statement has told: the ledger's own check may find them as well."""
+        """Breaks of tasks that the statement has told: the ledger's own check may find them as well."""
 
     async def take(self, found: Sequence[Difference], *, billed: Billed | None = None) -> None:
         """Open the breaks that are new, durable when this returns, and count and tell all of them."""
         statement = None if billed is None else billed.statement.digest
         owner = None if billed is None else billed.form.owner
         found = [one for one in found if one.break_id not in self._told]
-        self._told.update(one.break_id for one in found if billed is not None and one.kind is BreakKind.UNSETTLED)
+        self._told.update(one.break_id for one in found if billed is not None and one.kind in OF_OURSELVES)
         for start in range(0, len(found), CHUNK_MAX):
             some = found[start : start + CHUNK_MAX]
             known = await self._log.known([one.break_id for one in some])

@@ -1,17 +1,23 @@
-"""The ledger held against itself, task by task: whether every task's money is settled as the rules have it."""
+"""The ledger held against itself, task by task: whether money is settled by rule, and late reports agree with it."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from typing import NamedTuple
 
 from ledger.breaks import Difference
+from ledger.engine import Engine
 from ledger.events import BreakKind
+from ledger.ids import TaskId
 from ledger.money import credits_text
 from ledger.times import US_PER_HOUR
+from ledger.views import seen_of
 from projections.booked import Asked, Booked, unsettled
 from projections.books import FOREVER_US
+from projections.deadlines import Deadlines
+from projections.late import late_truth
 from projections.matching import about_task
 
 STUCK_HOURS = 24
+LATE_PAGE_MAX = 20
 
 
 class Scope(NamedTuple):
@@ -45,3 +51,23 @@ def _unsettled(task: Booked) -> Difference:
         held = f"{credits_text(task.held_micros)} held"
         detail = f"{held} for a task that is {task.status}"
     return about_task(task, BreakKind.UNSETTLED, at_stake_micros, detail)
+
+
+# Late truth
+
+
+async def late_truths(
+    engine: Engine, deadlines: Deadlines, *, scope: Scope | None = None
+) -> AsyncIterator[list[Difference]]:
+    """Tasks of which something else was reported after their outcome, page by page, as they stand now."""
+    scope, beyond = scope or Scope(), None
+    while tasks := await deadlines.late_tasks(beyond=beyond, limit=LATE_PAGE_MAX):
+        yield [found for found in await late_truths_of(engine, deadlines, tasks) if scope.has(found)]
+        beyond = tasks[-1]
+
+
+async def late_truths_of(engine: Engine, deadlines: Deadlines, tasks: Sequence[TaskId]) -> list[Difference]:
+    """The same of these tasks, of which there are at most `LATE_PAGE_MAX`: their rows may be large."""
+    reports, placed = await deadlines.late_of(tasks), await engine.tasks(tasks)
+    told = (late_truth(seen_of(placed[task]).task, reports[task]) for task in tasks)
+    return [found for found in told if found is not None]

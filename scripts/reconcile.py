@@ -27,7 +27,7 @@ from projections.cost_log import CostLog
 from projections.follow import Progress, catch_up
 from projections.places import NoSuchPlaceError, Place, place_of
 from projections.reconcile import Clerk, Told
-from projections.self_check import STUCK_HOURS, Scope, settlement
+from projections.self_check import STUCK_HOURS, Scope, late_truths, settlement
 from projections.statement_format import StatementFormat
 from projections.statements import NotAStatementError, Statement, read_statement
 from scripts import stores
@@ -160,6 +160,7 @@ async def _reconciled(store: str, wanted: _Wanted, *, as_json: bool) -> _Outcome
             if wanted.at is None:
                 await catch_up(engine, books, progress=move)
                 await _compare(CostLog(writing or engine, books), clerk, wanted, move)
+                await _take_late(store, engine, clerk, wanted)
                 await clerk.take(await task_balances(engine, books, now_us=wanted.now_us))
                 accounts = await account_balances(engine, books, now_us=wanted.now_us)
                 await clerk.take(accounts.found)
@@ -197,6 +198,14 @@ async def _compare(costs: CostLog, clerk: Clerk, wanted: _Wanted, move: Progress
     looked_at = settlement(costs.books, now_us=wanted.now_us, stuck_hours=wanted.stuck_hours, scope=wanted.scope)
     async for found in looked_at:
         await clerk.take(found)
+
+
+async def _take_late(store: str, engine: Engine, clerk: Clerk, wanted: _Wanted) -> None:
+    """Take what was reported after outcomes that it contradicts: of the tasks as they stand now."""
+    async with stores.deadlines(store, engine) as deadlines:
+        await catch_up(engine, deadlines)
+        async for found in late_truths(engine, deadlines, scope=wanted.scope):
+            await clerk.take(found)
 
 
 async def _all_open(books: Books, clerk: Clerk, wanted: _Wanted) -> dict[BreakKind, Count]:

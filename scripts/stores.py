@@ -13,6 +13,7 @@ from ledger.engine import Engine
 from ledger.errors import CannotOpenError
 from projections.books import Books
 from projections.books_file import books_of, open_books
+from projections.deadlines import Deadlines, deadlines_of, open_deadlines
 
 DEFAULT = "sqlite:ledger.db"
 
@@ -85,6 +86,20 @@ async def with_books(store: str) -> AsyncIterator[tuple[Engine, Books]]:
             yield engine, books
         finally:
             await books.close()
+
+
+@asynccontextmanager
+async def deadlines(store: str, engine: Engine) -> AsyncIterator[Deadlines]:
+    """What is due in the store of *engine*, which is made if it is not there.
+
+    Raises:
+        CannotOpenError: it has no place beside the store.
+    """
+    opened = await open_deadlines(deadlines_of(real_path(path_of(store))), engine)
+    try:
+        yield opened
+    finally:
+        await opened.close()
 
 
 @asynccontextmanager

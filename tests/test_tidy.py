@@ -88,6 +88,7 @@ LIVE = {
     "projections/comparison.py": "reads the books",
     "projections/cost_log.py": "costs are looked up, and appended",
     "projections/cost_rows.py": "reads the books' file",
+    "projections/deadlines.py": "a file of its own",
     "projections/follow.py": "reads the log",
     "projections/journal.py": "`draw` follows the log",
     "projections/parquet.py": "writes a table into memory",
@@ -96,6 +97,7 @@ LIVE = {
     "projections/reconcile.py": "follows the log, and appends what differs",
     "projections/report.py": "`draw` follows the log",
     "projections/rows.py": "writes lines into memory",
+    "projections/side_file.py": "a file beside the ledger's",
     "projections/self_check.py": "reads the books",
     "projections/statements.py": "reads lines out of memory",
 }
@@ -203,6 +205,7 @@ BUILDS_SQL = {
     "ledger/sqlite_wipe.py": 1,  # a pragma, with a number
     "projections/booked.py": 5,  # of constants: columns, and as many marks as there are values
     "projections/books_file.py": 1,  # a pragma by its name
+    "projections/side_file.py": 4,  # of constants: our tables by their names, and pragmas
 }
 """How many statements are put together outside of the files for it, ``*_sql.py``; values are parameters everywhere."""
 
