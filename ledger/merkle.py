@@ -116,7 +116,7 @@ def inclusion_spans(number: int, size: int) -> list[Span]:
 def consistency_spans(old: int, new: int) -> list[Span]:
     """The spans whose hashes prove that *new* leaves begin with those *old* ones (RFC 9162 section 2.1.4.1).
 
-    None, if the trees are the same, or the old one is empty: of that the RFC has no proof, and nothing is to be proven.
+    There are none if the trees are the same, or the old one is empty: the RFC has no proof of that, and it needs none.
     """
     assert 0 <= old <= new
     if old == 0:

@@ -1,9 +1,9 @@
 """What is wrong with the file of the SQLite engine itself, where no row shows it: indexes, free pages, triggers, meta.
 
-Three questions. SQLite's own, whether every page, index and constraint is sound, takes about as long as reading the
+Three questions. SQLite's own, whether every page, index and constraint is sound: it takes about as long as reading the
 file once. Ours, whether the schema is, to the letter, what this program makes: so a change of the schema's text, even
-of a trigger's, is a schema version with an upgrade that leaves the same text behind. And whether there are rows that
-no reader asks for.
+of a trigger's, is a schema version with an upgrade that leaves the same text behind. And whether there are rows that no
+reader asks for.
 
 Not seen: another log id or pepper of the right form, for nothing else in the file tells what they were.
 """

@@ -19,6 +19,8 @@ from msgspec.structs import replace
 from ledger.credit import Grant
 from ledger.errors import CannotOpenError
 from ledger.keys import Role
+from ledger.memory import MemoryEngine
+from ledger.records import Entry, Recorded, TaskFilter
 from ledger.sqlite_sql import (
     ACCOUNT_COLUMNS,
     CLAIM_COLUMNS,
@@ -339,6 +341,47 @@ def test_every_mutation_is_found_and_the_first_bad_position_named(original: Path
             assert report.first_bad_position == place, (seed, picked(seed), report.findings)
 
     asyncio.run(all_of_them())
+
+
+FLIPPED = ("payload", "type", "amount_micros", "recorded_at_us", "effective_at_us", "position", "hash")
+
+
+def flipped_row(row: Recorded, column: str, random: Random) -> Recorded:
+    """The row with one bit of that column turned over; a position only upwards, for rows are read in their order."""
+    owner: Recorded | Entry = row if column in {"position", "hash"} else row.entry
+    was = getattr(owner, column)
+    if was in {None, b""}:
+        raise Again
+    if column == "position":
+        now: int | str | bytes = was | 1 << random.choice([bit for bit in range(62) if not was >> bit & 1])
+    else:
+        now = flipped(was, random)
+    if isinstance(was, str) and isinstance(now, bytes):
+        now = now.decode(errors="surrogateescape")
+    changed = replace(owner, **{column: now})
+    return changed if isinstance(changed, Recorded) else replace(row, entry=changed)
+
+
+async def test_a_thousand_flipped_bits_in_what_a_row_says_are_found_and_each_position_named(original: Path) -> None:
+    async with stored.reading(original) as reading:
+        log, tasks = await reading.after(0, 10_000), await reading.page(TaskFilter(limit=10_000))
+        engine = MemoryEngine()
+        engine._head, engine._tasks = await reading.head(), {one.row.task_id: one for one in tasks}
+        engine._keys = {key.key_id: key for key in await reading.keys(None)}
+        engine._accounts = await reading.accounts(None)
+        claimed = [claim for row in log for claim in row.event.claims]
+        engine._claims = await reading.claims([(one.account, one.operation, one.key) for one in claimed])
+    engine._seal_keys = {row.stream: row.seal_key for row in log if row.seal_key is not None}
+    engine._log = log
+    assert (await audit(engine)).findings == (), "the control: nothing is flipped"
+    for seed in range(MUTATIONS):
+        random, changed = Random(f"bit {seed}"), None
+        while changed is None:
+            at = random.randrange(len(log))
+            with suppress(Again):
+                changed = flipped_row(log[at], FLIPPED[seed % len(FLIPPED)], random)
+        engine._log = [*log[:at], changed, *log[at + 1 :]]
+        assert (await audit(engine)).first_bad_position == log[at].position, (seed, changed)
 
 
 @pytest.mark.parametrize("first", [0, BATCH])
