@@ -25,6 +25,7 @@ from msgspec.structs import replace
 from ledger.chain import Place, link
 from ledger.events import Deleted
 from ledger.ids import TaskId
+from ledger.lineage import Lineage
 from ledger.records import (
     SUM_MAX_MICROS,
     AccountRow,
@@ -52,7 +53,11 @@ class Engine(Protocol):
 
     @property
     def log_id(self) -> str:
-        """A random name that this log keeps for life: cursors of another log are refused by it."""
+        """A random name that this log keeps until it is restored: cursors of another log are refused by it."""
+
+    @property
+    def lineage(self) -> Lineage:
+        """What it was called before it was restored, and up to where."""
 
     @property
     def pepper(self) -> bytes:
@@ -69,6 +74,9 @@ class Engine(Protocol):
 
     async def claims(self, ids: Sequence[ClaimId]) -> dict[ClaimId, ClaimRow]:
         """Those of the claims that have been taken."""
+
+    async def claims_after(self, claim: ClaimId | None, limit: int) -> list[ClaimRow]:
+        """At most *limit* claims beyond *claim*, in the order of their ids; None: from the first on."""
 
     async def key(self, key_id: str) -> KeyRow | None:
         """The API key, dead or alive."""

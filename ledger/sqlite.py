@@ -33,7 +33,17 @@ from ledger.records import (
     TaskFilter,
 )
 from ledger.sqlite_damage import damage
-from ledger.sqlite_file import TROUBLE, connect, is_older, prepare, read_meta, refuse_foreign, take_lock, upgrade
+from ledger.sqlite_file import (
+    TROUBLE,
+    connect,
+    is_older,
+    lineage_of,
+    prepare,
+    read_meta,
+    refuse_foreign,
+    take_lock,
+    upgrade,
+)
 from ledger.sqlite_rows import (
     account_values,
     claim_values,
@@ -53,6 +63,7 @@ from ledger.sqlite_sql import (
     ACCOUNTS_BY_NAME,
     APPEND,
     CLAIM_ROWS,
+    CLAIMS_AFTER,
     CLAIMS_BY_ID,
     EVENT_ROWS,
     EVENTS_AFTER,
@@ -85,6 +96,7 @@ class SqliteEngine:
     ) -> None:
         self.log_id = meta["log_id"].decode()
         self.pepper = meta["pepper"]
+        self.lineage = lineage_of(meta)
         self._reading, self._writer, self._lock_fd = Reading(reader), writer, lock_fd
         self._committing = asyncio.Lock()
         self._wiper = None if writer is None else Wiper(writer, self._committing, self._reading)
@@ -167,6 +179,9 @@ class SqliteEngine:
     async def claims(self, ids: Sequence[ClaimId]) -> dict[ClaimId, ClaimRow]:
         found = [read_claim(row) for row in await self._by_key(CLAIMS_BY_ID, ids)]
         return {claim.id: claim for claim in found}
+
+    async def claims_after(self, claim: ClaimId | None, limit: int) -> list[ClaimRow]:
+        return [read_claim(row) for row in await self._read(CLAIMS_AFTER, (*(claim or ("", "", "")), limit))]
 
     async def key(self, key_id: str) -> KeyRow | None:
         rows = await self._read(KEY, (key_id,))

@@ -327,4 +327,7 @@ SELECT {", ".join(CLAIM_COLUMNS)}
 FROM wanted CROSS JOIN claims ON account = a AND operation = o AND key = k"""
     for n in WIDTHS
 }
+CLAIMS_AFTER = f"""
+SELECT {", ".join(CLAIM_COLUMNS)} FROM claims WHERE (account, operation, key) > (?, ?, ?)
+ORDER BY account, operation, key LIMIT ?"""
 EVENTS_BY_STREAM = {n: f"{EVENTS} WHERE task IN ({_marks(n, '?')}) ORDER BY task, version" for n in WIDTHS}

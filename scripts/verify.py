@@ -18,7 +18,7 @@ def verify(*, store: stores.StoreOption = stores.DEFAULT, as_json: JsonOption = 
     if as_json:
         json_line(report)
     else:
-        _tell(report)
+        tell(report)
     if report.found:
         raise typer.Exit(1)
 
@@ -29,7 +29,8 @@ async def _audit(store: str) -> Report:
             return await audit(engine, progress=move)
 
 
-def _tell(report: Report) -> None:
+def tell(report: Report) -> None:
+    """Print what an audit came to."""
     read = f"{report.events} events of {report.tasks} tasks up to position {report.position}, head {report.head}"
     if not report.found:
         print(f"clean: {read}")

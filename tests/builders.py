@@ -16,6 +16,7 @@ from ledger.events import AnyEvent, CreditLimited, Progressed
 from ledger.ids import ENTROPY_BYTES, TaskId, task_id
 from ledger.keys import account_stream
 from ledger.ledger import fold_rows
+from ledger.lineage import Lineage
 from ledger.memory import MemoryEngine
 from ledger.records import (
     AccountRow,
@@ -323,6 +324,10 @@ class Watched:
     def pepper(self) -> bytes:
         return self.engine.pepper
 
+    @property
+    def lineage(self) -> Lineage:
+        return self.engine.lineage
+
     async def commit(self, batch: Sequence[Append]) -> list[Outcome]:
         self.commits.append(batch)
         fault = self.commit_faults.popleft() if self.commit_faults else None
@@ -353,6 +358,9 @@ class Watched:
 
     async def claims(self, ids: Sequence[ClaimId]) -> dict[ClaimId, ClaimRow]:
         return await self.engine.claims(ids)
+
+    async def claims_after(self, claim: ClaimId | None, limit: int) -> list[ClaimRow]:
+        return await self.engine.claims_after(claim, limit)
 
     async def key(self, key_id: str) -> KeyRow | None:
         self.key_reads.append(key_id)
