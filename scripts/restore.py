@@ -105,14 +105,14 @@ async def restore_to(source: Path, target: Path, *, until: int | None = None) ->
         DamagedError: the source cannot be read up to *until*.
     """
     began_at = time.perf_counter()
-    with _alone_at(target), scratch(target) as copied, scratch(target) as written, bar("restore") as move:
+    with alone_at(target), scratch(target) as copied, scratch(target) as written, bar("restore") as move:
         was = copy(source, copied, progress=move)
         await _bring_up_to_date(copied, source)
         cut = Cut(was.position, was.hash, 0)
         made = copied
         if until is not None and until != was.position:
             cut, made = await _cut(copied, written, until=until, progress=move), written
-        async with _reading(made) as engine:
+        async with reading(made) as engine:
             report = await audit(engine, progress=move)
         new_id = None
         if not report.found:
@@ -131,7 +131,7 @@ async def restore_to(source: Path, target: Path, *, until: int | None = None) ->
 
 
 @contextmanager
-def _alone_at(target: Path) -> Iterator[None]:
+def alone_at(target: Path) -> Iterator[None]:
     """While it is entered, nobody serves *target*, where there is nothing."""
     _refuse_taken(target)
     lock_fd = take_lock(target)
@@ -167,7 +167,7 @@ class Cut(NamedTuple):
 
 async def _cut(copied: Path, written: Path, *, until: int, progress: Progress) -> Cut:
     """Write the log anew up to *until*."""
-    async with _reading(copied) as engine:
+    async with reading(copied) as engine:
         head = await engine.head()
         if until > head.position:
             raise CannotRestore(f"the log ends at position {head.position}, before {until}")
@@ -229,7 +229,7 @@ async def _erase_again(engine: Engine, store: Engine, keyless: Iterable[TaskId],
 
 async def _begin_epoch(copied: Path, made: Path, cut: Cut) -> str:
     """Name the log in *made*, which is the one in *copied* up to the *cut*; its new name."""
-    async with _reading(copied) as engine:
+    async with reading(copied) as engine:
         before = descended(engine.lineage, log_id=engine.log_id, position=cut.position, end=cut.hash.hex())
         pepper = engine.pepper
     new_id = secrets.token_hex(NEW_ID_BYTES)
@@ -238,7 +238,8 @@ async def _begin_epoch(copied: Path, made: Path, cut: Cut) -> str:
 
 
 @asynccontextmanager
-async def _reading(path: Path) -> AsyncIterator[Engine]:
+async def reading(path: Path) -> AsyncIterator[Engine]:
+    """The store at *path*, only to be read."""
     engine = await open_to_read(path)
     try:
         yield engine

@@ -86,6 +86,7 @@ LIVE = {
     "projections/journal.py": "`draw` follows the log",
     "projections/parquet.py": "writes a table into memory",
     "projections/places.py": "looks a place up in the log",
+    "projections/proof.py": "reads the store",
     "projections/refill.py": "fills a store",
     "projections/reconcile.py": "follows the log, and appends what differs",
     "projections/report.py": "`draw` follows the log",
