@@ -17,6 +17,7 @@ With the key under which a task's payloads are sealed it is the same: it is ther
 
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
+from enum import StrEnum
 from typing import Protocol
 
 import msgspec
@@ -48,6 +49,15 @@ ERASES = Deleted.__struct_config__.tag
 """The type of the event in whose commit the key of its task is destroyed."""
 
 
+class Trouble(StrEnum):
+    """What keeps a store from taking writes."""
+
+    DEGRADED = "degraded"
+    """The last commit failed; the next one may succeed."""
+    READ_ONLY = "read-only"
+    """It is damaged, and takes none until it has been restored."""
+
+
 class Engine(Protocol):
     """Where the log lives. Every method may raise `StorageError`; then nothing was written."""
 
@@ -62,6 +72,10 @@ class Engine(Protocol):
     @property
     def pepper(self) -> bytes:
         """The key of the key digests."""
+
+    @property
+    def trouble(self) -> Trouble | None:
+        """What keeps it from taking writes, as far as that has been met."""
 
     async def commit(self, batch: Sequence[Append]) -> list[Outcome]:
         """Write in one durable transaction what `plan` allows; an outcome for each append, in order."""

@@ -8,7 +8,7 @@ from contextlib import asynccontextmanager
 from msgspec.structs import replace
 
 from ledger.chain import GENESIS
-from ledger.engine import ERASES, Found, account_changes, plan
+from ledger.engine import ERASES, Found, Trouble, account_changes, plan
 from ledger.ids import TaskId
 from ledger.lineage import Lineage
 from ledger.records import (
@@ -32,6 +32,7 @@ class MemoryEngine:
         self.log_id = secrets.token_hex(8)
         self.pepper = secrets.token_bytes(32)
         self.lineage: Lineage = ()
+        self.trouble: Trouble | None = None
         self._log: list[Recorded] = []
         self._versions: dict[bytes, int] = {}
         self._tasks: dict[TaskId, Placed] = {}

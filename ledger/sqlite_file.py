@@ -20,7 +20,7 @@ from ledger.sqlite_upgrades import UPGRADES
 BUSY_TIMEOUT_SECONDS = 5.0
 FOUNDING_PAUSE_SECONDS = 0.05
 
-SETTINGS = (
+SETTINGS: tuple[str, ...] = (
     "PRAGMA journal_mode = WAL",  # it is, unless the file is a backup that was put here by hand
     "PRAGMA synchronous = FULL",
     "PRAGMA secure_delete = ON",  # what is deleted or overwritten turns to zeros

@@ -290,6 +290,14 @@ KEYS_OF = f"{KEYS} WHERE ?1 IS NULL OR account = ?1 ORDER BY issued_at, key_id"
 
 ACCOUNTS_ALL = f"SELECT {', '.join(ACCOUNT_COLUMNS)} FROM accounts ORDER BY account"
 
+TABLES = ("meta", "lanes", "events", "seals", "tasks", "claims", "keys", "accounts")
+
+
+def quick_check(table: str) -> str:
+    """The statement that looks at every page of one of `TABLES` and of its indexes, and tells the first fault."""
+    return f"PRAGMA quick_check({table})"
+
+
 READ_MAX = 64
 """Rows asked for by key in one statement. The statements below are whole texts, so that SQLite keeps them compiled."""
 

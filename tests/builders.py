@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 from msgspec.structs import replace
 
 from ledger.commands import Claim, Complete, Create, Delete, RequestCancel, Start
-from ledger.engine import Engine
+from ledger.engine import Engine, Trouble
 from ledger.events import AnyEvent, CreditLimited, Progressed
 from ledger.ids import ENTROPY_BYTES, TaskId, task_id
 from ledger.keys import account_stream
@@ -327,6 +327,10 @@ class Watched:
     @property
     def lineage(self) -> Lineage:
         return self.engine.lineage
+
+    @property
+    def trouble(self) -> Trouble | None:
+        return self.engine.trouble
 
     async def commit(self, batch: Sequence[Append]) -> list[Outcome]:
         self.commits.append(batch)
