@@ -19,8 +19,11 @@ DAMAGES_MAX = 100
 """Told of at most; SQLite's check ends there too."""
 
 INTEGRITY = f"PRAGMA integrity_check({DAMAGES_MAX})"
-OBJECTS = "SELECT type, name, tbl_name, sql FROM sqlite_schema WHERE name NOT LIKE 'sqlite_stat%' ORDER BY type, name"
-"""All that the schema has, less what ANALYZE leaves, which only gives the planner advice."""
+OBJECTS = """
+SELECT type, name, tbl_name, sql FROM sqlite_schema
+WHERE name NOT LIKE 'sqlite_stat%' AND name NOT IN ('_litestream_seq', '_litestream_lock')
+ORDER BY type, name"""
+"""All that the schema has, less what ANALYZE leaves, which only gives the planner advice, and what Litestream makes."""
 META = "SELECT name, value FROM meta ORDER BY name"
 META_FORMS = {"log_id": re.compile(rb"[0-9a-f]{16}"), "pepper": re.compile(rb".{32}", re.DOTALL)}
 META_AT_TIMES = frozenset({"lineage"})
