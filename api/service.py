@@ -51,7 +51,7 @@ from api.refusals import (
 )
 from api.repeats import Repeat
 from ledger.commands import Claim, Create, Delete, RequestCancel, RequestUpdate
-from ledger.errors import Overloaded, Refusal, StorageError, TaskNotFound, TooManyTasks, WrongVersion
+from ledger.errors import Overloaded, ReadOnlyError, Refusal, StorageError, TaskNotFound, TooManyTasks, WrongVersion
 from ledger.ids import ENTROPY_BYTES, TaskId, task_id
 from ledger.times import rfc3339
 from ledger.views import Seen
@@ -73,7 +73,7 @@ async def handle(deps: Deps, request: web.BaseRequest) -> Sent:
         answer = _refuse(request, exchange, _counted(deps, request, refusal, now_us))
     except StorageError as fault:
         deps.log.warning("store.failed", request_id=exchange.request_id, fault=str(fault))
-        answer = _refuse(request, exchange, Unavailable())
+        answer = _refuse(request, exchange, _unavailable(fault))
     except Exception:
         deps.log.exception("http.broke", request_id=exchange.request_id, route=exchange.route)
         answer = _refuse(request, exchange, Broken())
@@ -187,7 +187,8 @@ async def _alive(_: Deps) -> Answer:
 async def _ready(deps: Deps) -> Answer:
     """The store answers too; and how those are that follow the log, of which no request depends on any.
 
-    Why one fails is in the log: whoever asks here need not have a key.
+    What keeps the store from taking writes does not keep it from being read. Why a follower fails is in the log: who
+    asks here need not have a key.
     """
     followers = {
         one.name: {"position": one.position, "lag": one.lag, "failing": one.failure is not None}
@@ -197,7 +198,19 @@ async def _ready(deps: Deps) -> Answer:
         await deps.ledger.engine.head()
     except StorageError:
         return json_answer(503, {"status": "store unavailable", "followers": followers})
-    return json_answer(200, {"status": "ready", "followers": followers})
+    return json_answer(200, {"status": deps.ledger.engine.trouble or "ready", "followers": followers})
+
+
+READ_ONLY = "the ledger is read-only until its store has been restored; nothing was written"
+READ_ONLY_RETRY_AFTER_SECONDS = 60
+"""A restore takes a person."""
+
+
+def _unavailable(fault: StorageError) -> Unavailable:
+    """What is said of it outside: why it is, and nothing of our disks."""
+    if isinstance(fault, ReadOnlyError):
+        return Unavailable(READ_ONLY, retry_after_seconds=READ_ONLY_RETRY_AFTER_SECONDS)
+    return Unavailable()
 
 
 HEALTH: dict[str, Callable[[Deps], Awaitable[Answer]]] = {"/healthz": _alive, "/readyz": _ready}

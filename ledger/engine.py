@@ -17,6 +17,7 @@ With the key under which a task's payloads are sealed it is the same: it is ther
 
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
+from enum import StrEnum
 from typing import Protocol
 
 import msgspec
@@ -25,6 +26,7 @@ from msgspec.structs import replace
 from ledger.chain import Place, link
 from ledger.events import Deleted
 from ledger.ids import TaskId
+from ledger.lineage import Lineage
 from ledger.log_end import LogEnd
 from ledger.records import (
     SUM_MAX_MICROS,
@@ -48,12 +50,25 @@ ERASES = Deleted.__struct_config__.tag
 """The type of the event in whose commit the key of its task is destroyed."""
 
 
+class Trouble(StrEnum):
+    """What keeps a store from taking writes."""
+
+    DEGRADED = "degraded"
+    """The last commit failed; the next one may succeed."""
+    READ_ONLY = "read-only"
+    """It is damaged, and takes none until it has been restored."""
+
+
 class Engine(Protocol):
     """Where the log lives. Every method may raise `StorageError`; then nothing was written."""
 
     @property
     def log_id(self) -> str:
-        """A random name that this log keeps for life: cursors of another log are refused by it."""
+        """A random name that this log keeps until it is restored: cursors of another log are refused by it."""
+
+    @property
+    def lineage(self) -> Lineage:
+        """What it was called before it was restored, and up to where."""
 
     @property
     def pepper(self) -> bytes:
@@ -62,6 +77,10 @@ class Engine(Protocol):
     @property
     def end(self) -> LogEnd:
         """The end of the log as this process knows it: `commit` moves it, and so may `head`."""
+
+    @property
+    def trouble(self) -> Trouble | None:
+        """What keeps it from taking writes, as far as that has been met."""
 
     async def commit(self, batch: Sequence[Append]) -> list[Outcome]:
         """Write in one durable transaction what `plan` allows; an outcome for each append, in order."""
@@ -74,6 +93,9 @@ class Engine(Protocol):
 
     async def claims(self, ids: Sequence[ClaimId]) -> dict[ClaimId, ClaimRow]:
         """Those of the claims that have been taken."""
+
+    async def claims_after(self, claim: ClaimId | None, limit: int) -> list[ClaimRow]:
+        """At most *limit* claims beyond *claim*, in the order of their ids; None: from the first on."""
 
     async def key(self, key_id: str) -> KeyRow | None:
         """The API key, dead or alive."""

@@ -230,6 +230,17 @@ class StorageError(Fault):
     """The store did not answer or did not take the commit: disk full, failing disk, lock not had. Safe to try again."""
 
 
+class ReadOnlyError(StorageError):
+    """The store is damaged and takes no writes until it has been restored. What can be read of it is served."""
+
+    def __init__(self, damage: str) -> None:
+        told = " ".join(damage.split())
+        super().__init__(
+            f"the store is damaged and read-only ({told}): run `task-ledger verify`, and then `task-ledger restore` "
+            "with a backup, or with this file and --until the last position that is sound"
+        )
+
+
 class CannotOpenError(Fault):
     """The store cannot be opened: missing, foreign, newer than this program, or in use by another process."""
 

@@ -20,8 +20,11 @@ DAMAGES_MAX = 100
 """Told of at most; SQLite's check ends there too."""
 
 INTEGRITY = f"PRAGMA integrity_check({DAMAGES_MAX})"
-OBJECTS = "SELECT type, name, tbl_name, sql FROM sqlite_schema WHERE name NOT LIKE 'sqlite_stat%' ORDER BY type, name"
-"""All that the schema has, less what ANALYZE leaves, which only gives the planner advice."""
+OBJECTS = """
+SELECT type, name, tbl_name, sql FROM sqlite_schema
+WHERE name NOT LIKE 'sqlite_stat%' AND name NOT IN ('_litestream_seq', '_litestream_lock')
+ORDER BY type, name"""
+"""All that the schema has, less what ANALYZE leaves, which only gives the planner advice, and what Litestream makes."""
 META = "SELECT name, value FROM meta ORDER BY name"
 STRAYS = {
     "seals: a key is no task's": "SELECT count(*) FROM seals WHERE task NOT IN (SELECT task FROM tasks)",
@@ -30,6 +33,8 @@ STRAYS = {
 }
 """Rows that nothing ever looks up; how many of each there are."""
 META_FORMS = {"log_id": re.compile(rb"[0-9a-f]{16}"), "pepper": re.compile(rb".{32}", re.DOTALL)}
+META_AT_TIMES = frozenset({"lineage"})
+"""What a restored file has; one whose form is wrong is not opened."""
 
 Objects = dict[tuple[str, str], tuple[str, str | None]]
 """By type and name: the table that it is of, and its text; SQLite's own indexes have none."""
@@ -79,5 +84,5 @@ def _meta_breaks(meta: dict[str, object]) -> Iterable[str]:
         value = meta.get(name)
         if not isinstance(value, bytes) or form.fullmatch(value) is None:
             yield f"meta: {name} has not the form that this program gives it"
-    for name in meta.keys() - META_FORMS.keys():
+    for name in meta.keys() - META_FORMS.keys() - META_AT_TIMES:
         yield f"meta: {name} is nothing that this program writes"

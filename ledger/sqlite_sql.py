@@ -293,6 +293,14 @@ KEYS_OF = f"{KEYS} WHERE ?1 IS NULL OR account = ?1 ORDER BY issued_at, key_id"
 
 ACCOUNTS_ALL = f"SELECT {', '.join(ACCOUNT_COLUMNS)} FROM accounts ORDER BY account"
 
+TABLES = ("meta", "lanes", "events", "seals", "tasks", "claims", "keys", "accounts")
+
+
+def quick_check(table: str) -> str:
+    """The statement that looks at every page of one of `TABLES` and of its indexes, and tells the first fault."""
+    return f"PRAGMA quick_check({table})"
+
+
 READ_MAX = 64
 """Rows asked for by key in one statement. The statements below are whole texts, so that SQLite keeps them compiled."""
 
@@ -330,4 +338,7 @@ SELECT {", ".join(CLAIM_COLUMNS)}
 FROM wanted CROSS JOIN claims ON account = a AND operation = o AND key = k"""
     for n in WIDTHS
 }
+CLAIMS_AFTER = f"""
+SELECT {", ".join(CLAIM_COLUMNS)} FROM claims WHERE (account, operation, key) > (?, ?, ?)
+ORDER BY account, operation, key LIMIT ?"""
 EVENTS_BY_STREAM = {n: f"{EVENTS} WHERE task IN ({_marks(n, '?')}) ORDER BY task, version" for n in WIDTHS}

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from scripts.benches import audits, books, reads, writes
+from scripts.benches import audits, books, reads, sizes, writes
 from scripts.benches.load import LoadError
 from scripts.benches.measure import Effort, Result, Row, result
 from scripts.printed import JsonOption, json_line
@@ -17,13 +17,16 @@ ROUNDS = 7
 SECONDS_MAX = 60.0
 ROWS: dict[str, Row] = {
     row.name: row
-    for row in sorted((*reads.ROWS, *writes.ROWS, *books.ROWS, *audits.ROWS), key=lambda row: int(row.name[1:]))
+    for row in sorted(
+        (*reads.ROWS, *writes.ROWS, *sizes.ROWS, *books.ROWS, *audits.ROWS), key=lambda row: int(row.name[1:])
+    )
 }
+UNASKED = ",".join(name for name, row in ROWS.items() if not row.minutes)
 
 
 def bench(
     *,
-    rows: Annotated[str, typer.Option(metavar="P1,P2,...", help="Which rows.")] = ",".join(ROWS),
+    rows: Annotated[str, typer.Option(metavar="P1,P2,...", help=f"Which of {', '.join(ROWS)}.")] = UNASKED,
     rounds: Annotated[int, typer.Option(min=1, max=1000, help="Of each row; below 7 they say little.")] = ROUNDS,
     seconds: Annotated[float, typer.Option(min=0.01, max=SECONDS_MAX, help="Of load on each side, each round.")] = 1.0,
     as_json: JsonOption = False,

@@ -5,6 +5,8 @@ import gc
 import signal
 import socket
 import sys
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Annotated
 
@@ -15,8 +17,9 @@ import uvloop
 from api import logs, settings
 from api.app import service
 from ledger.catalogue import Catalogue
+from ledger.errors import ReadOnlyError
 from ledger.ledger import Ledger
-from ledger.sqlite import open_to_serve
+from ledger.sqlite import SqliteEngine, open_to_serve
 from scripts.listening import bound_url, listen
 from scripts.stores import DEFAULT, StoreOption, path_of, pepper, real_path
 
@@ -64,9 +67,27 @@ async def _serve(path: Path, found: settings.Settings, catalogue: Catalogue, *, 
         gc.freeze()  # what is there now stays: it need not be looked through again and again
         gc.set_threshold(GC_THRESHOLD)
         print(f"listening on {bound_url(listener)}", file=sys.stderr, flush=True)
-        await stop.wait()
+        async with _looking_through(engine, path):
+            await stop.wait()
     if not engine.is_wiped:
         structlog.get_logger().warning("store.not_wiped", store=str(path))
+
+
+@asynccontextmanager
+async def _looking_through(engine: SqliteEngine, path: Path) -> AsyncIterator[None]:
+    """While it is entered, every page of the store is looked at once; damage is logged, with what to do next."""
+
+    async def look() -> None:
+        damage = await engine.look_through()
+        if damage is not None:
+            structlog.get_logger().error("store.damaged", store=str(path), fault=str(ReadOnlyError(damage)))
+
+    looking = asyncio.create_task(look())
+    try:
+        yield
+    finally:
+        looking.cancel()
+        await asyncio.wait([looking])
 
 
 if __name__ == "__main__":

@@ -31,7 +31,7 @@ def verify(
     if as_json:
         json_line(report)
     else:
-        _tell(report, checkpoints)
+        tell(report, checkpoints)
     if report.found:
         raise typer.Exit(1)
 
@@ -51,7 +51,8 @@ async def _audit(store: str, checkpoints: Sequence[Checkpoint]) -> Report:
             return await audit(engine, checkpoints=checkpoints, progress=move)
 
 
-def _tell(report: Report, checkpoints: Sequence[Checkpoint]) -> None:
+def tell(report: Report, checkpoints: Sequence[Checkpoint] = ()) -> None:
+    """Print what an audit came to."""
     read = f"{report.events} events of {report.tasks} tasks up to position {report.position}, head {report.head}"
     if not report.found:
         print(f"clean: {read}")

@@ -142,6 +142,13 @@ async def test_advice_to_the_planner_is_no_damage(path: Path) -> None:
     assert await store_findings(path) == []
 
 
+async def test_what_litestream_makes_is_no_damage(path: Path) -> None:
+    with closing(sqlite3.connect(path)) as db:
+        db.execute("CREATE TABLE _litestream_seq (id INTEGER PRIMARY KEY, seq INTEGER)")
+        db.execute("CREATE TABLE _litestream_lock (id INTEGER)")
+    assert await store_findings(path) == []
+
+
 async def test_it_looks_beside_a_serving_process(tmp_path: Path) -> None:
     path = tmp_path / "ledger.db"
     async with stored.serving(path) as ledger:

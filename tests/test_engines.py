@@ -350,6 +350,15 @@ async def test_claims_alone_count_with_the_events_before_them_in_the_batch(engin
     assert await engine.claims([claim.id]) == {claim.id: claim}
 
 
+async def test_claims_are_listed_in_the_order_of_their_ids_from_any_of_them_on(engine: Engine) -> None:
+    rows = [claim_row(key) for key in ("b", "a", "c")]
+    await engine.commit([append(1, claims=tuple(rows))])
+    assert [row.key for row in await engine.claims_after(None, 10)] == ["a", "b", "c"]
+    assert [row.key for row in await engine.claims_after(None, 2)] == ["a", "b"]
+    assert await engine.claims_after(rows[0].id, 10) == [claim_row("c")]
+    assert await engine.claims_after((ACCOUNT, "create", "c"), 10) == []
+
+
 async def test_a_claim_that_is_taken_again_tells_of_its_last_taker(engine: Engine) -> None:
     again = claim_row("k", number=2, fingerprint="g")
     await engine.commit([append(1, claims=(claim_row("k"),))])

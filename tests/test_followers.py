@@ -30,17 +30,17 @@ async def test_whoever_waits_is_woken_when_the_log_grows() -> None:
     end = LogEnd()
     waiting = [asyncio.create_task(end.beyond(4, seconds=LONG)) for _ in range(3)]
     await asyncio.sleep(0)
-    end.moved(4)
+    end.moved(4, recorded_at_us=4)
     await asyncio.sleep(0.01)
     assert not any(task.done() for task in waiting), "what is there already is no news"
-    end.moved(5)
+    end.moved(5, recorded_at_us=5)
     async with asyncio.timeout(10):
         await asyncio.gather(*waiting)
 
 
 async def test_whoever_is_behind_need_not_wait() -> None:
     end = LogEnd()
-    end.moved(7)
+    end.moved(7, recorded_at_us=7)
     async with asyncio.timeout(10):
         await end.beyond(6, seconds=LONG)
 
@@ -53,8 +53,8 @@ async def test_nobody_waits_for_longer_than_he_wants() -> None:
 def test_the_end_never_moves_back() -> None:
     end = LogEnd()
     for position in (3, 5, 4):
-        end.moved(position)
-    assert end.position == 5
+        end.moved(position, recorded_at_us=position)
+    assert end.position == end.recorded_at_us == 5
 
 
 # The engines tell
