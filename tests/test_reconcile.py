@@ -343,7 +343,7 @@ async def test_a_wish_that_the_provider_cannot_do_is_no_cancel(
 async def test_tasks_go_by_in_the_order_of_their_ends_over_many_pages(
     ledger: Ledger, engine: Engine, books: Books, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(booked, "READ_MAX", 3)
+    monkeypatch.setattr(booked, "PAGE_MAX", 3)
     await run(ledger, range(10))
     await catch_up(engine, books)
     pages = [page async for page in by_end(books, PROVIDER, since_us=ended_us(1), until_us=ended_us(9))]
