@@ -40,7 +40,7 @@ class Billed(NamedTuple):
     @property
     def source(self) -> Source:
         """Whose costs these are, and where it says so."""
-        return Source(self.provider, self.statement.digest)
+        return Source(self.provider, self.statement.digest, self.form.credits_per_unit)
 
 
 def side_of(billed: Billed) -> Side:
