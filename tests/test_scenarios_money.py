@@ -442,6 +442,10 @@ async def test_s29_a_voided_hold_is_never_revived_whatever_turns_out_to_be_deliv
     shown = await service.task(task)
     assert (shown["status"], shown["billing"], shown["late_reports"]) == ("expired", voided, 1)
     assert moved(await service.history(task)) == [("released", "1.5")]
+    again = (await service.create("lemondata", estimated_credits="1.5", metadata={"instead_of": task}))["id"]
+    paid = await service.reported(again, "completed", output={"assets": []}, actual_credits="1.5")
+    assert (paid["billing"]["net_credits"], paid["metadata"]) == ("1.5", {"instead_of": task}), "held and paid anew"
+    assert (await service.task(task))["billing"] == voided, "and the old one stays as it was"
 
 
 # S34
