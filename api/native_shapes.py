@@ -14,6 +14,7 @@ from ledger.money import credits_text
 from ledger.records import AccountRow, KeyRow, Recorded
 from ledger.task import Callback, Task
 from ledger.times import rfc3339
+from projections.explain_rules import settled_by
 
 ROOT = "/ledger/v1"
 
@@ -60,6 +61,7 @@ def task_view(task: Task, *, position: int, log_id: str) -> dict[str, Any]:
         "deleted": task.deleted,
         "billing": {
             "school": task.terms.school,
+            "rule": settled_by(task),
             "rate_version": task.terms.rate_version,
             "estimated_credits": credits_text(task.terms.estimated_micros),
             "held_credits": credits_text(task.held_micros),

@@ -43,10 +43,11 @@ NOTHING = Owed("", Whose(), 0, 0)
 
 
 class Source(NamedTuple):
-    """Who says so, and in which statement."""
+    """Who says so, in which statement, and by which rate its amounts are credits."""
 
     provider: str
     statement: str
+    credits_per_unit: str = "1"
 
 
 def decide_cost(known: Owed, owed: Owed, source: Source) -> Iterator[CostEvent]:
@@ -71,6 +72,7 @@ def _moved(line: Owed, by_micros: int, *, to_micros: int, source: Source) -> Cos
         account=line.whose.account,
         contract=line.whose.contract,
         model=line.whose.model,
+        credits_per_unit=source.credits_per_unit,
     )
 
 

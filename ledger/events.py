@@ -317,6 +317,8 @@ class CostMoved(Event, frozen=True, kw_only=True):
     account: str = ""
     contract: str = ""
     model: str = ""
+    credits_per_unit: str = "1"
+    """The agreed rate by which the line's amount became credits."""
 
 
 class ProviderBilled(CostMoved, frozen=True, kw_only=True, tag="provider-billed"):

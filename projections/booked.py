@@ -18,7 +18,9 @@ from projections.movements import COSTS, Kind
 
 T = TypeVar("T")
 READ_MAX = 500
-"""Tasks asked for in one statement."""
+"""Tasks asked for by their ids in one statement."""
+PAGE_MAX = 2000
+"""Tasks that go by together."""
 
 
 class Booked(msgspec.Struct, frozen=True, gc=False):
@@ -196,7 +198,7 @@ BY_PROVIDER_ID = f"""
 SELECT provider_task_id, {_COLUMNS}
 FROM (SELECT value AS wanted FROM json_each(?))
 CROSS JOIN provider_tasks ON provider_task_id = wanted JOIN tasks USING (task) JOIN purposes USING (purpose)
-WHERE provider = ? ORDER BY provider_task_id, task"""  # noqa: S608 - constants are spliced in, values are parameters
+WHERE provider = ?"""  # noqa: S608 - constants are spliced in, values are parameters
 BY_END = f"""
 SELECT {_COLUMNS} {_FROM}
 WHERE finished_at IS NOT NULL AND (finished_at, task) > (:at, :task) AND finished_at < :until AND provider = :provider
@@ -226,6 +228,8 @@ async def by_provider_ids(books: Asked, provider: str, ids: Sequence[str]) -> di
         wanted = msgspec.json.encode(ids[start : start + READ_MAX]).decode()
         for provider_id, *row in await books.ask(BY_PROVIDER_ID, (wanted, provider)):
             found.setdefault(provider_id, []).append(_booked(row))
+    for several in found.values():
+        several.sort(key=lambda one: one.task)
     return found
 
 
@@ -233,7 +237,7 @@ async def by_end(books: Asked, provider: str, *, since_us: int, until_us: int) -
     """The tasks of *provider* that ended from *since_us* on and before *until_us*, in order, page by page."""
     at, task = since_us - 1, b"\xff" * 17
     while True:
-        values = {"at": at, "task": task, "until": until_us, "provider": provider, "limit": READ_MAX}
+        values = {"at": at, "task": task, "until": until_us, "provider": provider, "limit": PAGE_MAX}
         page = [_booked(row) for row in await books.ask(BY_END, values)]
         if not page:
             return

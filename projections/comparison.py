@@ -17,7 +17,7 @@ from ledger.breaks import Difference
 from ledger.costs import Owed, Source, Whose
 from ledger.ids import Spelling, TaskId
 from projections.booked import Asked, Booked, by_end, by_ids, by_provider_ids
-from projections.cost_rows import lines_known
+from projections.cost_rows import lines_known, stream_version
 from projections.follow import Progress, nobody
 from projections.leftovers import Leftovers
 from projections.matching import Assigned, Side, assign, compare, duplicate, missing_here, missing_there
@@ -40,7 +40,7 @@ class Billed(NamedTuple):
     @property
     def source(self) -> Source:
         """Whose costs these are, and where it says so."""
-        return Source(self.provider, self.statement.digest)
+        return Source(self.provider, self.statement.digest, self.form.credits_per_unit)
 
 
 def side_of(billed: Billed) -> Side:
@@ -65,11 +65,14 @@ def side_of(billed: Billed) -> Side:
 
 def names_of(lines: Sequence[Line]) -> list[str]:
     """What each line is known by, no two the same: its id, or what it names and when, whatever it bills."""
+    told = [_name_of(line) for line in lines]
+    if len(set(told)) == len(told):
+        return told
     times: Counter[str] = Counter()
     names: list[str] = []
     taken: set[str] = set()
-    for line in lines:
-        said = name = _name_of(line)
+    for said in told:
+        name = said
         while name in taken:
             times[said] += 1
             name = f"{said} again {times[said]}"
@@ -134,18 +137,25 @@ class Comparison:
     async def _assigned(self) -> Assigned:
         """The lines with the tasks that their ids name."""
         books, lines, provider = self._books, self._lines, self.billed.provider
-        for known in (await lines_known(books, provider, self._names)).values():
-            task = None if known.whose.task is None else Spelling.UUID.parse(known.whose.task)
-            if task is not None:
-                self._counted[task] += known.micros
+        await self._count_known()
         provider_ids = list(dict.fromkeys(line.provider_task_id for line in lines if line.provider_task_id))
-        ids: list[TaskId] = list(dict.fromkeys(line.task for line in lines if line.task is not None))
         by_provider_id = await by_provider_ids(books, provider, provider_ids)
+        unknown = (line for line in lines if line.provider_task_id not in by_provider_id)
+        ids: list[TaskId] = list(dict.fromkeys(line.task for line in unknown if line.task is not None))
         by_id = {task: one for task, one in (await by_ids(books, ids)).items() if one.provider == provider}
         assigned = await asyncio.to_thread(assign, lines, by_provider_id, by_id)
         for task, own in assigned.groups.items():
             self._owners.update(dict.fromkeys((line.number for line in own), assigned.tasks[task]))
         return assigned
+
+    async def _count_known(self) -> None:
+        """Take note of what these lines have billed already."""
+        if not await stream_version(self._books, self.billed.provider):
+            return
+        for known in (await lines_known(self._books, self.billed.provider, self._names)).values():
+            task = None if known.whose.task is None else Spelling.UUID.parse(known.whose.task)
+            if task is not None:
+                self._counted[task] += known.micros
 
     async def _gone_by(self, assigned: Assigned, left: Leftovers) -> AsyncIterator[list[Difference]]:
         """Let the provider's tasks of the period go by, in the order of their ends, page by page.
@@ -157,21 +167,23 @@ class Comparison:
         since_us, until_us = max(side.since_us - window_us, 0), side.until_us + window_us
         async for page in by_end(self._books, side.provider, since_us=since_us, until_us=until_us):
             found: list[Difference] = []
+            left.pass_by(page)
             for task in page:
-                left.pass_by(task)
-                before_micros = self._before(task)
-                due_micros = task.net_micros - before_micros
-                if task.task in assigned.groups or due_micros <= 0:
+                if task.task in assigned.groups:
                     continue
-                line = left.take(task, due_micros)
+                before_micros = self._before(task) if task.billed_micros else 0
+                due_micros = task.net_micros - before_micros
+                if due_micros <= 0:
+                    continue
+                line = left.take(task, due_micros) if left else None
                 if line is not None:
                     self._owners[line.number] = task
-                    found += self._compared(task, [line])
+                    found += compare(task, [line], side, before_micros=before_micros)
                 elif not before_micros and side.since_us <= (task.finished_at_us or 0) < side.until_us:
                     found.append(missing_there(task))
             yield found
 
-    def _compared(self, task: Booked, lines: Sequence[Line]) -> Iterator[Difference]:
+    def _compared(self, task: Booked, lines: Sequence[Line]) -> Sequence[Difference]:
         return compare(task, lines, self.side, before_micros=self._before(task))
 
     def _before(self, task: Booked) -> int:

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from scripts.benches import audits, books, reads, sizes, writes
+from scripts.benches import audits, books, reads, sizes, statements, writes
 from scripts.benches.load import LoadError
 from scripts.benches.measure import Effort, Result, Row, result
 from scripts.printed import JsonOption, json_line
@@ -18,7 +18,8 @@ SECONDS_MAX = 60.0
 ROWS: dict[str, Row] = {
     row.name: row
     for row in sorted(
-        (*reads.ROWS, *writes.ROWS, *sizes.ROWS, *books.ROWS, *audits.ROWS), key=lambda row: int(row.name[1:])
+        (row for bench in (reads, writes, sizes, books, statements, audits) for row in bench.ROWS),
+        key=lambda row: int(row.name[1:]),
     )
 }
 UNASKED = ",".join(name for name, row in ROWS.items() if not row.minutes)

@@ -278,11 +278,12 @@ GOLDEN: list[tuple[AnyEvent, str, str | None]] = [  # event, its facts, its payl
             account="acme",
             contract="lemondata",
             model="seedance-2.0",
+            credits_per_unit="1/3",
         ),
         (
             '{"type":"provider-billed","at_us":20,"amount_micros":500000,"provider":"volcengine","line":"line L9",'
             '"line_micros":1500000,"statement":"9f86d081","task":"019ab1c2-7d04-78a5-9bcd-0123456789ab",'
-            '"account":"acme","contract":"lemondata","model":"seedance-2.0"}'
+            '"account":"acme","contract":"lemondata","model":"seedance-2.0","credits_per_unit":"1/3"}'
         ),
         None,
     ),
@@ -298,11 +299,12 @@ GOLDEN: list[tuple[AnyEvent, str, str | None]] = [  # event, its facts, its payl
             account="acme",
             contract="lemondata",
             model="seedance-2.0",
+            credits_per_unit="1/3",
         ),
         (
             '{"type":"provider-credited","at_us":20,"amount_micros":2,"provider":"volcengine","line":"line L9",'
             '"line_micros":-2,"statement":"9f86d081","task":"019ab1c2-7d04-78a5-9bcd-0123456789ab",'
-            '"account":"acme","contract":"lemondata","model":"seedance-2.0"}'
+            '"account":"acme","contract":"lemondata","model":"seedance-2.0","credits_per_unit":"1/3"}'
         ),
         None,
     ),
@@ -397,7 +399,7 @@ def _parts(facts: dict[str, Any], payload: str | None) -> list[dict[str, Any]]:
     return [*parts, content] if content else parts
 
 
-FOR_NOBODY: dict[str, object] = {"task": None, "account": "", "contract": "", "model": ""}
+FOR_NOBODY: dict[str, object] = {"task": None, "account": "", "contract": "", "model": "", "credits_per_unit": "1"}
 LEFT_OUT: dict[type[msgspec.Struct], dict[str, object]] = {  # what the absence of a field means, for ever
     Created: {
         "resolved_model": None,

@@ -68,7 +68,7 @@ def breaks(tasks: Sequence[Booked], rows: Rows, form: StatementFormat | None = N
     for one in sorted(tasks, key=lambda task: task.finished_at_us or 0):
         if one.finished_at_us is None:
             continue
-        left.pass_by(one)
+        left.pass_by([one])
         if one.task in assigned.groups or one.net_micros <= 0:
             continue
         line = left.take(one, one.net_micros)

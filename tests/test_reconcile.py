@@ -22,7 +22,7 @@ from ledger.records import AccountRow, Append, Outcome
 from ledger.task import Status
 from ledger.times import US_PER_SECOND, parse_rfc3339
 from ledger.views import seen_of
-from projections import booked
+from projections import booked, report
 from projections.audit import audit
 from projections.balances import LOOKS_MAX, Balance, account_balances, apart, task_balances
 from projections.booked import Booked, by_end, by_ids, by_provider_ids
@@ -102,6 +102,8 @@ async def test_s43_a_statement_of_nine_lines_against_a_ledger_of_eight_is_one_mi
     assert NOW_US - difference.since_us == NOW_US - ended_us(8), "its age"
     assert difference.task == UUID(ident(7)), "the candidate: of its model, and nearest in time"
     assert (difference.lines, difference.line_ids) == ((10,), ("L8",))
+    total = (await report.draw(engine, books, report.Wanted())).total
+    assert (total.cost_credits, total.net_credits) == ("14.25", "12"), "and the books know what was billed in all"
 
 
 async def test_s43_equal_totals_do_not_pass_the_check(ledger: Ledger, engine: Engine, books: Books) -> None:
@@ -343,7 +345,7 @@ async def test_a_wish_that_the_provider_cannot_do_is_no_cancel(
 async def test_tasks_go_by_in_the_order_of_their_ends_over_many_pages(
     ledger: Ledger, engine: Engine, books: Books, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(booked, "READ_MAX", 3)
+    monkeypatch.setattr(booked, "PAGE_MAX", 3)
     await run(ledger, range(10))
     await catch_up(engine, books)
     pages = [page async for page in by_end(books, PROVIDER, since_us=ended_us(1), until_us=ended_us(9))]

@@ -92,6 +92,7 @@ LIVE = {
     "projections/cost_log.py": "costs are looked up, and appended",
     "projections/cost_rows.py": "reads the books' file",
     "projections/deadlines.py": "a file of its own",
+    "projections/explain_costs.py": "reads the books and the log",
     "projections/follow.py": "reads the log",
     "projections/journal.py": "`draw` follows the log",
     "projections/parquet.py": "writes a table into memory",
