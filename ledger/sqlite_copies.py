@@ -35,11 +35,11 @@ class End(NamedTuple):
     hash: bytes
 
 
-def copy(source: Path, target: Path, *, progress: Callable[[int, int], None]) -> End:
+def copy(source: Path, target: Path, *, at_rest: bool, progress: Callable[[int, int], None]) -> End:
     """Make *target* a copy of the ledger *source*, which may be served meanwhile; *progress* is told in pages.
 
-    The copy is one file, for readers on any medium: not in WAL, which whoever opens it to write turns on again. Of a
-    source that has no write-ahead log nothing is changed, and nothing is made beside it.
+    The copy is one file, for readers on any medium: not in WAL, which whoever opens it to write turns on again. Nothing
+    is made beside a source that is *at_rest*, which nobody has open, and has no write-ahead log.
 
     Raises:
         CannotOpenError: there is no source, or it is no ledger.
@@ -47,7 +47,7 @@ def copy(source: Path, target: Path, *, progress: Callable[[int, int], None]) ->
     """
     if not source.is_file():
         raise CannotOpenError(f"no ledger at {source}")
-    mode = "mode=ro" if _beside(source, "-wal").exists() else "mode=ro&immutable=1"
+    mode = "mode=ro&immutable=1" if at_rest and not _beside(source, "-wal").exists() else "mode=ro"
     try:
         with closing(_opened(source, mode)) as reader, closing(_opened(target, "mode=rw")) as writer:
             ((application,),) = reader.execute("PRAGMA application_id")

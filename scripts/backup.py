@@ -50,7 +50,7 @@ def back_up(source: Path, output: Path) -> Backup:
     """
     began_at = time.perf_counter()
     with bar("backup") as move, scratch(output) as partial:
-        end = copy(source, partial, progress=move)
+        end = copy(source, partial, at_rest=False, progress=move)
         publish(partial, output)
     return Backup(
         file=str(output),

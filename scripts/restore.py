@@ -106,7 +106,7 @@ async def restore_to(source: Path, target: Path, *, until: int | None = None) ->
     """
     began_at = time.perf_counter()
     with alone_at(target), scratch(target) as copied, scratch(target) as written, bar("restore") as move:
-        was = copy(source, copied, progress=move)
+        was = copy(source, copied, at_rest=True, progress=move)
         await _bring_up_to_date(copied, source)
         cut = Cut(was.position, was.hash, 0)
         made = copied

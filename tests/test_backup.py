@@ -216,7 +216,7 @@ async def test_r12_a_backup_under_load_is_of_one_moment_and_what_follows_goes_on
             asyncio.run_coroutine_threadsafe(ledger.handle(create(ident(1000 + done))), loop).result()
 
         file.touch()
-        end = await asyncio.to_thread(sqlite_copies.copy, path, file, progress=write)
+        end = await asyncio.to_thread(sqlite_copies.copy, path, file, at_rest=False, progress=write)
         assert (end.position, end.hash) == (before.position, before.hash)
         assert done > 10
         assert (await ledger.engine.head()).position == before.position + 2 * done
@@ -245,7 +245,7 @@ def erased(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[Path, Path,
             key = (await ledger.engine.tasks([ident(1)]))[ident(1)].seal_key
             assert key is not None
             before.touch()
-            await asyncio.to_thread(sqlite_copies.copy, path, before, progress=lambda *_: None)
+            await asyncio.to_thread(sqlite_copies.copy, path, before, at_rest=False, progress=lambda *_: None)
             await ledger.handle(delete(ident(1)))
             return key
 
