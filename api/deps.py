@@ -7,11 +7,13 @@ from structlog.typing import FilteringBoundLogger
 
 from api.bookkeeper import Bookkeeper
 from api.callers import Callers
+from api.feed import Feed
 from api.followers import Followers
 from api.limits import Limits
 from api.logs import Lines
 from api.repeats import Repeats
 from api.request_ids import RequestIds
+from api.stays import Stays
 from ledger.catalogue import Catalogue
 from ledger.ledger import Ledger
 from projections.statement_format import StatementFormat
@@ -31,6 +33,8 @@ class Deps(NamedTuple):
     repeats: Repeats
     books: Bookkeeper
     followers: Followers
+    feed: Feed
+    stays: Stays
     statements: Mapping[str, StatementFormat]
     """How each provider writes its statements; those that are not here write them in our own way."""
     lines: Lines

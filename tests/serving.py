@@ -20,6 +20,7 @@ from api.contracts.shape import Act, Operation
 from api.followers import Followers
 from api.limits import Limits
 from api.mounts import MOUNTS
+from api.stays import Staying
 from ledger.catalogue import read
 from ledger.commands import Expire
 from ledger.engine import Engine
@@ -247,6 +248,7 @@ async def serving(
     *,
     queue_max: int = QUEUE_MAX,
     limits: Limits | None = None,
+    waiting: Staying | None = None,
     log_format: logs.Format = logs.Format.JSON,
     is_followed: bool = False,
 ) -> AsyncIterator[Service]:
@@ -259,7 +261,15 @@ async def serving(
     books = Bookkeeper(engine, Path(folder.name, "books"))
     following = Followers(engine, [books.duty] if is_followed else [])
     await following.__aenter__()
-    server = make_server(ledger, catalogue=CATALOGUE, books=books, followers=following, limits=limits, clock=clock)
+    server = make_server(
+        ledger,
+        catalogue=CATALOGUE,
+        books=books,
+        followers=following,
+        limits=limits,
+        waiting=waiting,
+        clock=clock,
+    )
     runner = make_runner(server, drain_seconds=5)
     await runner.setup()
     site = web.TCPSite(runner, "127.0.0.1", 0)
