@@ -16,6 +16,7 @@ from api.contracts.shape import Act, Answer, Asked, Contract, Refused, bearer, j
 from api.deps import Deps
 from api.following import await_task
 from api.native_accounts import ACCOUNT_ROUTES
+from api.native_batch import BATCH_MAX_BYTES, report_many
 from api.native_billing import summary
 from api.native_bodies import (
     CancelBody,
@@ -316,11 +317,19 @@ def _task(asked: Asked) -> TaskId:
     return task
 
 
+async def report_all(deps: Deps, asked: Asked) -> Answer:
+    return await report_many(deps, asked, _problem)
+
+
 def refuse(refusal: Refusal, refused: Refused) -> Answer:
+    body = _problem(refusal, refused.request_id)
+    return json_answer(body["status"], body)._replace(content_type="application/problem+json")
+
+
+def _problem(refusal: Refusal, request_id: str) -> dict[str, Any]:
     problem = REFUSALS[type(refusal)]
     detail = str(refusal) or problem.title
-    body = problem_view(problem, detail=detail, request_id=refused.request_id, facts=_facts(refusal))
-    return json_answer(problem.status, body)._replace(content_type="application/problem+json")
+    return problem_view(problem, detail=detail, request_id=request_id, facts=_facts(refusal))
 
 
 def _facts(refusal: Refusal) -> dict[str, Any]:
@@ -354,6 +363,7 @@ CONTRACT = Contract(
         Act("POST", "/v1/tasks/{id}/events", report, body_max_bytes=CREATE_MAX_BYTES),
         Act("GET", "/v1/tasks/{id}/events", history),
         Act("GET", "/v1/events", events, operator_only=True),
+        Act("POST", "/v1/events", report_all, body_max_bytes=BATCH_MAX_BYTES),
         Act("POST", "/v1/tasks/{id}/cancel", cancel, operator_only=True),
         Act("POST", "/v1/keys", issue_key, operator_only=True),
         Act("GET", "/v1/keys", list_keys, operator_only=True),
