@@ -2,8 +2,8 @@
 
 Each line is a report by itself: it is taken or refused whatever becomes of the others, and its answer is durable as any
 2xx is. Lines of one task are taken in their order, those of different tasks together, so that they share commits. The
-request as a whole is refused only when there was nothing in it that could be taken: what the store, or our own fault,
-has kept from every line is said once.
+request as a whole is refused only when the store, a full queue or a fault of ours has kept every line of it: that is
+said once.
 """
 
 import asyncio
@@ -27,6 +27,8 @@ from ledger.ledger import Outcome
 
 BATCH_MAX_BYTES = 8 * 2**20
 LINES_MAX = 1000
+TURN_BYTES = 256 * 1024
+"""Of lines that are read before others have their turn: some milliseconds."""
 TASKS_AT_ONCE = 256
 """Tasks whose lines are under way together: as many as share a commit."""
 
@@ -46,16 +48,25 @@ class Line(NamedTuple):
     wrong: Refusal | None = None
 
 
-def lines_in(body: bytes) -> list[Line]:
-    """The lines of *body*.
+async def lines_in(body: bytes) -> list[Line]:
+    """The lines of *body*, between which others have their turn.
 
     Raises:
-        Invalid: there are none, or more than `LINES_MAX`.
+        Invalid: there are none, or more than `LINES_MAX`, with the blank ones.
     """
-    numbered = [(number, raw) for number, raw in enumerate(body.split(b"\n"), 1) if raw.strip()]
-    if not 1 <= len(numbered) <= LINES_MAX:
+    if not body.strip() or body.count(b"\n") > LINES_MAX:
         raise Invalid(f"the body is 1 to {LINES_MAX} lines of JSON")
-    return [_line(number, raw) for number, raw in numbered]
+    lines: list[Line] = []
+    left_bytes = TURN_BYTES
+    for number, raw in enumerate(body.split(b"\n"), 1):
+        if not raw.strip():
+            continue
+        lines.append(_line(number, raw))
+        left_bytes -= len(raw)
+        if left_bytes < 0:
+            left_bytes = TURN_BYTES
+            await asyncio.sleep(0)
+    return lines
 
 
 def _line(number: int, raw: bytes) -> Line:
@@ -74,19 +85,19 @@ def _line(number: int, raw: bytes) -> Line:
 
 async def report_many(deps: Deps, asked: Asked, problem: Problem) -> Answer:
     """Take what is reported in each line; one line of answer for each, in their order."""
-    lines = lines_in(asked.body)
+    lines = await lines_in(asked.body)
     by_task: defaultdict[TaskId | None, list[Line]] = defaultdict(list)
     for line in lines:
         by_task[line.report and line.report[0]].append(line)
     room = asyncio.Semaphore(TASKS_AT_ONCE)
 
-    async def take(some: Sequence[Line]) -> list[tuple[int, Outcome | Refusal]]:
+    async def take(some: Sequence[Line]) -> list[tuple[int, Outcome | Exception]]:
         async with room:
             return [(line.number, await _taken(deps, asked, line)) for line in some]
 
     taken = await asyncio.gather(*(take(some) for some in by_task.values()))
     came_to = dict(one for some in taken for one in some)
-    _refuse_whole([*came_to.values()])
+    _see_to_faults(deps, asked, [*came_to.values()])
     log_id = asked.log_id
     shown = [
         {"line": line.number, "task": line.named, **_view(came_to[line.number], problem, asked.request_id, log_id)}
@@ -95,8 +106,8 @@ async def report_many(deps: Deps, asked: Asked, problem: Problem) -> Answer:
     return Answer(200, _encoder.encode_lines(shown), "application/x-ndjson")
 
 
-async def _taken(deps: Deps, asked: Asked, line: Line) -> Outcome | Refusal:
-    """What the line came to. What is not its own fault is told in words that say no more than that."""
+async def _taken(deps: Deps, asked: Asked, line: Line) -> Outcome | Exception:
+    """What the line came to, whatever that is."""
     if line.report is None:
         assert line.wrong is not None
         return line.wrong
@@ -106,31 +117,31 @@ async def _taken(deps: Deps, asked: Asked, line: Line) -> Outcome | Refusal:
         if command.claims:
             command = replace(command, claims=deps.ledger.keys.keyed(command.claims))
         return await deps.ledger.handle(command)
-    except Refusal as refusal:
-        return refusal
-    except StorageError as fault:
-        deps.log.warning("store.failed", request_id=asked.request_id, fault=str(fault))
-        return Unavailable()
-    except Exception:
-        deps.log.exception("http.broke", request_id=asked.request_id, route="/ledger/v1/events")
-        return Broken()
+    except Exception as error:  # noqa: BLE001 - told in the line, and seen to below
+        return error
 
 
-def _refuse_whole(came_to: Sequence[Outcome | Refusal]) -> None:
-    """Refuse the request when nothing in it was taken and none of its lines is to blame.
+def _see_to_faults(deps: Deps, asked: Asked, came_to: Sequence[Outcome | Exception]) -> None:
+    """Log what was no line's own fault, once; raise it when nothing in the request was anything else."""
+    faults = [one for one in came_to if isinstance(one, Exception) and _is_ours(one)]
+    if not faults:
+        return
+    gravest = min(faults, key=lambda one: isinstance(one, Refusal) + isinstance(one, Refusal | StorageError))
+    if len(faults) == len(came_to):
+        raise gravest
+    if isinstance(gravest, StorageError):
+        deps.log.warning("store.failed", request_id=asked.request_id, fault=str(gravest))
+    elif not isinstance(gravest, Refusal):
+        deps.log.error("http.broke", request_id=asked.request_id, exc_info=gravest)
 
-    Raises:
-        Overloaded, Unavailable, Broken: so it is; the gravest that any line met.
-    """
-    for kind in (Broken, Unavailable, Overloaded):
-        met = [one for one in came_to if isinstance(one, kind)]
-        if met and all(isinstance(one, Broken | Unavailable | Overloaded) for one in came_to):
-            raise met[0]
+
+def _is_ours(error: Exception) -> bool:
+    return isinstance(error, Overloaded) or not isinstance(error, Refusal)
 
 
-def _view(came_to: Outcome | Refusal, problem: Problem, request_id: str, log_id: str) -> dict[str, Any]:
-    if isinstance(came_to, Refusal):
-        return problem(came_to, request_id)
+def _view(came_to: Outcome | Exception, problem: Problem, request_id: str, log_id: str) -> dict[str, Any]:
+    if isinstance(came_to, Exception):
+        return problem(_refusal(came_to), request_id)
     task = came_to.task
     return {
         "status": 200,
@@ -142,3 +153,10 @@ def _view(came_to: Outcome | Refusal, problem: Problem, request_id: str, log_id:
         "late": came_to.late,
         "replayed": came_to.replayed,
     }
+
+
+def _refusal(error: Exception) -> Refusal:
+    """The words in which a line is told of *error*: of faults they say no more than that there was one."""
+    if isinstance(error, Refusal):
+        return error
+    return Unavailable() if isinstance(error, StorageError) else Broken()

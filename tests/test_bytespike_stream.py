@@ -1,6 +1,7 @@
 """ByteSpike's event stream: a ``status`` event for each change of what a query shows, and nothing else.
 
 Source: the route alone is public (docs.bytespike.ai, tasks API); what it sends is chosen.
+Scenario S34 (outer state and embedded payload disagree): each state is the body of a query, byte for byte.
 """
 
 import asyncio

@@ -1,6 +1,11 @@
-"""Waiting for a task in place of polling it: woken by its own change and nothing else, and for nobody's harm."""
+"""Waiting for a task in place of polling it: woken by its own change and nothing else, and for nobody's harm.
+
+Scenarios S30 (a timeout is no verdict) and S41 (serial polling collapses: stuck tasks hold up no other).
+"""
 
 import asyncio
+import subprocess
+import sys
 from collections.abc import AsyncIterator, Awaitable
 from pathlib import Path
 from typing import TypeVar
@@ -18,6 +23,7 @@ from ledger.records import Head
 from ledger.task import Status
 from ledger.views import Seen
 from tests.builders import ENGINES, Watched, ident
+from tests.processes import ROOT
 from tests.serving import Service, serving, spelled
 from tests.streams import Stream, stream
 from tests.wire import Reply
@@ -286,3 +292,16 @@ async def test_the_store_may_be_gone_for_a_while_and_those_who_wait_wait_on(monk
         engine.fails = False
         await service.reported(task, "started")
         assert (await soon(waiting)).status == 200
+
+
+# As many as there are files
+
+
+def test_the_service_may_have_as_many_files_open_as_its_limit_allows() -> None:
+    """Begun with fewer, as a login shell begins."""
+    script = (
+        "import resource, scripts.listening as one; most = resource.getrlimit(resource.RLIMIT_NOFILE)[1];"
+        "resource.setrlimit(resource.RLIMIT_NOFILE, (256, most)); one.allow_files();"
+        "assert resource.getrlimit(resource.RLIMIT_NOFILE) == (most, most)"
+    )
+    subprocess.run([sys.executable, "-c", script], cwd=ROOT, check=True)
