@@ -30,3 +30,15 @@ def limit_in(asked: Asked) -> int:
     if not (text.isascii() and text.isdigit() and len(text) < 4 and 1 <= int(text) <= PAGE_MAX):  # noqa: PLR2004
         raise Invalid(f"limit is a number from 1 to {PAGE_MAX}", param="limit")
     return int(text)
+
+
+def wait_in(asked: Asked, *, most: int) -> int:
+    """How many seconds the answer may wait for news; 0 unless the query says so.
+
+    Raises:
+        Invalid: it is no whole number from 0 to *most*.
+    """
+    text = asked.query.get("wait", "0")
+    if not (text.isascii() and text.isdigit() and len(text) <= len(str(most)) and int(text) <= most):
+        raise Invalid(f"wait is a whole number of seconds from 0 to {most}", param="wait")
+    return int(text)

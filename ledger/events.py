@@ -9,7 +9,7 @@ erasure a rewrite of the log.
 """
 
 from enum import StrEnum
-from typing import Any, TypeAlias
+from typing import Any, TypeAlias, get_args
 
 import msgspec
 from msgspec import UNSET, UnsetType
@@ -368,6 +368,10 @@ BreakEvent: TypeAlias = BreakOpened | BreakExplained | BreakCorrected
 CostEvent: TypeAlias = ProviderBilled | ProviderCredited
 BookEvent: TypeAlias = StatementRead | CostEvent | BreakEvent
 AnyEvent: TypeAlias = TaskEvent | AccountEvent | BookEvent
+TYPES: frozenset[str] = frozenset(
+    str(kind.__struct_config__.tag) for union in (TaskEvent, AccountEvent, BookEvent) for kind in get_args(union)
+)
+"""Every type that an event of the log may have."""
 
 _encoder = msgspec.json.Encoder()
 _facts: msgspec.json.Decoder[AnyEvent] = msgspec.json.Decoder(AnyEvent)
