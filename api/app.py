@@ -16,6 +16,7 @@ from aiohttp import web
 
 from api import logs
 from api.bookkeeper import Bookkeeper
+from api.callbacks import Caller
 from api.callers import Callers
 from api.contracts import CONTRACTS
 from api.deps import Deps
@@ -29,6 +30,7 @@ from ledger.catalogue import Catalogue
 from ledger.entropy import Entropy
 from ledger.ledger import Ledger
 from projections.books import books_of
+from projections.callback_queue import queue_of
 from projections.statement_format import StatementFormat
 
 LINE_MAX_BYTES = 64 * 1024
@@ -55,13 +57,14 @@ def make_server(  # noqa: PLR0913 - the live parts, and what a test puts in the 
     *,
     catalogue: Catalogue,
     books: Bookkeeper,
+    callbacks: Caller,
     followers: Followers | None = None,
     statements: Mapping[str, StatementFormat] = _AS_OURS,
     limits: Limits | None = None,
     clock: Callable[[], int] = clock,
     entropy: Callable[[int], bytes] | None = None,
 ) -> web.Server:
-    """The service over *ledger*, its *books* and its *followers*, which their owner starts before and ends after it.
+    """The service over *ledger*, with what follows it, which its owner starts before and ends after it.
 
     Without *limits* every account has the budget of `Tier`'s defaults; without *followers* nothing follows the log.
     """
@@ -76,6 +79,7 @@ def make_server(  # noqa: PLR0913 - the live parts, and what a test puts in the 
         limits=limits or Limits(Tier(), {}),
         repeats=Repeats(ledger.keys, ledger.views),
         books=books,
+        callbacks=callbacks,
         followers=followers or Followers(ledger.engine, []),
         statements=statements,
         lines=logs.in_force(),
@@ -104,12 +108,18 @@ async def service(
 
     What followers keep lies in files beside *store*, the ledger's own path.
     """
-    engine = ledger.engine
-    async with Bookkeeper(engine, books_of(store)) as books, Followers(engine, [books.duty]) as followers:
+    engine, calls = ledger.engine, found.callbacks.calls()
+    caller = Caller(ledger, queue_of(store), contracts=CONTRACTS, clock=clock, calls=calls)
+    async with (
+        Bookkeeper(engine, books_of(store)) as books,
+        caller as callbacks,
+        Followers(engine, [books.duty, callbacks.duty]) as followers,
+    ):
         server = make_server(
             ledger,
             catalogue=catalogue,
             books=books,
+            callbacks=callbacks,
             followers=followers,
             statements=found.statements,
             limits=found.budgets(),

@@ -6,6 +6,7 @@ from typing import NamedTuple
 from structlog.typing import FilteringBoundLogger
 
 from api.bookkeeper import Bookkeeper
+from api.callbacks import Caller
 from api.callers import Callers
 from api.followers import Followers
 from api.limits import Limits
@@ -30,6 +31,7 @@ class Deps(NamedTuple):
     limits: Limits
     repeats: Repeats
     books: Bookkeeper
+    callbacks: Caller
     followers: Followers
     statements: Mapping[str, StatementFormat]
     """How each provider writes its statements; those that are not here write them in our own way."""

@@ -15,7 +15,7 @@ from typing import Annotated
 
 import msgspec
 
-from api.contracts.shape import Alter, Balance, Browse, Cancel, Operation, Read, Submit
+from api.contracts.shape import Alter, Balance, Browse, Cancel, Hooks, Operation, Read, Submit
 from api.refusals import RateLimited, Standing
 from ledger.times import US_PER_SECOND
 
@@ -43,6 +43,7 @@ _KINDS: Mapping[type[Operation], Kind] = {
     Read: Kind.READ,
     Browse: Kind.READ,
     Balance: Kind.READ,
+    Hooks: Kind.READ,
     Submit: Kind.CREATE,
     Cancel: Kind.CANCEL,
     Alter: Kind.CANCEL,

@@ -26,6 +26,7 @@ from api.contracts.shape import (
     ByTask,
     Cancel,
     Contract,
+    Hooks,
     Idempotency,
     Open,
     Read,
@@ -50,6 +51,7 @@ from api.refusals import (
     WrongKey,
 )
 from api.repeats import Repeat
+from api.webhooks import webhooks
 from ledger.commands import Claim, Create, RequestCancel
 from ledger.errors import Overloaded, Refusal, StorageError, TaskNotFound, WrongVersion
 from ledger.ids import ENTROPY_BYTES, TaskId, task_id
@@ -162,6 +164,8 @@ async def _answer(deps: Deps, request: web.BaseRequest, exchange: Exchange, now_
             return operation.answer(asked, page)
         case Balance():
             return operation.answer(await deps.ledger.accounts.row(key.account))
+        case Hooks():
+            return await webhooks(deps, contract, operation, asked)
         case Act():
             return await operation.run(deps, asked)
 
@@ -251,6 +255,7 @@ async def _cancel(deps: Deps, contract: Contract, operation: Cancel, asked: Aske
 
 async def _submit(deps: Deps, contract: Contract, operation: Submit, asked: Asked) -> Answer:
     order = operation.order(deps.catalogue, asked)
+    deps.callbacks.egress.check(order.callback_url, "callback_url")
     model = deps.catalogue.find(contract.name, order.model)
     terms = deps.catalogue.terms.get((contract.name, order.model))  # None is refused, but for what was taken before
     if terms is not None and order.estimated_micros is not None:

@@ -7,6 +7,9 @@ from typing import Annotated
 import msgspec
 from msgspec.structs import replace
 
+from api.callback_lines import Bounds
+from api.callbacks import Calls
+from api.egress import Egress
 from api.limits import Limits, Tier
 from ledger.catalogue import Catalogue
 from ledger.catalogue import read as read_catalogue
@@ -14,6 +17,18 @@ from ledger.ledger import BATCH_MAX, QUEUE_MAX, VIEWS_MAX_BYTES
 from projections.statement_format import StatementFormat
 
 Count = Annotated[int, msgspec.Meta(ge=1)]
+
+
+class CallbackSettings(Egress, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Where callbacks may go, and how many may be under way at once."""
+
+    in_all_max: Count = 512
+    account_max: Count = 64
+    receiver_max: Count = 16
+    """To one scheme, host and port, of one account."""
+
+    def calls(self) -> Calls:
+        return Calls(self, Bounds(self.in_all_max, self.account_max, self.receiver_max))
 
 
 class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -35,6 +50,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     tiers: dict[str, Tier] = {}
     accounts: dict[str, str] = {}
     """The tier of an account, by its name."""
+
+    callbacks: CallbackSettings = CallbackSettings()
 
     statements: dict[str, StatementFormat] = {}
     """How a provider writes its statements, by its name."""

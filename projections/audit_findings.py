@@ -33,6 +33,7 @@ class Check(StrEnum):
     EVENT = "event"
     KEYS = "keys"
     BREAKS = "breaks"
+    CALLBACKS = "callbacks"
     VERSIONS = "versions"
     HISTORY = "history"
     ROW = "row"

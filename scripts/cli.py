@@ -20,7 +20,7 @@ from ledger.errors import Fault, Refusal
 
 VERBS = (
     *("serve", "keys", "accounts", "tail", "trace", "explain", "verify"),
-    *("report", "reconcile", "breaks", "work", "simulate", "bench"),
+    *("report", "reconcile", "breaks", "callbacks", "work", "simulate", "bench"),
 )
 """Each a module of this package with a function of its name, or with an `app` if it has verbs of its own."""
 

@@ -9,7 +9,7 @@ import typer
 
 from ledger.cursors import position_cursor, position_of
 from ledger.engine import Engine
-from ledger.events import AccountEvent, BookEvent, TaskEvent
+from ledger.events import AccountEvent, BookEvent, CallbackEvent, TaskEvent
 from ledger.money import credits_text
 from ledger.records import Recorded
 from scripts import stores
@@ -17,7 +17,11 @@ from scripts.printed import JsonOption, event_json, facts_text, instant, json_li
 
 PAGE = 512
 POLL_SECONDS = 0.2
-TYPES = sorted(kind.__struct_config__.tag for union in (TaskEvent, AccountEvent, BookEvent) for kind in get_args(union))
+TYPES = sorted(
+    kind.__struct_config__.tag
+    for union in (TaskEvent, AccountEvent, CallbackEvent, BookEvent)
+    for kind in get_args(union)
+)
 
 
 def tail(

@@ -46,7 +46,20 @@ from ledger.task import Status
 from ledger.times import US_PER_SECOND
 from scripts import keys
 from tests.builders import Watched
-from tests.http import ACCOUNT, DAY_SECONDS, STARTED, STRANGER, Call, Clock, Entropy, Later, Reply, Served, Service
+from tests.http import (
+    ACCOUNT,
+    DAY_SECONDS,
+    STARTED,
+    STRANGER,
+    Call,
+    Clock,
+    Entropy,
+    Later,
+    Reply,
+    Served,
+    Service,
+    caller,
+)
 
 # The vendor's file
 
@@ -128,8 +141,11 @@ async def service(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, aiohttp_clien
     watched, clock = Watched(MemoryEngine()), Clock()
     ledger = await Ledger(watched).start()
     books = Bookkeeper(watched, tmp_path / "books")
-    server = make_server(ledger, catalogue=catalogue.read(models), books=books, clock=clock, entropy=Entropy())
-    return Service(await aiohttp_client(Served(ledger, books, server)), ledger, watched, clock)
+    callbacks = caller(ledger, tmp_path, clock)
+    server = make_server(
+        ledger, catalogue=catalogue.read(models), books=books, callbacks=callbacks, clock=clock, entropy=Entropy()
+    )
+    return Service(await aiohttp_client(Served(ledger, books, callbacks, server)), ledger, watched, clock)
 
 
 # Its table of tests

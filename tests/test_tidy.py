@@ -61,6 +61,7 @@ def test_a_folder_imports_what_lies_below_it_and_nothing_else_of_ours(folder: st
 LIVE = {
     "ledger/accounts.py": "accounts are looked up, and remembered by the clock",
     "ledger/break_log.py": "breaks are looked up, and appended",
+    "ledger/callback_log.py": "what accounts have arranged is looked up, and appended",
     "ledger/catalogue.py": "reads its file, when the service starts",
     "ledger/engine.py": "the protocol of what is live",
     "ledger/entropy.py": "draws lots",
@@ -82,6 +83,7 @@ LIVE = {
     "projections/booked.py": "reads the books' file",
     "projections/books.py": "a file of its own",
     "projections/break_rows.py": "reads the books' file",
+    "projections/callback_queue.py": "a file of its own",
     "projections/follow.py": "reads the log",
     "projections/journal.py": "`draw` follows the log",
     "projections/parquet.py": "writes a table into memory",
@@ -90,10 +92,21 @@ LIVE = {
     "projections/report.py": "`draw` follows the log",
     "projections/rows.py": "writes lines into memory",
     "projections/self_check.py": "reads the books",
+    "projections/side_file.py": "a file of its own",
     "projections/statements.py": "reads lines out of memory",
 }
 """What may wait, read, draw lots and look at the clock. All else in these folders is pure."""
-PURE_OF_API = ("bodies", "forms", "limits", "native_bodies", "native_shapes", "refusals", "request_ids", "routing")
+PURE_OF_API = (
+    "bodies",
+    "callback_lines",
+    "forms",
+    "limits",
+    "native_bodies",
+    "native_shapes",
+    "refusals",
+    "request_ids",
+    "routing",
+)
 OUTSIDE = (
     {"aiohttp", "aiosqlite", "asyncio", "concurrent", "fcntl", "glob", "http", "io", "logging", "multiprocessing", "os"}
     | {"pathlib", "random", "secrets", "shutil", "signal", "socket", "sqlite3", "structlog", "subprocess", "sys"}
