@@ -123,6 +123,7 @@ async def service(
             followers=followers,
             statements=found.statements,
             limits=found.budgets(),
+            clock=clock,
         )
         runner = make_runner(server, drain_seconds=found.drain_seconds)
         await runner.setup()

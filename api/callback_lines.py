@@ -86,11 +86,6 @@ class Lines:
                 self._parked.setdefault(line.account, set()).add(line)
         return None
 
-    def busy_in(self, line: Line) -> int:
-        """How many of the line are under way."""
-        state = self._lines.get(line)
-        return 0 if state is None else state.busy
-
     def begin(self, line: Line) -> None:
         """One more of the line is under way."""
         self._lines.setdefault(line, _State()).busy += 1

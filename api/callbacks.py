@@ -2,7 +2,7 @@
 
 Nothing is posted because of a request: an outcome is in the log first, the follower finds it there, and each try is put
 back into the log as an event. So whoever dies in between repeats a try and forgets none; its id tells the receiver that
-it is the same. A try counts as over once the queue has seen its event, so what waits is never older than what was done.
+it is the same. A callback is not begun again until the queue has seen what became of its last try.
 
 A body is made when it is sent, of the task's history up to the event that is told: a task that has moved on since says
 what was, in order, and one that has been erased says nothing that was erased. Alternative beaten: bodies in the queue,
@@ -23,10 +23,12 @@ from api.contracts.telling import Fact, Letter, Telling
 from api.egress import Egress, Posted, Poster, receiver_of
 from api.followers import Duty
 from api.refusals import Unavailable
-from ledger.callbacks import ChangeWebhook, account_secret, due_us, open_secret
+from ledger.callback_log import arranged_by
+from ledger.callbacks import ChangeWebhook, account_secret, callbacks_stream, due_us, open_secret
 from ledger.commands import RecordCallback
 from ledger.errors import CannotOpenError, DamagedError, Fault, Overloaded, StorageError, UnknownWebhook
 from ledger.ledger import Ledger
+from ledger.records import Recorded
 from projections.callback_queue import CallbackQueue, Plan, open_queue
 from projections.callback_rows import Delivery, Line, task_at
 from projections.follow import catch_up
@@ -92,6 +94,9 @@ class Caller:
         self._opening = asyncio.Lock()
         self._wake = asyncio.Event()
         self._under_way: dict[str, asyncio.Task[None]] = {}
+        """By callback, until the queue has seen what became of the try."""
+        self._held: dict[Line, int] = {}
+        """How many of a line these are."""
         self._pump: asyncio.Task[None] | None = None
 
     async def __aenter__(self) -> Self:
@@ -194,12 +199,13 @@ class Caller:
 
     async def _begin(self, queue: CallbackQueue, line: Line, room: int) -> None:
         """Begin what is due in the line, as far as there is room."""
-        found = await queue.waiting(line, self._lines.busy_in(line) + room + 1)
+        found = await queue.waiting(line, self._held.get(line, 0) + room + 1)
         now_us = self._clock()
         new = [one for one in found if one.callback_id not in self._under_way]
         due = [one for one in new[:room] if one.from_us <= now_us]
         for one in due:
             self._lines.begin(line)
+            self._held[line] = self._held.get(line, 0) + 1
             self._under_way[one.callback_id] = asyncio.create_task(self._try(queue, line, one))
         if len(new) > len(due):
             self._lines.look(line, new[len(due)].from_us)
@@ -208,21 +214,30 @@ class Caller:
 
     async def _try(self, queue: CallbackQueue, line: Line, one: Delivery) -> None:
         """One try, from the log into the log."""
-        posted = Posted("broken")
+        posted, position = Posted("broken"), 0
         try:
             posted, gave_up = await self._posted(one)
             position = await self._recorded(one, posted, gave_up=gave_up)
             if posted.gone and one.webhook is not None:
                 await self._disable(one.account, one.webhook)
-            while queue.end.position < position:
-                await queue.end.beyond(position - 1, seconds=LOOK_SECONDS)
         except Exception as error:  # noqa: BLE001 - as above; the line goes on, and finds it waiting still
             _tell("callbacks.not_tried", error)
             await asyncio.sleep(LOOK_SECONDS)
         finally:
-            del self._under_way[one.callback_id]
             self._lines.end(line, answered=posted.answered, now_us=self._clock())
             self._wake.set()
+        while queue.end.position < position:  # meanwhile it waits still, as the queue has it, and is passed over
+            await queue.end.beyond(position - 1, seconds=LOOK_SECONDS)
+        self._let_go(line, one)
+
+    def _let_go(self, line: Line, one: Delivery) -> None:
+        """What became of it is in the queue: it may be begun again, if it waits still."""
+        del self._under_way[one.callback_id]
+        self._held[line] -= 1
+        if not self._held[line]:
+            del self._held[line]
+        self._lines.look(line, 0)
+        self._wake.set()
 
     async def _posted(self, one: Delivery) -> tuple[Posted, bool]:
         """What became of a try, and whether it is the last one."""
@@ -231,10 +246,10 @@ class Caller:
             return Posted("not told by this contract"), True
         is_last = due_us(telling.calling, one.callback_id, tried=one.tried + 1, failed_at_us=0) is None
         try:
-            body, secrets = await self._body(one, telling), await self._secrets(one)
+            body, secrets = await self._told(one, telling)
         except _Undeliverable as why:
             return Posted(why.reason), is_last or why.for_good
-        headers = telling.headers(Letter(one.callback_id, self._clock(), body, tuple(secrets)))
+        headers = telling.headers(Letter(one.callback_id, self._clock(), body, secrets))
         assert self._poster is not None, "entered"
         posted = await self._poster.post(one.url, body, headers, timeout_seconds=telling.timeout_seconds)
         return posted, posted.error is not None and (is_last or posted.gone)
@@ -245,29 +260,33 @@ class Caller:
             return None
         return contract.telling if one.webhook is None else contract.webhooks
 
-    async def _body(self, one: Delivery, telling: Telling) -> bytes:
-        """What is told.
+    async def _told(self, one: Delivery, telling: Telling) -> tuple[bytes, tuple[str, ...]]:
+        """What is told, and what it is signed with: all of it out of one read.
 
         Raises:
-            _Undeliverable: the history cannot be read, or not be worded; the log says why.
+            _Undeliverable: the history cannot be read, or not be worded, or its secret not be opened.
             StorageError: the store did not answer.
         """
-        rows = await self._ledger.engine.streams([one.task])
+        stream = callbacks_stream(one.account)
+        rows = await self._ledger.engine.streams([one.task, stream])
+        secrets = self._secrets(one, [row for row in rows if row.stream == stream])
         try:
-            return telling.body(task_at(rows, one.about), Fact(one.callback_id, one.type, one.fact_at_us))
+            task = task_at([row for row in rows if row.stream != stream], one.about)
+            return telling.body(task, Fact(one.callback_id, one.type, one.fact_at_us)), secrets
         except Exception as error:
             _tell("callbacks.not_worded", error)
             raise _Undeliverable("not to be told") from error
 
-    async def _secrets(self, one: Delivery) -> Sequence[str]:
-        arranged, pepper = await self._log.arranged(one.account), self._log.pepper
+    def _secrets(self, one: Delivery, rows: Sequence[Recorded]) -> tuple[str, ...]:
+        arranged, pepper = arranged_by(rows), self._log.pepper
         if one.webhook is None:
-            return [account_secret(pepper, one.account, number) for number in arranged.generations(self._clock())]
+            generations = arranged.generations(self._clock())
+            return tuple(account_secret(pepper, one.account, number) for number in generations)
         webhook = arranged.webhooks.get(one.webhook)
         if webhook is None or not webhook.enabled:
             raise _Undeliverable("webhook disabled", for_good=True)
         try:
-            return [open_secret(webhook.sealed_secret, pepper=pepper, webhook_id=webhook.webhook_id)]
+            return (open_secret(webhook.sealed_secret, pepper=pepper, webhook_id=webhook.webhook_id),)
         except DamagedError:
             raise _Undeliverable("secret not readable") from None
 

@@ -13,7 +13,7 @@ from ledger.callbacks import (
 )
 from ledger.engine import Engine
 from ledger.errors import StorageError
-from ledger.records import Append, Stale, entry
+from ledger.records import Append, Recorded, Stale, entry
 
 ATTEMPTS_MAX = 20
 """How often a change is decided anew because another one came first."""
@@ -29,7 +29,7 @@ class CallbackLog:
     async def arranged(self, account: str) -> Arranged:
         """What the account has arranged by now."""
         rows = await self._engine.streams([callbacks_stream(account)])
-        return fold_arranged([row.event for row in rows])  # type: ignore[misc] # or `verify` says so
+        return arranged_by(rows)
 
     async def carry_out(self, command: CallbackCommand, *, account: str, by: str) -> Arranged:
         """What the account has arranged after *command*, durable when it returns.
@@ -60,3 +60,8 @@ class CallbackLog:
         """What the account's callbacks are signed with at *at_us*, the newest first: two while one replaces another."""
         numbers = (await self.arranged(account)).generations(at_us)
         return [account_secret(self.pepper, account, number) for number in numbers]
+
+
+def arranged_by(rows: Sequence[Recorded]) -> Arranged:
+    """What the rows of an account's stream leave behind; it holds no other events, or `verify` says so."""
+    return fold_arranged([row.event for row in rows])  # type: ignore[misc]

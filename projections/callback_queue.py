@@ -38,6 +38,8 @@ from projections.side_file import Form, SideFile, beside, open_side_file, values
 
 KEPT_US = 30 * US_PER_DAY
 """How long a callback that was delivered is listed."""
+FORGETS_EVERY = 1000
+"""Events of the log."""
 SUFFIX = "callbacks"
 FORM = Form("callbacks", sql.APPLICATION_ID, sql.SCHEMA_VERSION, sql.FOUNDING, sql.EMPTY, sql.DROP)
 
@@ -103,7 +105,8 @@ class CallbackQueue:
                     return False
                 for row in concerned:
                     await self._fold(row, page, news)
-                await self._file.write(sql.FORGET, (rows[-1].entry.recorded_at_us - KEPT_US,))
+                if after.position // FORGETS_EVERY != rows[-1].position // FORGETS_EVERY:
+                    await self._file.write(sql.FORGET, (rows[-1].entry.recorded_at_us - KEPT_US,))
         self._applied = rows[-1].position if self._applied == after.position else -1
         for line, at_us in news.items():
             self._news[line] = min(at_us, self._news.get(line, at_us))
@@ -118,8 +121,11 @@ class CallbackQueue:
 
     async def _page(self, rows: Sequence[Recorded]) -> _Page:
         page = _Page()
+        if not rows:
+            return page
         streams = list({row.stream.hex() for row in rows if row.entry.type in self._told})
-        for task, contract, url in await self._file.read(sql.ADDRESSES, (values_of(streams),)):
+        found = await self._file.read(sql.ADDRESSES, (values_of(streams),)) if streams else []
+        for task, contract, url in found:
             page.addresses[bytes.fromhex(task)] = contract, url
         accounts = _encoder.encode(list({row.account for row in rows})).decode()
         for account, webhook_id, raw in await self._file.read(sql.WEBHOOKS, (accounts,)):
@@ -127,8 +133,8 @@ class CallbackQueue:
         hooked = page.webhooks.keys() | {row.account for row in rows if row.entry.type == "webhook-added"}
         tasks = {TaskId(row.stream) for row in rows if row.account in hooked and row.entry.type in self._told}
         if tasks:
-            found = await self._engine.tasks(list(tasks))
-            page.contracts = {task: placed.row.contract for task, placed in found.items()}
+            placed = await self._engine.tasks(list(tasks))
+            page.contracts = {task: one.row.contract for task, one in placed.items()}
         return page
 
     async def _fold(self, row: Recorded, page: _Page, news: dict[Line, int]) -> None:
@@ -143,7 +149,8 @@ class CallbackQueue:
                 await self._arranged(row, event, page, news)
             case CallbackResent(callback_id=name):
                 await self._file.write(sql.AGAIN, (row.entry.recorded_at_us, name))
-                await self._noted(name, news)
+                for raw in await self._file.read(sql.BY_ID, (name,)):
+                    news[Line(row.account, self._plan.receiver_of(_delivery(raw).url))] = 0
             case _:
                 pass
         if row.entry.type in self._told:
@@ -185,7 +192,9 @@ class CallbackQueue:
             statement = sql.GIVEN_UP
         wanted = {key: value for key, value in values.items() if f":{key}" in statement}
         await self._file.write(statement, wanted)
-        await self._noted(name, news)
+        from_us = 0 if due is None or statement is not sql.FAILED else due  # else it is the next one's turn
+        line = Line(one.account, self._plan.receiver_of(one.url))
+        news[line] = min(from_us, news.get(line, from_us))
 
     async def _arranged(
         self, row: Recorded, event: WebhookAdded | WebhookChanged | WebhookRemoved, page: _Page, news: dict[Line, int]
@@ -220,14 +229,6 @@ class CallbackQueue:
     async def _put_webhook(self, account: str, webhook: Webhook, of_account: dict[str, Webhook]) -> None:
         of_account[webhook.webhook_id] = webhook
         await self._file.write(sql.PUT_WEBHOOK, (account, webhook.webhook_id, _encoder.encode(webhook)))
-
-    async def _noted(self, name: str, news: dict[Line, int]) -> None:
-        """The line of this callback is to be looked at: when the next one in it is due may have changed."""
-        for raw in await self._file.read(sql.BY_ID, (name,)):
-            one = _delivery(raw)
-            line = Line(one.account, self._plan.receiver_of(one.url))
-            from_us = one.from_us if one.state is State.WAITING else 0  # then it is the next one's turn
-            news[line] = min(from_us, news.get(line, from_us))
 
     # Asking
 
