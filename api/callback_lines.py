@@ -70,7 +70,7 @@ class Lines:
     def take(self, now_us: int) -> tuple[Line, int] | None:
         """A line that is to be looked at, and for how many more it has room; None: there is none now.
 
-        It is not given again until `look` or `end` says that there may be more.
+        It is not given again until `look` says that there may be more.
         """
         while self.busy < self._bounds.in_all_max:
             from_us = self.next_us()
@@ -92,8 +92,8 @@ class Lines:
         self._accounts[line.account] = self._accounts.get(line.account, 0) + 1
         self.busy += 1
 
-    def end(self, line: Line, *, answered: bool, now_us: int) -> None:
-        """One of the line is over: it is looked at again, and so are those that waited for its account."""
+    def end(self, line: Line, *, answered: bool) -> None:
+        """One of the line is over: there is room for another of it, or of those that wait for its account's."""
         state = self._lines[line]
         state.busy -= 1
         state.width = min(state.width * 2, self._bounds.receiver_max) if answered else 1
@@ -104,15 +104,13 @@ class Lines:
         else:
             del self._accounts[line.account]
         for one in (line, *self._parked.pop(line.account, ())):
-            self._again(one, now_us)
+            self._again(one)
 
-    def _again(self, line: Line, now_us: int) -> None:
+    def _again(self, line: Line) -> None:
+        """The line may have room now for what is known to wait in it."""
         state = self._lines.get(line)
-        if state is None:
-            return
-        if state.from_us is None:
-            state.from_us = now_us
-        heapq.heappush(self._heap, (state.from_us, line))
+        if state is not None and state.from_us is not None:
+            heapq.heappush(self._heap, (state.from_us, line))
 
     def _room(self, line: Line, state: _State) -> int:
         bounds = self._bounds

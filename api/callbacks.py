@@ -10,7 +10,7 @@ which would have to be erased as well.
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple, Self, TypeVar
@@ -24,11 +24,10 @@ from api.egress import Egress, Posted, Poster, receiver_of
 from api.followers import Duty
 from api.refusals import Unavailable
 from ledger.callback_log import arranged_by
-from ledger.callbacks import ChangeWebhook, account_secret, callbacks_stream, due_us, open_secret
+from ledger.callbacks import Arranged, ChangeWebhook, account_secret, callbacks_stream, due_us, open_secret
 from ledger.commands import RecordCallback
 from ledger.errors import CannotOpenError, DamagedError, Fault, Overloaded, StorageError, UnknownWebhook
 from ledger.ledger import Ledger
-from ledger.records import Recorded
 from projections.callback_queue import CallbackQueue, Plan, open_queue
 from projections.callback_rows import Delivery, Line, task_at
 from projections.follow import catch_up
@@ -224,7 +223,7 @@ class Caller:
             _tell("callbacks.not_tried", error)
             await asyncio.sleep(LOOK_SECONDS)
         finally:
-            self._lines.end(line, answered=posted.answered, now_us=self._clock())
+            self._lines.end(line, answered=posted.answered)
             self._wake.set()
         while queue.end.position < position:  # meanwhile it waits still, as the queue has it, and is passed over
             await queue.end.beyond(position - 1, seconds=LOOK_SECONDS)
@@ -246,12 +245,12 @@ class Caller:
             return Posted("not told by this contract"), True
         is_last = due_us(telling.calling, one.callback_id, tried=one.tried + 1, failed_at_us=0) is None
         try:
-            body, secrets = await self._told(one, telling)
+            url, body, secrets = await self._told(one, telling)
         except _Undeliverable as why:
             return Posted(why.reason), is_last or why.for_good
         headers = telling.headers(Letter(one.callback_id, self._clock(), body, secrets))
         assert self._poster is not None, "entered"
-        posted = await self._poster.post(one.url, body, headers, timeout_seconds=telling.timeout_seconds)
+        posted = await self._poster.post(url, body, headers, timeout_seconds=telling.timeout_seconds)
         return posted, posted.error is not None and (is_last or posted.gone)
 
     def _telling(self, one: Delivery) -> Telling | None:
@@ -260,8 +259,8 @@ class Caller:
             return None
         return contract.telling if one.webhook is None else contract.webhooks
 
-    async def _told(self, one: Delivery, telling: Telling) -> tuple[bytes, tuple[str, ...]]:
-        """What is told, and what it is signed with: all of it out of one read.
+    async def _told(self, one: Delivery, telling: Telling) -> tuple[str, bytes, tuple[str, ...]]:
+        """Where to what is told, and what it is signed with: as of now, and all of it out of one read.
 
         Raises:
             _Undeliverable: the history cannot be read, or not be worded, or its secret not be opened.
@@ -269,26 +268,28 @@ class Caller:
         """
         stream = callbacks_stream(one.account)
         rows = await self._ledger.engine.streams([one.task, stream])
-        secrets = self._secrets(one, [row for row in rows if row.stream == stream])
+        url, secrets = self._addressed(one, arranged_by([row for row in rows if row.stream == stream]))
         try:
             task = task_at([row for row in rows if row.stream != stream], one.about)
-            return telling.body(task, Fact(one.callback_id, one.type, one.fact_at_us)), secrets
+            return url, telling.body(task, Fact(one.callback_id, one.type, one.fact_at_us)), secrets
         except Exception as error:
             _tell("callbacks.not_worded", error)
             raise _Undeliverable("not to be told") from error
 
-    def _secrets(self, one: Delivery, rows: Sequence[Recorded]) -> tuple[str, ...]:
-        arranged, pepper = arranged_by(rows), self._log.pepper
+    def _addressed(self, one: Delivery, arranged: Arranged) -> tuple[str, tuple[str, ...]]:
+        """The address, and the secrets that sign what is posted there."""
+        pepper = self._log.pepper
         if one.webhook is None:
             generations = arranged.generations(self._clock())
-            return tuple(account_secret(pepper, one.account, number) for number in generations)
+            return one.url, tuple(account_secret(pepper, one.account, number) for number in generations)
         webhook = arranged.webhooks.get(one.webhook)
         if webhook is None or not webhook.enabled:
             raise _Undeliverable("webhook disabled", for_good=True)
         try:
-            return (open_secret(webhook.sealed_secret, pepper=pepper, webhook_id=webhook.webhook_id),)
+            secret = open_secret(webhook.sealed_secret, pepper=pepper, webhook_id=webhook.webhook_id)
         except DamagedError:
             raise _Undeliverable("secret not readable") from None
+        return webhook.url, (secret,)
 
     async def _recorded(self, one: Delivery, posted: Posted, *, gave_up: bool) -> int:
         """The try as an event, however long the store may take for it; its position."""

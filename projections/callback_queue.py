@@ -144,7 +144,7 @@ class CallbackQueue:
                 page.addresses[row.stream] = contract, url
                 await self._file.write(sql.ADD_ADDRESS, (row.stream.hex(), contract, url))
             case CallbackAttempted():
-                await self._attempted(row, event, news)
+                await self._attempted(row, event)
             case WebhookAdded() | WebhookChanged() | WebhookRemoved():
                 await self._arranged(row, event, page, news)
             case CallbackResent(callback_id=name):
@@ -176,7 +176,7 @@ class CallbackQueue:
         await self._file.write(sql.ADD, (*whose, row.entry.type, row.entry.effective_at_us, row.position, due_at_us))
         news[line] = 0
 
-    async def _attempted(self, row: Recorded, event: CallbackAttempted, news: dict[Line, int]) -> None:
+    async def _attempted(self, row: Recorded, event: CallbackAttempted) -> None:
         name = callback_id(TaskId(row.stream), event.about, event.webhook)
         found = await self._file.read(sql.BY_ID, (name,))
         if not found:
@@ -191,10 +191,7 @@ class CallbackQueue:
         elif event.gave_up or due is None:
             statement = sql.GIVEN_UP
         wanted = {key: value for key, value in values.items() if f":{key}" in statement}
-        await self._file.write(statement, wanted)
-        from_us = 0 if due is None or statement is not sql.FAILED else due  # else it is the next one's turn
-        line = Line(one.account, self._plan.receiver_of(one.url))
-        news[line] = min(from_us, news.get(line, from_us))
+        await self._file.write(statement, wanted)  # no news: whoever has made the try looks at its line by himself
 
     async def _arranged(
         self, row: Recorded, event: WebhookAdded | WebhookChanged | WebhookRemoved, page: _Page, news: dict[Line, int]

@@ -78,7 +78,7 @@ async def receiving() -> AsyncIterator[Receiver]:
     receiver = Receiver()
     runner = web.ServerRunner(web.Server(receiver._handle, access_log=None), shutdown_timeout=0.01)
     await runner.setup()
-    site = web.TCPSite(runner, "127.0.0.1", 0)
+    site = web.TCPSite(runner, "0.0.0.0", 0)  # noqa: S104 - all addresses of loopback: each is a receiver of its own
     await site.start()
     receiver.port = runner.addresses[0][1]
     try:

@@ -38,9 +38,9 @@ def test_a_line_begins_with_one_and_doubles_with_each_answer_up_to_its_bound() -
     for _ in range(6):
         count = begun(lines, MINE)
         widths.append(count)
-        lines.end(MINE, answered=True, now_us=0)
-        for _ in range(count - 1):
-            lines.end(MINE, answered=True, now_us=0)
+        for _ in range(count):
+            lines.end(MINE, answered=True)
+        lines.look(MINE, 0)
     assert widths[0] == 1
     assert widths[1] == 2
     assert widths[-1] == 8
@@ -50,11 +50,13 @@ def test_a_line_that_does_not_answer_has_one_under_way() -> None:
     lines = Lines(WIDE)
     lines.look(STUCK, 0)
     begun(lines, STUCK)
-    lines.end(STUCK, answered=True, now_us=0)
+    lines.end(STUCK, answered=True)
+    lines.look(STUCK, 0)
     assert begun(lines, STUCK) == 2
-    lines.end(STUCK, answered=False, now_us=0)
+    lines.look(STUCK, 0)
+    lines.end(STUCK, answered=False)
     assert lines.take(0) is None, "one is under way still"
-    lines.end(STUCK, answered=False, now_us=0)
+    lines.end(STUCK, answered=False)
     assert begun(lines, STUCK) == 1
 
 
@@ -67,7 +69,7 @@ def test_those_of_one_account_hold_up_no_other() -> None:
     begun(lines, Line("a", "r1"))
     begun(lines, THEIRS, now_us=1)
     assert lines.take(1) is None
-    lines.end(Line("a", "r1"), answered=False, now_us=1)
+    lines.end(Line("a", "r1"), answered=False)
     begun(lines, Line("a", "r2"), now_us=1)
 
 
@@ -78,7 +80,7 @@ def test_all_together_have_a_bound() -> None:
     begun(lines, Line("a", "r"))
     begun(lines, Line("b", "r"))
     assert lines.take(0) is None
-    lines.end(Line("a", "r"), answered=True, now_us=5)
+    lines.end(Line("a", "r"), answered=True)
     begun(lines, Line("c", "r"), now_us=5)
 
 
@@ -88,8 +90,7 @@ def test_a_line_in_which_nothing_is_to_be_done_is_forgotten() -> None:
         line = Line("a", f"r{number}")
         lines.look(line, 0)
         begun(lines, line)
-        lines.end(line, answered=True, now_us=0)
-        assert lines.take(0) == (line, 2)
+        lines.end(line, answered=True)
         lines.rest(line)
     assert lines._lines == {}
     assert lines._accounts == {}
@@ -123,5 +124,5 @@ def test_whatever_happens_no_bound_is_passed_and_nobody_is_forgotten(seed: int) 
             assert sum(other.account == one.account for other in under_way) <= bounds.account_max
         if under_way and dice.random() < 0.7:
             over = under_way.pop(dice.randrange(len(under_way)))
-            lines.end(over, answered=dice.random() < 0.6, now_us=now_us)
+            lines.end(over, answered=dice.random() < 0.6)
     assert not any(waiting.values())
