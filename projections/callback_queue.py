@@ -177,11 +177,14 @@ class CallbackQueue:
         news[line] = 0
 
     async def _attempted(self, row: Recorded, event: CallbackAttempted) -> None:
-        name = callback_id(TaskId(row.stream), event.about, event.webhook)
-        found = await self._file.read(sql.BY_ID, (name,))
+        if event.about:
+            found = await self._file.read(sql.BY_ID, (callback_id(TaskId(row.stream), event.about, event.webhook),))
+        else:  # from before events said it: the last one that there was to tell
+            found = await self._file.read(sql.LAST_OF_TASK, (row.stream.hex(),))
         if not found:
             return
         one = _delivery(found[0])
+        name = one.callback_id
         calling = self._plan.calling(one.contract, one.webhook)
         due = None if calling is None else due_us(calling, name, tried=one.tried + 1, failed_at_us=event.at_us)
         values = {"id": name, "attempts": event.attempt, "at": event.at_us, "error": event.error, "due": due}

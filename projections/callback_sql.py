@@ -74,6 +74,7 @@ _COLUMNS = """
 id, task, about, webhook, account, contract, url, type, fact_at, position, state, attempts, tried, due_at,
 attempted_at, error"""
 BY_ID = f"SELECT {_COLUMNS} FROM callbacks WHERE id = ?"  # noqa: S608 - constants, here and below
+LAST_OF_TASK = f"SELECT {_COLUMNS} FROM callbacks WHERE task = ? AND webhook = '' ORDER BY about DESC LIMIT 1"  # noqa: S608
 _OF_LINE = """
 FROM callbacks AS one WHERE state = 'waiting' AND account = ? AND receiver = ? AND NOT EXISTS (
     SELECT 1 FROM callbacks AS before WHERE before.task = one.task AND before.webhook = one.webhook

@@ -1,5 +1,6 @@
 """When a callback is tried again, what an account may arrange, and what its stream must be: rules as sentences."""
 
+import asyncio
 from collections.abc import Sequence
 
 import pytest
@@ -8,6 +9,7 @@ from hypothesis import strategies as st
 from msgspec.structs import asdict, replace
 
 from api.contracts import CONTRACTS
+from ledger.callback_log import CallbackLog
 from ledger.callbacks import (
     DAY_SECONDS,
     JITTER_PERCENT,
@@ -23,6 +25,7 @@ from ledger.callbacks import (
     RotateSecret,
     callback_breaks,
     callback_id,
+    callbacks_stream,
     decide_callback,
     due_us,
     evolve_arranged,
@@ -31,8 +34,12 @@ from ledger.callbacks import (
 from ledger.errors import TooManyWebhooks, UnknownWebhook
 from ledger.events import CallbackAttempted, CallbackEvent, CallbackResent, CallbackSecretRotated, WebhookRemoved
 from ledger.ids import TaskId
+from ledger.memory import MemoryEngine
+from ledger.records import Append, entry
 from ledger.task import Callback
 from ledger.times import US_PER_DAY, US_PER_SECOND
+from projections.audit import audit
+from projections.audit_findings import Check
 from tests.rules_dsl import called_back, complete, create, given, start
 
 CALLING = Calling(frozenset({"completed"}))
@@ -184,3 +191,32 @@ def test_folding_is_evolving_one_by_one() -> None:
         now = fold_arranged(events)
     assert now == arranged(*commands)
     assert now.version == 3
+
+
+# The audit
+
+
+async def test_verify_finds_an_event_that_does_not_follow_or_does_not_belong() -> None:
+    engine = MemoryEngine()
+    log = CallbackLog(engine)
+    await log.carry_out(ADD, account="acme", by="test")
+    await log.carry_out(AGAIN, account="acme", by="test")
+    assert (await audit(engine)).findings == ()
+    stray = CallbackSecretRotated(at_us=9, generation=5, old_until_us=9)
+    for stream, expected in ((callbacks_stream("acme"), 2), (callbacks_stream("other"), 0)):
+        one = entry(stray, actor="test", recorded_at_us=9)
+        await engine.commit([Append(stream=stream, account="acme", expected=expected, entries=(one,))])
+    found = [(one.check, one.position, one.detail) for one in (await audit(engine)).findings]
+    assert found == [
+        (Check.CALLBACKS, 3, "secret number 5 follows 1"),
+        (Check.CALLBACKS, 4, "callback-secret-rotated does not stand in the stream of account 'acme'"),
+        (Check.CALLBACKS, 4, "secret number 5 follows 1"),
+    ]
+
+
+async def test_changes_of_two_processes_at_once_are_both_made() -> None:
+    engine = MemoryEngine()
+    logs = [CallbackLog(engine) for _ in range(4)]
+    adds = [AddWebhook(**{**asdict(ADD), "webhook_id": f"wh_{n}"}) for n in range(4)]
+    await asyncio.gather(*(log.carry_out(add, account="a", by="t") for log, add in zip(logs, adds, strict=True)))
+    assert len((await logs[0].arranged("a")).webhooks) == 4
