@@ -16,7 +16,8 @@ from urllib.parse import SplitResult, urlsplit
 
 import msgspec
 from aiohttp import ClientError, ClientSession, ClientTimeout, DummyCookieJar, StreamReader, TCPConnector
-from aiohttp.client_exceptions import ClientConnectorCertificateError, ClientConnectorSSLError
+from aiohttp.client_exceptions import ClientConnectorCertificateError, ClientConnectorDNSError, ClientConnectorSSLError
+from aiohttp.resolver import AsyncResolver
 
 from api.refusals import Invalid
 
@@ -150,6 +151,7 @@ class Poster:
             limit=0,  # whoever posts is bounded
             force_close=True,
             use_dns_cache=False,
+            resolver=AsyncResolver(),  # the system's has few threads: a name server that hangs would have them all
             socket_factory=self._socket,
         )
         self._session = ClientSession(
@@ -216,7 +218,7 @@ def reason_of(error: BaseException) -> str:
                 return "connection refused"
             case ConnectionResetError():
                 return "connection reset"
-            case socket.gaierror():
+            case ClientConnectorDNSError() | socket.gaierror():
                 return "name not found"
             case _:
                 pass
