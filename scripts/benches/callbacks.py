@@ -11,7 +11,8 @@ from contextlib import asynccontextmanager
 from itertools import islice
 from statistics import median
 
-from aiohttp import ClientSession, web
+from aiohttp import ClientSession, TCPConnector, web
+from aiohttp.resolver import ThreadedResolver
 
 from scripts.benches.load import LoadError
 from scripts.benches.measure import Effort, Figure, Pair, Row
@@ -128,7 +129,12 @@ def told(effort: Effort) -> Iterator[Pair]:
 
         async def everything() -> None:
             receiver = _Receiver()
-            async with ClientSession() as session, _listening(receiver.answer) as url, _listening(_hang) as stuck:
+            plain = TCPConnector(resolver=ThreadedResolver())  # nothing is looked up here
+            async with (
+                ClientSession(connector=plain) as session,
+                _listening(receiver.answer) as url,
+                _listening(_hang) as stuck,
+            ):
                 work = _Work(session, server)
                 port = stuck.rpartition(":")[2]
                 for number in range(STUCK):  # each address of loopback is a receiver of its own
