@@ -17,6 +17,7 @@ from aiohttp import web
 
 from api import logs
 from api.bookkeeper import Bookkeeper
+from api.callbacks import Caller
 from api.callers import Callers
 from api.contracts import CONTRACTS
 from api.deps import Deps
@@ -33,6 +34,7 @@ from ledger.catalogue import Catalogue
 from ledger.entropy import Entropy
 from ledger.ledger import Ledger
 from projections.books_file import books_of
+from projections.callback_queue import queue_of
 from projections.deadlines import deadlines_of
 from projections.statement_format import StatementFormat
 
@@ -60,6 +62,7 @@ def make_server(  # noqa: PLR0913 - the live parts, and what a test puts in the 
     *,
     catalogue: Catalogue,
     books: Bookkeeper,
+    callbacks: Caller,
     followers: Followers | None = None,
     sweeper: Sweeper | None = None,
     statements: Mapping[str, StatementFormat] = _AS_OURS,
@@ -68,7 +71,7 @@ def make_server(  # noqa: PLR0913 - the live parts, and what a test puts in the 
     clock: Callable[[], int] = clock,
     entropy: Callable[[int], bytes] | None = None,
 ) -> web.Server:
-    """The service over *ledger*, its *books* and its *followers*, which their owner starts before and ends after it.
+    """The service over *ledger*, with what follows it, which its owner starts before and ends after it.
 
     Without *limits* every account has the budget of `Tier`'s defaults; without *followers* nothing follows the log, and
     without a *sweeper* nobody can tell which tasks are stalled.
@@ -85,6 +88,7 @@ def make_server(  # noqa: PLR0913 - the live parts, and what a test puts in the 
         limits=limits or Limits(Tier(), {}),
         repeats=Repeats(ledger.keys, ledger.views),
         books=books,
+        callbacks=callbacks,
         followers=followers or Followers(ledger.engine, []),
         sweeper=sweeper,
         feed=Feed(ledger.engine),
@@ -129,21 +133,25 @@ async def service(
 
     What followers keep lies in files beside *store*, the ledger's own path.
     """
-    engine = ledger.engine
+    engine, calls = ledger.engine, found.callbacks.calls()
+    caller = Caller(ledger, queue_of(store), contracts=CONTRACTS, clock=clock, calls=calls)
     async with (
         Bookkeeper(engine, books_of(store)) as books,
         Sweeper(ledger, deadlines_of(store), clock=clock, patience=found.silence) as sweeper,
-        Followers(engine, [books.duty, sweeper.duty]) as followers,
+        caller as callbacks,
+        Followers(engine, [books.duty, sweeper.duty, callbacks.duty]) as followers,
     ):
         server = make_server(
             ledger,
             catalogue=catalogue,
             books=books,
+            callbacks=callbacks,
             followers=followers,
             sweeper=sweeper,
             statements=found.statements,
             limits=found.budgets(),
             waiting=found.waiting,
+            clock=clock,
         )
         runner = make_runner(server, drain_seconds=found.drain_seconds)
         await runner.setup()

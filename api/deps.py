@@ -6,6 +6,7 @@ from typing import NamedTuple
 from structlog.typing import FilteringBoundLogger
 
 from api.bookkeeper import Bookkeeper
+from api.callbacks import Caller
 from api.callers import Callers
 from api.feed import Feed
 from api.followers import Followers
@@ -33,6 +34,7 @@ class Deps(NamedTuple):
     limits: Limits
     repeats: Repeats
     books: Bookkeeper
+    callbacks: Caller
     followers: Followers
     sweeper: Sweeper | None
     """None: nothing is swept."""

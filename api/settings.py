@@ -7,7 +7,10 @@ from typing import Annotated
 import msgspec
 from msgspec.structs import replace
 
+from api.callback_lines import Bounds
+from api.callbacks import Calls
 from api.contracts import CONTRACTS
+from api.egress import Egress
 from api.limits import Limits, Tier
 from api.stays import Staying
 from ledger.catalogue import Catalogue
@@ -17,6 +20,18 @@ from projections.silence import Patience
 from projections.statement_format import StatementFormat
 
 Count = Annotated[int, msgspec.Meta(ge=1)]
+
+
+class CallbackSettings(Egress, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Where callbacks may go, and how many may be under way at once."""
+
+    in_all_max: Count = 512
+    account_max: Count = 64
+    receiver_max: Count = 16
+    """To one scheme, host and port, of one account."""
+
+    def calls(self) -> Calls:
+        return Calls(self, Bounds(self.in_all_max, self.account_max, self.receiver_max))
 
 
 class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -44,6 +59,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
 
     waiting: Staying = Staying()
     """How many may wait or follow at a time, and for how long."""
+    callbacks: CallbackSettings = CallbackSettings()
 
     statements: dict[str, StatementFormat] = {}
     """How a provider writes its statements, by its name."""

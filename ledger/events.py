@@ -186,9 +186,17 @@ class LateReported(Event, frozen=True, kw_only=True, tag="late-reported"):
 
 
 class CallbackAttempted(Event, frozen=True, kw_only=True, tag="callback-attempted"):
+    """The event with the version *about* was posted to the task's own address, or to a webhook of its account."""
+
     attempt: int
     delivered: bool
     error: str | None = None
+    about: int = 0
+    """0: an attempt from before it was told which event it was about."""
+    gave_up: bool = False
+    """It failed, and is not tried again by itself."""
+    webhook: str | None = None
+    """The webhook's id; None: the task's own address."""
 
 
 class Deleted(Event, frozen=True, kw_only=True, tag="deleted"):
@@ -258,7 +266,53 @@ class CreditRevoked(CreditMoved, frozen=True, kw_only=True, tag="credit-revoked"
     grant: str
 
 
+class WebhookAdded(Event, frozen=True, kw_only=True, tag="webhook-added"):
+    """From now on the account's tasks of *contract* are told of at this address, as the vendor words it."""
+
+    webhook_id: str
+    contract: str
+    url: str
+    tells: tuple[str, ...]
+    """Tags of the events that are told."""
+    sealed_secret: str
+    """What is signed with, sealed under the pepper, in hex."""
+
+
+class WebhookChanged(Event, frozen=True, kw_only=True, tag="webhook-changed"):
+    """The webhook is as it says here from now on; without a secret, it keeps the one that it has."""
+
+    webhook_id: str
+    url: str
+    tells: tuple[str, ...]
+    enabled: bool
+    sealed_secret: str | None = None
+
+
+class WebhookRemoved(Event, frozen=True, kw_only=True, tag="webhook-removed"):
+    webhook_id: str
+
+
+class CallbackSecretRotated(Event, frozen=True, kw_only=True, tag="callback-secret-rotated"):
+    """The account's callbacks are signed with its secret of this number, and until then with the one before as well."""
+
+    generation: int
+    old_until_us: int
+
+
+class CallbackResent(Event, frozen=True, kw_only=True, tag="callback-resent"):
+    """An operator wants it posted again, now, and as often as if it were new."""
+
+    callback_id: str
+    task: str
+    """The task, as the native API spells it."""
+    about: int
+    webhook: str | None = None
+    reason: str | None = None
+
+
 KeyEvent: TypeAlias = KeyIssued | KeyRevoked
+WebhookEvent: TypeAlias = WebhookAdded | WebhookChanged | WebhookRemoved
+CallbackEvent: TypeAlias = WebhookEvent | CallbackSecretRotated | CallbackResent
 CreditEvent: TypeAlias = CreditLimited | CreditGranted | CreditRevoked
 AccountEvent: TypeAlias = KeyEvent | CreditEvent
 
@@ -367,9 +421,11 @@ class BreakCorrected(Event, frozen=True, kw_only=True, tag="break-corrected"):
 BreakEvent: TypeAlias = BreakOpened | BreakExplained | BreakCorrected
 CostEvent: TypeAlias = ProviderBilled | ProviderCredited
 BookEvent: TypeAlias = StatementRead | CostEvent | BreakEvent
-AnyEvent: TypeAlias = TaskEvent | AccountEvent | BookEvent
+AnyEvent: TypeAlias = TaskEvent | AccountEvent | CallbackEvent | BookEvent
 TYPES: frozenset[str] = frozenset(
-    str(kind.__struct_config__.tag) for union in (TaskEvent, AccountEvent, BookEvent) for kind in get_args(union)
+    str(kind.__struct_config__.tag)
+    for union in (TaskEvent, AccountEvent, CallbackEvent, BookEvent)
+    for kind in get_args(union)
 )
 """Every type that an event of the log may have."""
 

@@ -9,6 +9,7 @@ from msgspec.structs import replace
 
 from ledger.accounts import Accounts
 from ledger.batch import Replayed
+from ledger.callback_log import CallbackLog
 from ledger.commands import Report, TaskCommand
 from ledger.engine import Engine
 from ledger.entropy import Entropy
@@ -116,6 +117,7 @@ class Ledger:
         """*entropy* None: the system's, which it must be wherever anyone's content is sealed."""
         self.engine = engine
         self.keys = Keyring(engine, pepper=pepper)
+        self.callbacks = CallbackLog(engine, pepper=pepper)
         self.views = Views(engine, weight_max_bytes=views_max_bytes)
         self.heard = Heard()
         self.accounts = Accounts(engine, append=lambda one: self.writer.append(one))  # noqa: PLW0108 - there is none yet

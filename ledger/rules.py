@@ -101,11 +101,8 @@ def decide(task: Task, command: TaskCommand) -> Events:
             return _expire(task, command)
         case MarkStalled():
             return _mark_stalled(task, command)
-        case RecordCallback(attempt=attempt, delivered=delivered, error=error):
-            if task.callback is None:
-                return []
-            at_us = _now(task, command.at_us)
-            return [CallbackAttempted(at_us=at_us, attempt=attempt, delivered=delivered, error=error)]
+        case RecordCallback():
+            return _record_callback(task, command)
         case _:
             assert_never(command)
 
@@ -405,3 +402,25 @@ def _unless_empty(payload: Payload) -> Payload | UnsetType:
 
 def _text(message: str | None) -> Payload | UnsetType:
     return _unless_empty(Payload(message=message or None))
+
+
+# Callbacks
+
+
+def _record_callback(task: Task, command: RecordCallback) -> Events:
+    callback = task.callback
+    if command.webhook is None:
+        if callback is None:
+            return []  # it has no address of its own
+        if command.about == callback.about and command.attempt <= callback.attempts:
+            return []  # on record already
+    attempted = CallbackAttempted(
+        at_us=_now(task, command.at_us),
+        attempt=command.attempt,
+        delivered=command.delivered,
+        error=command.error,
+        about=command.about,
+        gave_up=command.gave_up,
+        webhook=command.webhook,
+    )
+    return [attempted]

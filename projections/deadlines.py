@@ -38,7 +38,7 @@ from projections.deadlines_sql import (
     STEP,
 )
 from projections.late import Late, grouped, late_rows
-from projections.side_file import SideFile, SideFileError, open_side_file
+from projections.side_file import SideFile, SideFileError, beside, open_side_file
 
 _TYPES = frozenset(str(event.__struct_config__.tag) for event in get_args(TaskEvent))
 _ENDS = frozenset({*(status.value for status in TERMINAL), "update-reverted"})
@@ -199,7 +199,7 @@ def _begun(row: Recorded) -> _Begun:
 
 def deadlines_of(ledger: Path) -> Path:
     """Where the deadlines of the ledger in that file are."""
-    return ledger.with_name(f"{ledger.name}.deadlines")
+    return beside(ledger, "deadlines")
 
 
 async def open_deadlines(path: Path, engine: Engine) -> Deadlines:

@@ -15,6 +15,7 @@ from aiohttp import web
 from api import logs
 from api.app import make_runner, make_server
 from api.bookkeeper import Bookkeeper
+from api.callbacks import Caller, Calls
 from api.contracts import CONTRACTS, parse_any
 from api.contracts.shape import Act, Operation
 from api.followers import Followers
@@ -25,13 +26,13 @@ from api.sweep import Sweeper
 from ledger.catalogue import read
 from ledger.commands import Expire
 from ledger.engine import Engine
-from ledger.ids import Spelling, TaskId
+from ledger.ids import Digits, Spelling, TaskId
 from ledger.keys import Role
 from ledger.ledger import QUEUE_MAX, Ledger
 from ledger.task import Status
 from projections.silence import Patience
 from tests.builders import ACCOUNT, CREATED_US, STRANGER
-from tests.http import MODELS, Call, Clock
+from tests.http import MODELS, Call, Clock, caller
 from tests.wire import Reply, Wire, request
 
 __all__ = ["ACCOUNT", "CREDITED", "MODELS", "ROUTES", "STRANGER", "VENDORS", "Clock", "Route", "Service", "serving"]
@@ -72,11 +73,24 @@ class Route(NamedTuple):
         return "/breaks/" in self.path
 
     @property
+    def about_webhooks(self) -> bool:
+        return "/webhooks/" in self.path
+
+    @property
+    def about_callbacks(self) -> bool:
+        return "/callbacks/" in self.path
+
+    @property
     def operator_only(self) -> bool:
         return isinstance(self.operation, Act) and self.operation.operator_only
 
     @property
     def spelling(self) -> Spelling:
+        """How the ids are spelled that the path takes."""
+        if self.about_webhooks:
+            return Spelling("wh_", Digits.HEX)
+        if self.about_callbacks:
+            return Spelling("msg_", Digits.HEX)
         return MOUNTS[self.contract].contract.spelling
 
     def at(self, name: str) -> str:
@@ -101,6 +115,7 @@ class Service:
         self._keys: dict[tuple[str, str, Role], str] = {}
         self.operator = self.worker = ""
         self.books_path = Path()
+        self.callbacks: Caller | None = None
 
     # Keys
 
@@ -258,8 +273,9 @@ async def serving(
     log_format: logs.Format = logs.Format.JSON,
     is_followed: bool = False,
     now_us: int = CREATED_US,
+    calls: Calls | None = None,
 ) -> AsyncIterator[Service]:
-    """The service over *engine*, which it closes; nothing follows its log unless it *is_followed*."""
+    """The service over *engine*, which it closes; nothing follows its log unless it *is_followed* or *calls* back."""
     out = io.StringIO()
     lines = logs.configure(out, log_format)
     ledger, clock = Ledger(engine, queue_max=queue_max), Clock()
@@ -268,12 +284,17 @@ async def serving(
     folder = TemporaryDirectory(prefix="task-ledger-")
     books = Bookkeeper(engine, Path(folder.name, "books"))
     sweeper = Sweeper(ledger, Path(folder.name, "deadlines"), clock=clock, passed_us=clock.passed_us, patience=patience)
-    following = Followers(engine, [books.duty, sweeper.duty] if is_followed else [])
+    callbacks = caller(ledger, Path(folder.name), clock, calls)
+    if calls is not None:
+        await callbacks.__aenter__()
+    duties = [books.duty, sweeper.duty] if is_followed else []
+    following = Followers(engine, duties if calls is None else [*duties, callbacks.duty])
     await following.__aenter__()
     server = make_server(
         ledger,
         catalogue=CATALOGUE,
         books=books,
+        callbacks=callbacks,
         followers=following,
         sweeper=sweeper,
         limits=limits,
@@ -286,6 +307,7 @@ async def serving(
     await site.start()
     service = Service(ledger, clock, runner.addresses[0][1], lines, out, sweeper=sweeper)
     service.books_path = books.path
+    service.callbacks = callbacks
     service.worker = await service.key("ledger", role=Role.WORKER)
     service.operator = await service.key("ledger", role=Role.OPERATOR)
     try:
@@ -295,6 +317,7 @@ async def serving(
         await asyncio.sleep(0)
         await runner.cleanup()
         await following.__aexit__()
+        await callbacks.__aexit__()
         await books.close()
         await sweeper.close()
         await ledger.close()

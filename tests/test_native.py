@@ -98,6 +98,7 @@ async def test_a_create_answers_with_the_task_its_address_and_its_version(servic
             "attempts": 0,
             "delivered_at": None,
             "last_error": None,
+            "gave_up": False,
         },
         "links": {
             "self": f"/ledger/v1/tasks/{task['id']}",
@@ -919,6 +920,10 @@ OPERATOR_ONLY = {
     "PUT /ledger/v1/accounts/{account}/limit",
     "POST /ledger/v1/accounts/{account}/grants",
     "POST /ledger/v1/accounts/{account}/revocations",
+    "GET /ledger/v1/accounts/{account}/callback-secret",
+    "POST /ledger/v1/accounts/{account}/callback-secret/rotate",
+    "GET /ledger/v1/callbacks",
+    "POST /ledger/v1/callbacks/{id}/resend",
     "GET /ledger/v1/billing/summary",
     "GET /ledger/v1/billing/breaks",
     "POST /ledger/v1/billing/breaks/{id}",

@@ -61,6 +61,7 @@ def test_a_folder_imports_what_lies_below_it_and_nothing_else_of_ours(folder: st
 LIVE = {
     "ledger/accounts.py": "accounts are looked up, and remembered by the clock",
     "ledger/break_log.py": "breaks are looked up, and appended",
+    "ledger/callback_log.py": "what accounts have arranged is looked up, and appended",
     "ledger/changes.py": "readers wait for it to tell",
     "ledger/catalogue.py": "reads its file, when the service starts",
     "ledger/engine.py": "the protocol of what is live",
@@ -89,6 +90,7 @@ LIVE = {
     "projections/books.py": "a file of its own",
     "projections/books_file.py": "opens that file",
     "projections/break_rows.py": "reads the books' file",
+    "projections/callback_queue.py": "a file of its own",
     "projections/comparison.py": "reads the books",
     "projections/cost_log.py": "costs are looked up, and appended",
     "projections/cost_rows.py": "reads the books' file",
@@ -110,7 +112,7 @@ LIVE = {
 }
 """What may wait, read, draw lots and look at the clock. All else in these folders is pure."""
 PURE_OF_API = (
-    *("bodies", "feed_shapes", "forms", "limits", "native_bodies", "native_shapes", "native_tags"),
+    *("bodies", "callback_lines", "feed_shapes", "forms", "limits", "native_bodies", "native_shapes", "native_tags"),
     *("refusals", "request_ids", "routing", "sse"),
 )
 OUTSIDE = (
