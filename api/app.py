@@ -17,6 +17,7 @@ from aiohttp import web
 from api import logs
 from api.bookkeeper import Bookkeeper
 from api.callers import Callers
+from api.connections import Allowance, Connections, Server
 from api.contracts import CONTRACTS
 from api.deps import Deps
 from api.followers import Followers
@@ -40,10 +41,6 @@ is far more than any id or key has."""
 BACKLOG = 1024
 """Connections that may wait to be taken."""
 
-KEEPALIVE_SECONDS = 15.0
-"""How long a connection may stay open without a request."""
-
-
 _AS_OURS: Mapping[str, StatementFormat] = {}
 
 
@@ -61,13 +58,14 @@ def make_server(  # noqa: PLR0913 - the live parts, and what a test puts in the 
     sweeper: Sweeper | None = None,
     statements: Mapping[str, StatementFormat] = _AS_OURS,
     limits: Limits | None = None,
+    allowance: Allowance | None = None,
     clock: Callable[[], int] = clock,
     entropy: Callable[[int], bytes] | None = None,
-) -> web.Server:
+) -> Server:
     """The service over *ledger*, its *books* and its *followers*, which their owner starts before and ends after it.
 
-    Without *limits* every account has the budget of `Tier`'s defaults; without *followers* nothing follows the log, and
-    without a *sweeper* nobody can tell which tasks are stalled.
+    Without *limits* every account has the budget of `Tier`'s defaults, and so it is with *allowance* and connections;
+    without *followers* nothing follows the log, and without a *sweeper* nobody can tell which tasks are stalled.
     """
     entropy = entropy or Entropy()
     deps = Deps(
@@ -86,10 +84,10 @@ def make_server(  # noqa: PLR0913 - the live parts, and what a test puts in the 
         lines=logs.in_force(),
         log=structlog.get_logger().bind(),
     )
-    return web.Server(
+    return Server(
         partial(handle, deps),
+        connections=Connections(allowance or Allowance()),
         access_log=None,
-        keepalive_timeout=KEEPALIVE_SECONDS,
         max_line_size=LINE_MAX_BYTES,
         max_field_size=LINE_MAX_BYTES,
         auto_decompress=False,  # compressed bodies are refused, in the contract's words
@@ -123,6 +121,7 @@ async def service(
             sweeper=sweeper,
             statements=found.statements,
             limits=found.budgets(),
+            allowance=found.connections,
         )
         runner = make_runner(server, drain_seconds=found.drain_seconds)
         await runner.setup()

@@ -7,6 +7,7 @@ from typing import Annotated
 import msgspec
 from msgspec.structs import replace
 
+from api.connections import Allowance
 from api.contracts import CONTRACTS
 from api.limits import Limits, Tier
 from ledger.catalogue import Catalogue
@@ -32,6 +33,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     drain_seconds: Count = 30
     """How long a stopping service waits for the requests that it has taken."""
 
+    connections: Allowance = Allowance()
+    """How many connections there may be, and how long each may keep us waiting."""
     silence: Patience = Patience()
     """How long a running task may go without a report before it is stalled."""
 

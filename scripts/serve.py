@@ -2,6 +2,7 @@
 
 import asyncio
 import gc
+import resource
 import signal
 import socket
 import sys
@@ -20,6 +21,7 @@ from ledger.sqlite import open_to_serve
 from scripts.listening import bound_url, listen
 from scripts.stores import DEFAULT, StoreOption, path_of, pepper, real_path
 
+FILES_BESIDE_CONNECTIONS = 100
 GC_THRESHOLD = 10_000
 """Objects between two looks of the garbage collector; requests leave few cycles behind."""
 
@@ -39,11 +41,20 @@ def serve(
     except (ValueError, OSError) as error:
         raise typer.BadParameter(str(error), param_hint="'--config'") from error
     path = path_of(store)
+    _allow_files(found.connections.max + FILES_BESIDE_CONNECTIONS)
     lines = logs.configure(sys.stdout, log)
     try:
         uvloop.run(_serve(path, found, catalogue, listener=listen(host, port)))
     finally:
         lines.flush()
+
+
+def _allow_files(wanted: int) -> None:
+    """Raise what this process may open to *wanted*, as far as the system lets it: a connection is a file."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    allowed = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
+    if soft != resource.RLIM_INFINITY and soft < allowed:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (allowed, hard))
 
 
 async def _serve(path: Path, found: settings.Settings, catalogue: Catalogue, *, listener: socket.socket) -> None:

@@ -15,6 +15,7 @@ from aiohttp import web
 from api import logs
 from api.app import make_runner, make_server
 from api.bookkeeper import Bookkeeper
+from api.connections import Allowance, Connections
 from api.contracts import CONTRACTS, parse_any
 from api.contracts.shape import Act, Operation
 from api.followers import Followers
@@ -100,6 +101,7 @@ class Service:
         self._keys: dict[tuple[str, str, Role], str] = {}
         self.operator = self.worker = ""
         self.books_path = Path()
+        self.connections = Connections(Allowance())
 
     # Keys
 
@@ -253,6 +255,7 @@ async def serving(
     queue_max: int = QUEUE_MAX,
     limits: Limits | None = None,
     patience: Patience | None = None,
+    allowance: Allowance | None = None,
     log_format: logs.Format = logs.Format.JSON,
     is_followed: bool = False,
     now_us: int = CREATED_US,
@@ -275,6 +278,7 @@ async def serving(
         followers=following,
         sweeper=sweeper,
         limits=limits,
+        allowance=allowance,
         clock=clock,
     )
     runner = make_runner(server, drain_seconds=5)
@@ -282,7 +286,7 @@ async def serving(
     site = web.TCPSite(runner, "127.0.0.1", 0)
     await site.start()
     service = Service(ledger, clock, runner.addresses[0][1], lines, out, sweeper=sweeper)
-    service.books_path = books.path
+    service.books_path, service.connections = books.path, server.connections_open
     service.worker = await service.key("ledger", role=Role.WORKER)
     service.operator = await service.key("ledger", role=Role.OPERATOR)
     try:
