@@ -6,8 +6,9 @@
 
 import socket
 import time
+from collections import Counter
 from collections.abc import AsyncIterator, Callable, Mapping
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, nullcontext
 from functools import partial
 from pathlib import Path
 
@@ -27,6 +28,7 @@ from api.request_ids import RequestIds
 from api.service import handle
 from api.settings import Settings
 from api.sweep import Sweeper
+from api.traces import Traces, exported
 from ledger.catalogue import Catalogue
 from ledger.entropy import Entropy
 from ledger.ledger import Ledger
@@ -59,6 +61,7 @@ def make_server(  # noqa: PLR0913 - the live parts, and what a test puts in the 
     statements: Mapping[str, StatementFormat] = _AS_OURS,
     limits: Limits | None = None,
     allowance: Allowance | None = None,
+    traces: Traces | None = None,
     clock: Callable[[], int] = clock,
     entropy: Callable[[int], bytes] | None = None,
 ) -> Server:
@@ -67,7 +70,7 @@ def make_server(  # noqa: PLR0913 - the live parts, and what a test puts in the 
     Without *limits* every account has the budget of `Tier`'s defaults, and so it is with *allowance* and connections;
     without *followers* nothing follows the log, and without a *sweeper* nobody can tell which tasks are stalled.
     """
-    entropy = entropy or Entropy()
+    entropy, connections = entropy or Entropy(), Connections(allowance or Allowance())
     deps = Deps(
         ledger=ledger,
         catalogue=catalogue,
@@ -81,12 +84,15 @@ def make_server(  # noqa: PLR0913 - the live parts, and what a test puts in the 
         followers=followers or Followers(ledger.engine, []),
         sweeper=sweeper,
         statements=statements,
+        requests=Counter(),
+        traces=traces,
+        connections=connections,
         lines=logs.in_force(),
         log=structlog.get_logger().bind(),
     )
     return Server(
         partial(handle, deps),
-        connections=Connections(allowance or Allowance()),
+        connections=connections,
         access_log=None,
         max_line_size=LINE_MAX_BYTES,
         max_field_size=LINE_MAX_BYTES,
@@ -107,6 +113,21 @@ async def service(
 
     What followers keep lies in files beside *store*, the ledger's own path.
     """
+    with exported() if found.traces else nullcontext() as traces:
+        async with _served(ledger, found, catalogue, store=store, listener=listener, traces=traces):
+            yield
+
+
+@asynccontextmanager
+async def _served(  # noqa: PLR0913 - as `service`
+    ledger: Ledger,
+    found: Settings,
+    catalogue: Catalogue,
+    *,
+    store: Path,
+    listener: socket.socket,
+    traces: Traces | None,
+) -> AsyncIterator[None]:
     engine = ledger.engine
     async with (
         Bookkeeper(engine, books_of(store)) as books,
@@ -115,6 +136,7 @@ async def service(
     ):
         server = make_server(
             ledger,
+            traces=traces,
             catalogue=catalogue,
             books=books,
             followers=followers,

@@ -1,5 +1,6 @@
 """What a handler needs of the running service."""
 
+from collections import Counter
 from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
@@ -7,12 +8,14 @@ from structlog.typing import FilteringBoundLogger
 
 from api.bookkeeper import Bookkeeper
 from api.callers import Callers
+from api.connections import Connections
 from api.followers import Followers
 from api.limits import Limits
 from api.logs import Lines
 from api.repeats import Repeats
 from api.request_ids import RequestIds
 from api.sweep import Sweeper
+from api.traces import Traces
 from ledger.catalogue import Catalogue
 from ledger.ledger import Ledger
 from projections.statement_format import StatementFormat
@@ -36,6 +39,11 @@ class Deps(NamedTuple):
     """None: nothing is swept."""
     statements: Mapping[str, StatementFormat]
     """How each provider writes its statements; those that are not here write them in our own way."""
+    requests: Counter[tuple[str, str, str, int]]
+    """How many were answered, by contract, method, route and status."""
+    connections: Connections
+    traces: Traces | None
+    """None: no spans are made."""
     lines: Lines
     """Where the line of each request goes."""
     log: FilteringBoundLogger

@@ -30,6 +30,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     """Commands that share a commit."""
     views_max_bytes: Count = VIEWS_MAX_BYTES
     """Memory for tasks kept at hand."""
+    traces: bool = False
+    """Whether a span is made of each request; needs the extra `otel`."""
     drain_seconds: Count = 30
     """How long a stopping service waits for the requests that it has taken."""
 

@@ -15,6 +15,7 @@ import uvloop
 
 from api import logs, settings
 from api.app import service
+from api.traces import NotInstalledError
 from ledger.catalogue import Catalogue
 from ledger.ledger import Ledger
 from ledger.sqlite import open_to_serve
@@ -45,6 +46,8 @@ def serve(
     lines = logs.configure(sys.stdout, log)
     try:
         uvloop.run(_serve(path, found, catalogue, listener=listen(host, port)))
+    except NotInstalledError as error:
+        raise typer.BadParameter(str(error), param_hint="'--config'") from error
     finally:
         lines.flush()
 

@@ -22,6 +22,7 @@ from api.followers import Followers
 from api.limits import Limits
 from api.mounts import MOUNTS
 from api.sweep import Sweeper
+from api.traces import Traces
 from ledger.catalogue import read
 from ledger.commands import Expire
 from ledger.engine import Engine
@@ -256,6 +257,7 @@ async def serving(
     limits: Limits | None = None,
     patience: Patience | None = None,
     allowance: Allowance | None = None,
+    traces: Traces | None = None,
     log_format: logs.Format = logs.Format.JSON,
     is_followed: bool = False,
     now_us: int = CREATED_US,
@@ -279,6 +281,7 @@ async def serving(
         sweeper=sweeper,
         limits=limits,
         allowance=allowance,
+        traces=traces,
         clock=clock,
     )
     runner = make_runner(server, drain_seconds=5)
