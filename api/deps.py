@@ -1,5 +1,6 @@
 """What a handler needs of the running service."""
 
+from collections import Counter
 from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
@@ -8,6 +9,7 @@ from structlog.typing import FilteringBoundLogger
 from api.bookkeeper import Bookkeeper
 from api.callbacks import Caller
 from api.callers import Callers
+from api.connections import Connections
 from api.feed import Feed
 from api.followers import Followers
 from api.limits import Limits
@@ -16,6 +18,7 @@ from api.repeats import Repeats
 from api.request_ids import RequestIds
 from api.stays import Stays
 from api.sweep import Sweeper
+from api.traces import Traces
 from ledger.catalogue import Catalogue
 from ledger.ledger import Ledger
 from projections.statement_format import StatementFormat
@@ -42,6 +45,11 @@ class Deps(NamedTuple):
     stays: Stays
     statements: Mapping[str, StatementFormat]
     """How each provider writes its statements; those that are not here write them in our own way."""
+    requests: Counter[tuple[str, str, str, int]]
+    """How many were answered, by contract, method, route and status."""
+    connections: Connections
+    traces: Traces | None
+    """None: no spans are made."""
     lines: Lines
     """Where the line of each request goes."""
     log: FilteringBoundLogger

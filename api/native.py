@@ -16,6 +16,7 @@ from api.contracts import CONTRACTS, parse_any
 from api.contracts.shape import Act, Answer, Asked, Contract, Refused, bearer, json_answer
 from api.deps import Deps
 from api.following import await_task
+from api.metrics import metrics
 from api.native_accounts import ACCOUNT_ROUTES
 from api.native_batch import BATCH_MAX_BYTES, report_many
 from api.native_billing import summary
@@ -391,6 +392,7 @@ CONTRACT = Contract(
         Act("POST", "/v1/billing/breaks/{id}", change_break, operator_only=True),
         Act("POST", "/v1/billing/statements", statement, operator_only=True, body_max_bytes=STATEMENT_MAX_BYTES),
         Act("GET", "/v1/billing/reconciliation", reconciliation, operator_only=True),
+        Act("GET", "/metrics", metrics, operator_only=True),
     ),
     token=bearer,
     gone=lambda _, __: False,

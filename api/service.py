@@ -95,6 +95,10 @@ async def handle(deps: Deps, request: web.BaseRequest) -> Sent | Streaming:
         timestamp=rfc3339(now_us + took_us),
     )
     deps.lines.answered(line)
+    if deps.traces is not None:
+        deps.traces.answered(line, headers, began_us=now_us)
+    route = exchange.route
+    deps.requests[exchange.contract.name, "" if route is None else request.method, route or "", answer.status] += 1
     also = _told(deps, request, exchange, now_us)
     if isinstance(answer, Streamed):
         return Streaming(deps, request, answer, also=also, request_id=exchange.request_id, at_us=now_us)

@@ -9,6 +9,7 @@ from msgspec.structs import replace
 
 from api.callback_lines import Bounds
 from api.callbacks import Calls
+from api.connections import Allowance
 from api.contracts import CONTRACTS
 from api.egress import Egress
 from api.limits import Limits, Tier
@@ -45,9 +46,13 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     """Commands that share a commit."""
     views_max_bytes: Count = VIEWS_MAX_BYTES
     """Memory for tasks kept at hand."""
+    traces: bool = False
+    """Whether a span is made of each request; needs the extra `otel`."""
     drain_seconds: Count = 30
     """How long a stopping service waits for the requests that it has taken."""
 
+    connections: Allowance = Allowance()
+    """How many connections there may be, and how long each may keep us waiting."""
     silence: Patience = Patience()
     """How long a running task may go without a report before it is stalled."""
 

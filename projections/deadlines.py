@@ -35,6 +35,7 @@ from projections.deadlines_sql import (
     SHAPE,
     SILENT,
     STALLED,
+    STALLED_COUNT,
     STEP,
 )
 from projections.late import Late, grouped, late_rows
@@ -156,6 +157,10 @@ class Deadlines(SideFile):
     async def stalled(self, *, beyond: TaskId | None, oldest_first: bool, limit: int) -> list[TaskId]:
         """The stalled tasks, in the order of their creation, *beyond* one of them."""
         return [TaskId(task) for (task,) in await self.ask(STALLED[oldest_first], (beyond, limit))]
+
+    async def stalled_count(self) -> int:
+        """How many there are."""
+        return int((await self.ask(STALLED_COUNT))[0][0])
 
     # What was reported too late
 

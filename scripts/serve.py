@@ -16,6 +16,7 @@ import uvloop
 
 from api import logs, settings
 from api.app import service
+from api.traces import NotInstalledError
 from ledger.catalogue import Catalogue
 from ledger.errors import ReadOnlyError
 from ledger.ledger import Ledger
@@ -46,6 +47,8 @@ def serve(
     allow_files()
     try:
         uvloop.run(_serve(path, found, catalogue, listener=listen(host, port)))
+    except NotInstalledError as error:
+        raise typer.BadParameter(str(error), param_hint="'--config'") from error
     finally:
         lines.flush()
 

@@ -16,6 +16,7 @@ from api import logs
 from api.app import make_runner, make_server
 from api.bookkeeper import Bookkeeper
 from api.callbacks import Caller, Calls
+from api.connections import Allowance, Connections
 from api.contracts import CONTRACTS, parse_any
 from api.contracts.shape import Act, Operation
 from api.followers import Followers
@@ -23,6 +24,7 @@ from api.limits import Limits
 from api.mounts import MOUNTS
 from api.stays import Staying
 from api.sweep import Sweeper
+from api.traces import Traces
 from ledger.catalogue import read
 from ledger.commands import Expire
 from ledger.engine import Engine
@@ -116,6 +118,7 @@ class Service:
         self.operator = self.worker = ""
         self.books_path = Path()
         self.callbacks: Caller | None = None
+        self.connections = Connections(Allowance())
 
     # Keys
 
@@ -270,6 +273,8 @@ async def serving(
     limits: Limits | None = None,
     patience: Patience | None = None,
     waiting: Staying | None = None,
+    allowance: Allowance | None = None,
+    traces: Traces | None = None,
     log_format: logs.Format = logs.Format.JSON,
     is_followed: bool = False,
     now_us: int = CREATED_US,
@@ -299,6 +304,8 @@ async def serving(
         sweeper=sweeper,
         limits=limits,
         waiting=waiting,
+        allowance=allowance,
+        traces=traces,
         clock=clock,
     )
     runner = make_runner(server, drain_seconds=5)
@@ -306,7 +313,7 @@ async def serving(
     site = web.TCPSite(runner, "127.0.0.1", 0)
     await site.start()
     service = Service(ledger, clock, runner.addresses[0][1], lines, out, sweeper=sweeper)
-    service.books_path = books.path
+    service.books_path, service.connections = books.path, server.connections_open
     service.callbacks = callbacks
     service.worker = await service.key("ledger", role=Role.WORKER)
     service.operator = await service.key("ledger", role=Role.OPERATOR)

@@ -929,6 +929,7 @@ OPERATOR_ONLY = {
     "POST /ledger/v1/billing/breaks/{id}",
     "POST /ledger/v1/billing/statements",
     "GET /ledger/v1/billing/reconciliation",
+    "GET /ledger/metrics",
 }
 
 
