@@ -172,6 +172,11 @@ def statement_stream(provider: str, statement: str) -> bytes:
     return _digest(b"statement", provider, statement)
 
 
+def switch_stream() -> bytes:
+    """The 16 bytes that name the stream in which it stands when a projection was switched."""
+    return _digest(b"projection")
+
+
 def _opened(command: OpenBreak, found: Difference) -> BreakOpened:
     return BreakOpened(
         at_us=command.at_us,

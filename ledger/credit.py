@@ -22,6 +22,7 @@ from msgspec.structs import replace
 from ledger.errors import AmountExceeds, InsufficientCredits, KeyReused
 from ledger.events import (
     Cancelled,
+    Charged,
     Completed,
     Created,
     CreditEvent,
@@ -30,9 +31,10 @@ from ledger.events import (
     CreditRevoked,
     Expired,
     Failed,
-    MoneyEvent,
+    Held,
+    Refunded,
+    Released,
     School,
-    TaskEvent,
     Terms,
     UpdateRequested,
     UpdateReverted,
@@ -61,14 +63,18 @@ def move_of(before: Task, after: Task) -> Move | None:
     return None
 
 
-def moves(event: TaskEvent, terms: Terms) -> bool:
-    """Whether the event moves the exposure of its account: as `move_of`, told by the event alone."""
-    if isinstance(event, MoneyEvent):
+def moves(kind: str, terms: Terms) -> bool:
+    """Whether an event of this type moves the exposure of its account: as `move_of`, told by the event alone."""
+    if kind in _MOVEMENTS:
         return True
-    return isinstance(event, _BOUNDS_OF_RUNS) and terms.school is School.ON_SUCCESS and terms.estimated_micros > 0
+    return kind in _BOUNDS_OF_RUNS and terms.school is School.ON_SUCCESS and terms.estimated_micros > 0
 
 
-_BOUNDS_OF_RUNS = (Created, UpdateRequested, Completed, Failed, Cancelled, Expired, UpdateReverted)
+_MOVEMENTS = frozenset(one.__struct_config__.tag for one in (Held, Released, Charged, Refunded))
+_BOUNDS_OF_RUNS = frozenset(
+    one.__struct_config__.tag
+    for one in (Created, UpdateRequested, Completed, Failed, Cancelled, Expired, UpdateReverted)
+)
 
 
 def moved(row: AccountRow, move: Move) -> AccountRow:

@@ -336,9 +336,24 @@ class BreakCorrected(Event, frozen=True, kw_only=True, tag="break-corrected"):
     position: int | None = None
 
 
+class ProjectionSwitched(Event, frozen=True, kw_only=True, tag="projection-switched"):
+    """Rows that are folded from the log were replaced by others, in the same commit: by what a replay made of it.
+
+    Whoever has such rows in memory reads them anew.
+    """
+
+    projection: str
+    position: int
+    """How far the log had been folded."""
+    replaced: int
+    """How many rows."""
+    back: bool = False
+    """They are those that an earlier switch had replaced."""
+
+
 BreakEvent: TypeAlias = BreakOpened | BreakExplained | BreakCorrected
 BookEvent: TypeAlias = StatementRead | BreakEvent
-AnyEvent: TypeAlias = TaskEvent | AccountEvent | BookEvent
+AnyEvent: TypeAlias = TaskEvent | AccountEvent | BookEvent | ProjectionSwitched
 
 _encoder = msgspec.json.Encoder()
 _facts: msgspec.json.Decoder[AnyEvent] = msgspec.json.Decoder(AnyEvent)

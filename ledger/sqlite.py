@@ -16,7 +16,9 @@ from pathlib import Path
 from typing import Any
 
 import aiosqlite
+from msgspec.structs import replace
 
+from ledger.breaks import switch_stream
 from ledger.engine import ERASES, Found, Plan, account_changes, plan
 from ledger.errors import CannotOpenError, StorageError
 from ledger.ids import TaskId
@@ -89,6 +91,8 @@ class SqliteEngine:
         self._committing = asyncio.Lock()
         self._wiper = None if writer is None else Wiper(writer, self._committing, self._reading)
         self._head: Head | None = None
+        self._switches = 0
+        """How many switches of projections this process has heeded."""
         self.is_wiped = True
         """False once it has been closed with what was erased left in the file: another process reads on."""
 
@@ -131,10 +135,17 @@ class SqliteEngine:
         async with _all_or_nothing(writer):
             await writer.execute("BEGIN IMMEDIATE")
             head = await _head(writer)
-            planned = plan(batch, head=head, found=await _found(writer, batch))
+            found, switches = await _found(writer, batch), await _switches(writer)
+            planned = plan(batch, head=head, found=replace(found, switched=switches > self._switches))
             await _write(writer, planned, after=head)
             await writer.commit()
+            self._switches = switches
             return planned
+
+    async def heed_switches(self) -> None:
+        """From here on what is in memory of this process is taken to be read after all switches so far."""
+        assert self._writer is not None, "opened to read only"
+        self._switches = await _switches(self._writer)
 
     async def wipe(self) -> None:
         """Let nothing be left in the file of what was erased, even by a process that died before it could."""
@@ -256,10 +267,15 @@ async def _write(writer: aiosqlite.Connection, planned: Plan, *, after: Head) ->
         sqlite3.IntegrityError: the log's head is not *after*, a version is not the next, or an account has other terms
             than new work was admitted by; nothing is written.
     """
+    await writer.execute_fetchall(APPEND, append_values(planned, after=after))
+
+
+def append_values(planned: Plan, *, after: Head) -> tuple[Any, ...]:
+    """The values with which `APPEND` writes *planned* after that head."""
     end = planned.head
     tasks = [task_values(append.task, at) for append, at in planned.written if append.task is not None]
     seals = [(append.stream, append.seal_key) for append, _ in planned.written if append.seal_key is not None]
-    values = (
+    return (
         end.lane,
         after.position,
         after.hash,
@@ -273,7 +289,6 @@ async def _write(writer: aiosqlite.Connection, planned: Plan, *, after: Head) ->
         *KEY_ROWS.packed([key_values(key) for append, _ in planned.written for key in append.keys]),
         *ACCOUNT_ROWS.packed([account_values(*one) for one in account_changes(planned.written).items()]),
     )
-    await writer.execute_fetchall(APPEND, values)
 
 
 async def _head(connection: aiosqlite.Connection) -> Head:
@@ -284,6 +299,10 @@ async def _found(writer: aiosqlite.Connection, batch: Sequence[Append]) -> Found
     versions = await _versions(writer, [append.stream for append in batch])
     terms = await _terms(writer, {append.account for append in batch if append.rests_on is not None})
     return Found(versions=versions, terms=terms)
+
+
+async def _switches(writer: aiosqlite.Connection) -> int:
+    return (await _versions(writer, [switch_stream()])).get(switch_stream(), 0)
 
 
 async def _terms(writer: aiosqlite.Connection, accounts: Collection[str]) -> dict[str, int]:
@@ -322,6 +341,7 @@ async def open_to_serve(path: Path) -> SqliteEngine:
     except BaseException:
         os.close(lock_fd)
         raise
+    await engine.heed_switches()
     await engine.wipe()
     return engine
 

@@ -19,7 +19,7 @@ from typer.main import get_command
 from ledger.errors import Fault, Refusal
 
 VERBS = (
-    *("serve", "keys", "accounts", "tail", "trace", "explain", "verify"),
+    *("serve", "keys", "accounts", "tail", "trace", "explain", "verify", "replay"),
     *("report", "reconcile", "breaks", "work", "simulate", "bench"),
 )
 """Each a module of this package with a function of its name, or with an `app` if it has verbs of its own."""

@@ -16,6 +16,7 @@ from aiohttp import web
 from api import logs, settings
 from api.app import make_runner, make_server
 from api.bookkeeper import Bookkeeper
+from api.switches import heeding
 from ledger.catalogue import Catalogue
 from ledger.ledger import Ledger
 from ledger.sqlite import open_to_serve
@@ -61,7 +62,7 @@ async def _serve(path: Path, found: settings.Settings, catalogue: Catalogue, *, 
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
-    async with ledger, Bookkeeper(ledger.engine, books_path(path)) as books:
+    async with ledger, heeding(ledger), Bookkeeper(ledger.engine, books_path(path)) as books:
         server = make_server(
             ledger, catalogue=catalogue, books=books, statements=found.statements, limits=found.budgets()
         )

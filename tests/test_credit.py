@@ -21,7 +21,7 @@ from ledger.credit import (
 )
 from ledger.engine import AccountChange
 from ledger.errors import SETTLED_BY_MAX, AmountExceeds, InsufficientCredits, KeyReused
-from ledger.events import CreditEvent, CreditGranted, CreditLimited, CreditRevoked, School
+from ledger.events import CreditEvent, CreditGranted, CreditLimited, CreditRevoked, School, tag_of
 from ledger.money import AMOUNT_MAX_MICROS, MICROS_PER_CREDIT
 from ledger.records import SUM_MAX_MICROS, AccountRow, CreditTerms, Move
 from ledger.task import NO_TASK, Task, evolve
@@ -162,7 +162,7 @@ def test_in_every_history_the_moves_add_up_to_the_task_and_are_told_by_the_event
             for event in step.events:
                 after = evolve(task, event)
                 move = move_of(task, after)
-                assert (move is not None) is moves(event, after.terms), f"{school}, seed {seed}, {event}"
+                assert (move is not None) is moves(tag_of(event), after.terms), f"{school}, seed {seed}, {event}"
                 row, task = row if move is None else moved(row, move), after
         expected = row.expected_micros
         assert (row.held_micros, row.charged_micros) == (task.held_micros, task.charged_micros), seed

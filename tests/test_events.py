@@ -36,6 +36,7 @@ from ledger.events import (
     Notice,
     Payload,
     Progressed,
+    ProjectionSwitched,
     Refunded,
     Released,
     School,
@@ -303,6 +304,11 @@ GOLDEN: list[tuple[AnyEvent, str, str | None]] = [  # event, its facts, its payl
         ),
         None,
     ),
+    (
+        ProjectionSwitched(at_us=25, projection="tasks", position=4713, replaced=2, back=True),
+        '{"type":"projection-switched","at_us":25,"projection":"tasks","position":4713,"replaced":2,"back":true}',
+        None,
+    ),
 ]
 golden = pytest.mark.parametrize(
     ("event", "facts", "payload"),
@@ -377,6 +383,7 @@ LEFT_OUT: dict[type[msgspec.Struct], dict[str, object]] = {  # what the absence 
     BreakOpened: {"task": None, "lines": (), "line_ids": (), "statement": None, "owner": None},
     BreakExplained: {"owner": None},
     BreakCorrected: {"position": None},
+    ProjectionSwitched: {"back": False},
     Terms: {
         "cancellable": True,
         "point_of_no_return_percent": None,

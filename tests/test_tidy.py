@@ -70,6 +70,7 @@ LIVE = {
     "ledger/sqlite.py": "an engine",
     "ledger/sqlite_damage.py": "looks at what lies under an engine",
     "ledger/sqlite_file.py": "opens an engine's file",
+    "ledger/sqlite_switch.py": "replaces rows in an engine's file",
     "ledger/sqlite_wipe.py": "cuts an engine's write-ahead log",
     "ledger/views.py": "reads what it does not have",
     "ledger/writer.py": "the group commit",
@@ -86,6 +87,10 @@ LIVE = {
     "projections/parquet.py": "writes a table into memory",
     "projections/places.py": "looks a place up in the log",
     "projections/reconcile.py": "follows the log, and appends what differs",
+    "projections/replay.py": "reads the store, in several processes",
+    "projections/replay_file.py": "a file of its own",
+    "projections/replay_ranges.py": "reads the store",
+    "projections/replay_switch.py": "replaces rows in the store, and tells how long that took",
     "projections/report.py": "`draw` follows the log",
     "projections/rows.py": "writes lines into memory",
     "projections/self_check.py": "reads the books",
@@ -190,10 +195,12 @@ SQL = re.compile(r"\b(SELECT|INSERT INTO|INSERT OR|UPDATE \w+ SET|DELETE FROM|CR
 BUILDS_SQL = {
     "ledger/sqlite_file.py": 3,  # the founding and an upgrade's end, of constants; a pragma by its name
     "ledger/sqlite_damage.py": 1,  # a pragma, with a bound
+    "ledger/sqlite_switch.py": 2,  # of constants: columns, and as many marks
     "ledger/sqlite_upgrades.py": 1,  # of constants
     "ledger/sqlite_wipe.py": 1,  # a pragma, with a number
     "projections/booked.py": 5,  # of constants: columns, and as many marks as there are values
     "projections/books.py": 1,  # a pragma by its name
+    "projections/replay_file.py": 4,  # the founding, and names of its own tables
 }
 """How many statements are put together outside of the files for it, ``*_sql.py``; values are parameters everywhere."""
 
