@@ -3,7 +3,7 @@
 Errors are problem details (RFC 9457). A write answers with the task at or after its own change.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import msgspec
@@ -29,7 +29,7 @@ from api.native_bodies import (
     time_in,
 )
 from api.native_breaks import STATEMENT_MAX_BYTES, breaks, change_break, reconciliation, statement
-from api.native_queries import limit_in, only
+from api.native_queries import limit_in, moment_in, only
 from api.native_shapes import ROOT, Problem, event_view, key_view, problem_view, shortage_view, task_view
 from api.refusals import (
     Broken,
@@ -74,6 +74,8 @@ from ledger.money import credits_text
 from ledger.records import TaskFilter
 from ledger.task import Status, Task
 from ledger.times import US_PER_SECOND
+from ledger.views import Seen
+from projections.then import Moment, Stood, task_then, tasks_then
 
 CANCEL = CancelPolicy(queued=Effect.CANCEL, running=Effect.ASK, terminal=Effect.RETURN)
 """The operator's row of the cancel table."""
@@ -168,27 +170,45 @@ def _first(mine: int | None, otherwise: int | None) -> int | None:
 
 
 async def read(deps: Deps, asked: Asked) -> Answer:
+    """The task as it is, or with ``at`` as it stood."""
     task = _task(asked)
+    moment = await moment_in(deps, asked)
+    if moment is not None:
+        return await _stood(deps, task, moment)
     seen = await deps.ledger.task(task, account=None)
     if _has_seen(asked, seen.task):
         return Answer(304, b"", headers={"ETag": _etag(seen.task)})
     return await _current(deps, task, status=200)
 
 
+async def _stood(deps: Deps, task: TaskId, moment: Moment) -> Answer:
+    one = await task_then(deps.ledger.engine, task, moment)
+    if one is None:
+        raise TaskNotFound
+    view = task_view(one.task, position=one.position, log_id=deps.ledger.engine.log_id)
+    return json_answer(200, view, {"ETag": _etag(one.task)})
+
+
 async def list_tasks(deps: Deps, asked: Asked) -> Answer:
     """Newest first, or oldest first with ``order=asc``, which is how a dispatcher takes queued work."""
     wanted = _wanted(asked, deps.ledger.engine.log_id)
-    page, more = await deps.ledger.page(wanted)
+    moment = await moment_in(deps, asked)
+    page: Sequence[Seen | Stood]
+    if moment is None:
+        page, more = await deps.ledger.page(wanted)
+        beyond = page[-1].task.task_id if more else None
+    else:
+        page, beyond = await tasks_then(deps.ledger.engine, wanted, moment)
     log_id = deps.ledger.engine.log_id
     body = {
         "tasks": [task_view(one.task, position=one.position, log_id=log_id) for one in page],
-        "next_cursor": cursor(log_id, page[-1].task.task_id) if more else None,
-        "has_more": more,
+        "next_cursor": None if beyond is None else cursor(log_id, beyond),
+        "has_more": beyond is not None,
     }
     return json_answer(200, body)
 
 
-LIST_PARAMS = frozenset({"status", "account", "model", "cursor", "limit", "order"})
+LIST_PARAMS = frozenset({"status", "account", "model", "cursor", "limit", "order", "at", "clock"})
 
 
 def _wanted(asked: Asked, log_id: str) -> TaskFilter:

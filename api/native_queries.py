@@ -3,7 +3,11 @@
 from collections.abc import Collection
 
 from api.contracts.shape import Asked
+from api.deps import Deps
 from api.refusals import Invalid
+from projections.asked import WrongWordError
+from projections.places import NoSuchPlaceError
+from projections.then import Moment, moment_of
 
 PAGE_MAX = 200
 PAGE_DEFAULT = 50
@@ -18,6 +22,20 @@ def only(asked: Asked, names: Collection[str]) -> None:
     unknown = sorted(set(asked.query) - set(names))
     if unknown:
         raise Invalid(f"unknown query parameter {unknown[0]}", param=unknown[0])
+
+
+async def moment_in(deps: Deps, asked: Asked) -> Moment | None:
+    """The moment that the query asks for; None: now.
+
+    Raises:
+        Invalid: ``at`` is none, or ``clock`` is none.
+    """
+    try:
+        return await moment_of(deps.ledger.engine, asked.query)
+    except WrongWordError as wrong:
+        raise Invalid(str(wrong), param=wrong.name) from None
+    except NoSuchPlaceError as wrong:
+        raise Invalid(str(wrong), param="at") from None
 
 
 def limit_in(asked: Asked) -> int:

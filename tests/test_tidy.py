@@ -94,6 +94,7 @@ LIVE = {
     "projections/report.py": "`draw` follows the log",
     "projections/rows.py": "writes lines into memory",
     "projections/self_check.py": "reads the books",
+    "projections/then.py": "reads the log",
     "projections/statements.py": "reads lines out of memory",
 }
 """What may wait, read, draw lots and look at the clock. All else in these folders is pure."""
