@@ -33,6 +33,7 @@ from projections.replay_ranges import (
     Found,
     Part,
     Sums,
+    Until,
     compare,
     folded,
     key_of,
@@ -102,7 +103,7 @@ def catch_up(db: sqlite3.Connection, file: ReplayFile) -> int:
         if is_task_stream(stream):
             compared[stream] = _touched(db, found, stream, place.until)
         else:
-            put_terms(db, found, stream, head)
+            put_terms(db, found, stream, Until(head))
     file.move_on(Place(place.log_id, head, head_hash), found.sums, compared)
     return int(head) - place.until
 
@@ -143,17 +144,26 @@ def _log_id(db: sqlite3.Connection) -> str:
 def _fold_parts(ledger: Path, file: ReplayFile, until: int, *, workers: int, progress: Progress) -> None:
     to_do = file.to_do()
     _, done = file.counted()
-    for number, found in _folded(ledger, to_do, until, workers=workers if until > ALONE_EVENTS else 1):
+    for number, found in _folded(ledger, to_do, Until(until), workers=workers):
         file.save_part(number, found)
         done += found.events
         progress(done, max(until, done))
 
 
+def sums_then(db: sqlite3.Connection, ledger: Path, until: Until, *, workers: int) -> dict[str, AccountRow]:
+    """The accounts as they stood."""
+    whole = Found()
+    for _, found in _folded(ledger, [*enumerate(parts_of(db, until.position))], until, workers=workers):
+        for account, sums in found.sums.items():
+            whole.sums_of(account).merge(sums)
+    return {account: one.row(account) for account, one in sorted(whole.sums.items()) if one.position}
+
+
 def _folded(
-    ledger: Path, to_do: Sequence[tuple[int, Part]], until: int, *, workers: int
+    ledger: Path, to_do: Sequence[tuple[int, Part]], until: Until, *, workers: int
 ) -> Iterator[tuple[int, Found]]:
     """What each part comes to, as they come."""
-    if workers == 1:
+    if workers == 1 or until.position < ALONE_EVENTS:
         yield from ((number, replay_part(ledger, part, until)) for number, part in to_do)
         return
     context = multiprocessing.get_context("spawn")  # a fork would copy the locks of other threads as they are held

@@ -28,7 +28,7 @@ from ledger.sqlite_rows import task_values
 from ledger.task import Task, fold
 from ledger.views import row_of
 from projections.audit_findings import brief, is_task_stream
-from projections.refold import FACTS, PAYLOAD, POSITION, TASK, TYPE, VERSION, HotRow, refold
+from projections.refold import AT, FACTS, PAYLOAD, POSITION, TASK, TYPE, VERSION, HotRow, refold
 from projections.replay_sql import CREDIT, HISTORIES, HISTORY, KEY, KEYS, PAGE_TASKS, ROW, ROWS
 
 Row: TypeAlias = tuple[Any, ...]
@@ -146,8 +146,18 @@ def snapshot(db: sqlite3.Connection) -> Iterator[None]:
         db.execute("ROLLBACK")
 
 
-def replay_part(path: Path, part: Part, until: int) -> Found:
-    """Fold the part, compare its rows, and add up its accounts as of position *until*."""
+class Until(NamedTuple):
+    """As of when accounts are added up: events up to *position* that had happened by *at_us*."""
+
+    position: int
+    at_us: int = SUM_MAX_MICROS
+
+    def counts(self, row: HotRow) -> bool:
+        return row[POSITION] <= self.position and row[AT] <= self.at_us
+
+
+def replay_part(path: Path, part: Part, until: Until) -> Found:
+    """Fold the part, compare its rows, and add up its accounts as of *until*."""
     found = Found()
     with reading(path) as db:
         after: bytes | None = part.after
@@ -162,7 +172,7 @@ def compare_task(db: sqlite3.Connection, task: bytes) -> Difference | None:
     return compare(task, db.execute(HISTORY, (task,)).fetchall(), live, key_of(db, task))
 
 
-def _page(db: sqlite3.Connection, part: Part, until: int, found: Found) -> bytes | None:
+def _page(db: sqlite3.Connection, part: Part, until: Until, found: Found) -> bytes | None:
     """Replay the part's next tasks; where to go on, None at its end."""
     with snapshot(db):
         rows = db.execute(ROWS, part).fetchall()
@@ -192,7 +202,7 @@ def key_of(db: sqlite3.Connection, task: bytes) -> bytes | None:
     return None if found is None else found[0]
 
 
-def _task(found: Found, history: Sequence[HotRow], live: Row | None, key: bytes | None, until: int) -> None:
+def _task(found: Found, history: Sequence[HotRow], live: Row | None, key: bytes | None, until: Until) -> None:
     stream = history[0][TASK]
     position = history[-1][POSITION]
     try:
@@ -207,8 +217,8 @@ def _task(found: Found, history: Sequence[HotRow], live: Row | None, key: bytes 
             if difference.problem is not None:
                 return
         task = folded(stream, history, key)
-    if position > until:
-        history = [row for row in history if row[POSITION] <= until]
+    if position > until.position or until.at_us != SUM_MAX_MICROS:
+        history = [row for row in history if until.counts(row)]
         if not history:
             return
         task = folded(stream, history, key)
@@ -249,16 +259,16 @@ def folded(stream: bytes, history: Sequence[HotRow], key: bytes | None) -> Task:
     return fold(events, TaskId(stream))
 
 
-def _terms(db: sqlite3.Connection, found: Found, stream: bytes, history: Sequence[HotRow], until: int) -> None:
+def _terms(db: sqlite3.Connection, found: Found, stream: bytes, history: Sequence[HotRow], until: Until) -> None:
     """Take in the limit and the grants of an account, if this is its stream."""
     if any(row[TYPE].startswith("credit-") for row in history):
         put_terms(db, found, stream, until)
 
 
-def put_terms(db: sqlite3.Connection, found: Found, stream: bytes, until: int) -> None:
-    """Set what an account was given by its own stream up to a position."""
+def put_terms(db: sqlite3.Connection, found: Found, stream: bytes, until: Until) -> None:
+    """Set what an account was given by its own stream."""
     credit, position, name = Credit(), 0, None
-    for account, version, at, facts in db.execute(CREDIT, (stream, until)):
+    for account, version, at, facts in db.execute(CREDIT, (stream, *until)):
         event = decode(facts.encode(), None)
         assert isinstance(event, CreditLimited | CreditGranted | CreditRevoked), "asked for by their types"
         evolve_credit(credit, event)

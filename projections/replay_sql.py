@@ -21,7 +21,9 @@ HISTORIES = f"SELECT {_HOT} FROM events WHERE task > ? AND task <= ? ORDER BY ta
 HISTORY = f"SELECT {_HOT} FROM events WHERE task = ? ORDER BY version"  # noqa: S608 - the same
 CREDIT = """
 SELECT account, version, position, data FROM events
-WHERE task = ? AND type IN ('credit-limited', 'credit-granted', 'credit-revoked') AND position <= ? ORDER BY version"""
+WHERE task = ? AND type IN ('credit-limited', 'credit-granted', 'credit-revoked')
+    AND position <= ? AND effective_at <= ?
+ORDER BY version"""
 TOUCHED = "SELECT DISTINCT task FROM events WHERE position > ? AND position <= ?"
 ACCOUNTS = f"SELECT {', '.join(ACCOUNT_COLUMNS)} FROM accounts ORDER BY account"  # noqa: S608 - the same
 ACCOUNT = f"SELECT {', '.join(ACCOUNT_COLUMNS)} FROM accounts WHERE account = ?"  # noqa: S608 - the same

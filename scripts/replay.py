@@ -1,14 +1,16 @@
 """`task-ledger replay`: what is folded from the log, folded anew beside a running server, compared, and switched."""
 
-import os
+import asyncio
 from collections.abc import Iterator, Sequence
-from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any, NamedTuple
 
 import typer
 
+from projections.books import Clock
+from projections.follow import Progress
 from projections.replay import Compared, compared, replay_tasks
+from projections.replay_books import Switch, back_of, differences, drop, follow_anew, green_of, switch_books
 from projections.replay_file import ReplayFile, open_replay, opened, replay_of
 from projections.replay_lines import Line, account_lines, task_lines
 from projections.replay_ranges import key_of, reading, snapshot
@@ -16,35 +18,38 @@ from projections.replay_switch import Switched, switch, switch_back
 from scripts import stores
 from scripts.printed import JsonOption, json_line, plain
 from scripts.progress import bar
+from scripts.replay_projections import Projection, workers
 from scripts.typed import BY, now_us
-
-WORKERS_MAX = 2
-"""More were not measured: the reading of one file is what they share."""
-
-
-class Projection(StrEnum):
-    """What is folded from the log and kept."""
-
-    TASKS = "tasks"
-    ACCOUNTS = "accounts"
-    BOOKS = "books"
 
 
 def replay(
     *,
     projection: Annotated[Projection | None, typer.Option(help="Only this one; all if not told.")] = None,
     verify: Annotated[bool, typer.Option("--verify", help="Compare only; exit 1: something differs.")] = False,
+    at: Annotated[
+        str | None, typer.Option(metavar="POSITION|TIME", help="Change nothing, and show it as it stood there.")
+    ] = None,
+    clock: Annotated[Clock, typer.Option(help="By which time, if it is one.")] = Clock.RECORDED,
     back: Annotated[bool, typer.Option("--back", help="Put back what the last switch replaced.")] = False,
     store: stores.StoreOption = stores.DEFAULT,
     as_json: JsonOption = False,
 ) -> None:
     """Fold projections anew beside the live ones, tell what differs, and switch."""
-    if verify and back:
-        raise typer.BadParameter("to go back is to change something", param_hint="'--back'")
+    if sum((verify, back, at is not None)) > 1:
+        raise typer.BadParameter("is one of --verify, --back and --at", param_hint="'replay'")
+    if at is not None:
+        from scripts.replay_then import show_then  # noqa: PLC0415 - all contracts, for how tasks are shown
+
+        words = {"at": at, "clock": clock}
+        show_then(store, projection or Projection.TASKS, words, workers=workers(), as_json=as_json)
+        return
     wanted = _Wanted(stores.existing(store), tuple(Projection) if projection is None else (projection,), as_json)
     if back:
-        _tell_switched(_back(wanted), as_json=as_json)
-    elif not _replayed(wanted, verify=verify):
+        if wanted.in_ledger:
+            _tell_switched(_back(wanted), as_json=as_json)
+        if Projection.BOOKS in wanted.projections:
+            _tell_books(asyncio.run(_books_back(store, wanted)), wanted)
+    elif not _replayed(store, wanted, verify=verify):
         raise typer.Exit(1)
 
 
@@ -59,18 +64,63 @@ class _Wanted(NamedTuple):
         return [one for one in self.projections if one is not Projection.BOOKS]
 
 
-def _replayed(wanted: _Wanted, *, verify: bool) -> bool:
+def _replayed(store: str, wanted: _Wanted, *, verify: bool) -> bool:
     """Whether there is nothing to be complained of."""
     fine = True
     if wanted.in_ledger:
         fine = _replayed_tasks(wanted, verify=verify)
+    if Projection.BOOKS in wanted.projections:
+        with bar("books") as move:
+            lines, done = asyncio.run(_replayed_books(store, wanted, move, verify=verify))
+        _tell_lines(wanted, iter(lines))
+        _tell_books(done, wanted)
+        fine = fine and not (verify and lines)
     return fine
+
+
+async def _replayed_books(
+    store: str, wanted: _Wanted, move: Progress, *, verify: bool
+) -> tuple[list[Line], tuple[int, int] | None]:
+    """What differs, and how many rows were switched and where that stands; None: none."""
+    books = stores.books_path(wanted.path)
+    green = green_of(books)
+    async with stores.with_books(store) as (engine, live):
+        await follow_anew(engine, live, green, progress=move)
+        lines = await differences(engine, books, green)
+        if lines and not verify:
+            replaced = len({line.row for line in lines})
+            what = Switch(wanted.path, books, green, replaced)
+            return lines, (replaced, await switch_books(engine, what, by=BY, at_us=now_us()))
+    drop(green)
+    return lines, None
+
+
+async def _books_back(store: str, wanted: _Wanted) -> tuple[int, int] | None:
+    books = stores.books_path(wanted.path)
+    if not back_of(books).exists():
+        return None
+    async with stores.with_books(store) as (engine, live):
+        await follow_anew(engine, live, back_of(books))
+        lines = await differences(engine, books, back_of(books))
+        replaced = len({line.row for line in lines})
+        what = Switch(wanted.path, books, back_of(books), replaced, back=True)
+        return replaced, await switch_books(engine, what, by=BY, at_us=now_us())
+
+
+def _tell_books(done: tuple[int, int] | None, wanted: _Wanted) -> None:
+    rows, position = done or (0, None)
+    if wanted.as_json:
+        json_line({"books_rows": rows, "position": position})
+    elif position is not None:
+        print(f"switched {rows} rows of the books at position {position}")
+    else:
+        print("books: nothing was switched")
 
 
 def _replayed_tasks(wanted: _Wanted, *, verify: bool) -> bool:
     with open_replay(replay_of(wanted.path)) as file, reading(wanted.path) as db:
         with bar("replay") as move:
-            replay_tasks(db, wanted.path, file, workers=min(WORKERS_MAX, os.cpu_count() or 1), progress=move)
+            replay_tasks(db, wanted.path, file, workers=workers(), progress=move)
         with snapshot(db):
             found = compared(db, file)
             count = _tell_lines(wanted, _lines(db, file, found, wanted.in_ledger))

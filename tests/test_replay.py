@@ -1,5 +1,6 @@
 """Replay: what is folded from the log, folded anew, compared, switched, and switched back."""
 
+import asyncio
 import json
 import sqlite3
 import subprocess
@@ -84,6 +85,11 @@ def kept(path: Path) -> int:
         return int(db.execute("SELECT count(*) FROM kept").fetchone()[0])
 
 
+def findings(path: Path) -> int:
+    """How much an audit finds."""
+    return asyncio.run(audited(path)).found
+
+
 async def audited(path: Path) -> Report:
     async with stored.reading(path) as engine:
         return await audit(engine)
@@ -112,26 +118,26 @@ WRONG = [  # what is done to the store, and the first line that tells of it
 
 
 @pytest.mark.parametrize(("statement", "line"), WRONG, ids=[str(line[2]) + one[:6] for one, line in WRONG])
-async def test_a_wrong_row_is_told_put_right_and_put_back(
-    path: Path, replay_apart: Shell, statement: str, line: tuple[str, str, str]
+def test_a_wrong_row_is_told_put_right_and_put_back(
+    path: Path, replay: Shell, statement: str, line: tuple[str, str, str]
 ) -> None:
     right = rows(path, "tasks")
     plant(path, statement, ident(0))
     wrong = rows(path, "tasks")
 
-    found = replay_apart("--verify")
+    found = replay("--verify")
     assert found.code == 1
     assert line in found.changes
     assert rows(path, "tasks") == wrong, "to verify changes nothing"
 
-    done = replay_apart()
+    done = replay()
     assert (done.code, done.changes) == (0, found.changes)
     assert rows(path, "tasks") == right
-    assert (await audited(path)).found == 0
+    assert findings(path) == 0
     assert done.switched["tasks"] == kept(path)
-    assert replay_apart("--verify").code == 0
+    assert replay("--verify").code == 0
 
-    back = replay_apart("--back")
+    back = replay("--back")
     assert (back.code, back.switched["left"]) == (0, 0)
     assert rows(path, "tasks") == wrong
 
@@ -153,17 +159,15 @@ ACCOUNT_FIELDS = ("held_micros", "charged_micros", "refunded_micros", "expected_
 
 
 @pytest.mark.parametrize("field", ACCOUNT_FIELDS)
-async def test_a_wrong_figure_of_an_account_is_told_put_right_and_put_back(
-    path: Path, replay_apart: Shell, field: str
-) -> None:
+def test_a_wrong_figure_of_an_account_is_told_put_right_and_put_back(path: Path, replay: Shell, field: str) -> None:
     right = rows(path, "accounts")
     plant(path, f"UPDATE accounts SET {field} = {field} + 1 WHERE account = ?", ACCOUNT)  # noqa: S608 - a column
     wrong = rows(path, "accounts")
-    done = replay_apart("--projection", "accounts")
+    done = replay("--projection", "accounts")
     assert (done.code, done.changes) == (0, [("accounts", ACCOUNT, field)])
     assert rows(path, "accounts") == right
-    assert (await audited(path)).found == 0
-    assert replay_apart("--back").switched["accounts"] == 1
+    assert findings(path) == 0
+    assert replay("--back").switched["accounts"] == 1
     assert rows(path, "accounts") == wrong
 
 
@@ -206,3 +210,42 @@ async def read(ledger: Any, task: Any) -> Task:  # noqa: ANN401
     seen = await ledger.task(task, account=None)
     assert isinstance(seen.task, Task)
     return seen.task
+
+
+# The books
+
+
+def books(path: Path) -> dict[str, list[tuple[Any, ...]]]:
+    tables = ("purposes", "tasks", "movements", "provider_tasks", "breaks")
+    return {table: rows(Path(f"{path}.books"), table) for table in tables}
+
+
+BOOKS_WRONG = [  # what is done to the books, and in which table and field it shows
+    ("UPDATE movements SET amount_micros = amount_micros + 1 WHERE position = (SELECT min(position) FROM movements)",),
+    ("DELETE FROM movements WHERE position = (SELECT max(position) FROM movements)",),
+    ("UPDATE tasks SET status = 'lost' WHERE task = (SELECT min(task) FROM tasks)",),
+    ("DELETE FROM tasks WHERE task = (SELECT max(task) FROM tasks)",),
+    ("INSERT INTO provider_tasks VALUES ('made-up', x'00')",),
+    ("UPDATE purposes SET provider = 'other' WHERE purpose = 1",),
+]
+
+
+@pytest.mark.parametrize("statement", [one for (one,) in BOOKS_WRONG])
+def test_wrong_books_are_told_put_right_and_put_back(path: Path, replay: Shell, statement: str) -> None:
+    only = ("--projection", "books")
+    assert replay(*only, "--verify").code == 0
+    right = books(path)
+    plant(Path(f"{path}.books"), statement)
+    wrong = books(path)
+    found = replay(*only, "--verify")
+    assert (found.code, len(found.changes)) == (1, 1)
+    assert books(path) == wrong, "to verify changes nothing"
+
+    assert replay(*only).changes == found.changes
+    assert books(path) == right
+    assert replay(*only, "--verify").code == 0
+    assert findings(path) == 0
+
+    replay(*only, "--back")
+    assert books(path) == wrong
+    assert not list(path.parent.glob("*.green*"))

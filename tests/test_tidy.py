@@ -88,6 +88,7 @@ LIVE = {
     "projections/places.py": "looks a place up in the log",
     "projections/reconcile.py": "follows the log, and appends what differs",
     "projections/replay.py": "reads the store, in several processes",
+    "projections/replay_books.py": "keeps books in files of their own",
     "projections/replay_file.py": "a file of its own",
     "projections/replay_ranges.py": "reads the store",
     "projections/replay_switch.py": "replaces rows in the store, and tells how long that took",
