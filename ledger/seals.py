@@ -64,7 +64,9 @@ class Opener:
         """
         try:
             if self._cipher is not None and sealed[:1] == _AES_256_GCM:
-                bound = _bound(self._stream, version)
+                bound = self._stream + version.to_bytes(
+                    8, "big"
+                )  # as `_bound`, which a replay would call a million times
                 return self._cipher.decrypt(sealed[1:_CONTENT_FROM], sealed[_CONTENT_FROM:], bound)
         except (InvalidTag, ValueError, OverflowError):  # not even of the size that nonces and versions have
             pass

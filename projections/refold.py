@@ -111,6 +111,8 @@ _stalled_in = msgspec.json.Decoder(_Stalled).decode
 _attempted_in = msgspec.json.Decoder(_Attempted).decode
 _content_in = msgspec.json.Decoder(_Content).decode
 
+_encode = msgspec.json.Encoder().encode
+
 _NO_CONTENT = _Content()
 
 
@@ -152,6 +154,27 @@ def refold(stream: bytes, rows: Sequence[HotRow], key: bytes | None) -> Task:
         run=Run(**folding.run),
         money_keys=folding.keys,
         **folding.task,
+    )
+
+
+def row_values(task: Task, position: int) -> tuple[Any, ...]:
+    """The task's row in the order of its table's columns, as `ledger.sqlite_rows.task_values` of `row_of`."""
+    return (
+        task.task_id,
+        task.account,
+        task.contract,
+        task.capability,
+        task.model,
+        task.status,
+        task.version,
+        position,
+        task.created_at_us,
+        task.authorised_micros,
+        task.held_micros,
+        task.released_micros,
+        task.charged_micros,
+        task.refunded_micros,
+        _encode(task),
     )
 
 

@@ -9,12 +9,14 @@ So a replay never asks a writer to wait for more than that transaction, and a re
 what is built is a list of what differs, and it lies elsewhere.
 """
 
+import gc
 import multiprocessing
 import os
 import sqlite3
 import threading
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from contextlib import contextmanager
 from pathlib import Path
 
 import msgspec
@@ -52,6 +54,8 @@ FEW_EVENTS = 64
 """So many left to catch up with are left to the switch."""
 ROUNDS_MAX = 50
 NICE = 19
+AHEAD_MAX = 4
+"""Parts that are folded or wait to be."""
 
 
 class Compared(msgspec.Struct, frozen=True, kw_only=True):
@@ -166,15 +170,29 @@ def _folded(
     if workers == 1 or until.position < ALONE_EVENTS:
         yield from ((number, replay_part(ledger, part, until)) for number, part in to_do)
         return
+    with folders(workers) as pool:
+        yield from fold_in(pool, ledger, to_do, until)
+
+
+@contextmanager
+def folders(workers: int, *, nice: int = NICE) -> Iterator[ProcessPoolExecutor]:
+    """Processes that fold, and give way to everybody else by so much."""
     context = multiprocessing.get_context("spawn")  # a fork would copy the locks of other threads as they are held
-    with ProcessPoolExecutor(workers, mp_context=context, initializer=_end_with_parent) as pool:
-        running: dict[Future[Found], int] = {}
-        for number, part in to_do:
-            running[pool.submit(replay_part, ledger, part, until)] = number
-            if len(running) > 2 * workers:
-                yield from _done(running)
-        while running:
+    with ProcessPoolExecutor(workers, mp_context=context, initializer=_begin, initargs=(nice,)) as pool:
+        yield pool
+
+
+def fold_in(
+    pool: ProcessPoolExecutor, ledger: Path, to_do: Sequence[tuple[int, Part]], until: Until
+) -> Iterator[tuple[int, Found]]:
+    """What each part comes to, as they come; few more are asked for than are being folded."""
+    running: dict[Future[Found], int] = {}
+    for number, part in to_do:
+        running[pool.submit(replay_part, ledger, part, until)] = number
+        if len(running) > AHEAD_MAX:
             yield from _done(running)
+    while running:
+        yield from _done(running)
 
 
 def _done(running: dict[Future[Found], int]) -> Iterable[tuple[int, Found]]:
@@ -182,9 +200,10 @@ def _done(running: dict[Future[Found], int]) -> Iterable[tuple[int, Found]]:
     return [(running.pop(future), future.result()) for future in ready]
 
 
-def _end_with_parent() -> None:
+def _begin(nice: int) -> None:
     """Give way to everybody else, and end when the process ends that began this one, however it ends."""
-    os.nice(NICE)
+    os.nice(nice)
+    gc.disable()  # nothing that a fold makes is part of a cycle, and looking for cycles was a tenth of its time
     parent = multiprocessing.parent_process()
     assert parent is not None, "only a child is told so"
 

@@ -28,7 +28,7 @@ from ledger.sqlite_rows import task_values
 from ledger.task import Task, fold
 from ledger.views import row_of
 from projections.audit_findings import brief, is_task_stream
-from projections.refold import AT, FACTS, PAYLOAD, POSITION, TASK, TYPE, VERSION, HotRow, refold
+from projections.refold import AT, FACTS, PAYLOAD, POSITION, TASK, TYPE, VERSION, HotRow, refold, row_values
 from projections.replay_sql import CREDIT, HISTORIES, HISTORY, KEY, KEYS, PAGE_TASKS, ROW, ROWS
 
 Row: TypeAlias = tuple[Any, ...]
@@ -207,7 +207,7 @@ def _task(found: Found, history: Sequence[HotRow], live: Row | None, key: bytes 
     position = history[-1][POSITION]
     try:
         task = refold(stream, history, key)
-        fresh: Row | None = task_values(row_of(task), position)
+        fresh: Row | None = row_values(task, position)
     except Exception:  # noqa: BLE001 - whatever it is, the fold that decides will name it
         fresh = None
     if fresh is None or fresh != live:

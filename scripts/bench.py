@@ -8,16 +8,15 @@ from typing import Annotated
 
 import typer
 
-from scripts.benches import books, reads, writes
+from scripts.benches import books, reads, replays, writes
 from scripts.benches.load import LoadError
 from scripts.benches.measure import Effort, Result, Row, result
 from scripts.printed import JsonOption, json_line
 
 ROUNDS = 7
 SECONDS_MAX = 60.0
-ROWS: dict[str, Row] = {
-    row.name: row for row in sorted((*reads.ROWS, *writes.ROWS, *books.ROWS), key=lambda row: int(row.name[1:]))
-}
+_ALL = (*reads.ROWS, *writes.ROWS, *books.ROWS, *replays.ROWS)
+ROWS: dict[str, Row] = {row.name: row for row in sorted(_ALL, key=lambda row: int(row.name[1:]))}
 
 
 def bench(

@@ -6,9 +6,10 @@ import pytest
 
 from ledger.events import School, TaskEvent, amount_of, encode, tag_of
 from ledger.seals import KEY_BYTES, NONCE_BYTES, seal
+from ledger.sqlite_rows import task_values
 from ledger.task import fold
 from ledger.views import row_of
-from projections.refold import _STEPS, HotRow, refold
+from projections.refold import _STEPS, HotRow, refold, row_values
 from projections.replay_ranges import folded, moved_last
 from tests.rules_dsl import ID
 from tests.test_histories import SEEDS, history
@@ -41,7 +42,9 @@ def test_at_every_event_of_a_history_the_row_is_to_the_byte_the_fold_of_what_cam
         rows = hot(events)
         for end in range(1, len(rows) + 1):
             wanted = row_of(fold(events[:end], ID))
-            assert row_of(refold(ID, rows[:end], KEY)) == wanted, f"{school}, seed {seed}, event {end}"
+            task = refold(ID, rows[:end], KEY)
+            assert row_of(task) == wanted, f"{school}, seed {seed}, event {end}"
+            assert row_values(task, end) == task_values(wanted, end), f"{school}, seed {seed}, event {end}"
 
 
 @pytest.mark.parametrize("school", School)
