@@ -31,12 +31,26 @@ def replay(
     ] = None,
     clock: Annotated[Clock, typer.Option(help="By which time, if it is one.")] = Clock.RECORDED,
     back: Annotated[bool, typer.Option("--back", help="Put back what the last switch replaced.")] = False,
+    what_if: Annotated[
+        Path | None,
+        typer.Option(
+            "--what-if", metavar="CATALOGUE", help="Change nothing; tell who would pay more or less under it."
+        ),
+    ] = None,
+    against: Annotated[
+        Path | None, typer.Option(metavar="CATALOGUE", help="What tasks were priced by; the default one if not told.")
+    ] = None,
     store: stores.StoreOption = stores.DEFAULT,
     as_json: JsonOption = False,
 ) -> None:
     """Fold projections anew beside the live ones, tell what differs, and switch."""
-    if sum((verify, back, at is not None)) > 1:
-        raise typer.BadParameter("is one of --verify, --back and --at", param_hint="'replay'")
+    if sum((verify, back, at is not None, what_if is not None)) > 1:
+        raise typer.BadParameter("is one of --verify, --back, --at and --what-if", param_hint="'replay'")
+    if what_if is not None:
+        from scripts.replay_what_if import show_what_if  # noqa: PLC0415 - only then
+
+        show_what_if(store, what_if, against, as_json=as_json)
+        return
     if at is not None:
         from scripts.replay_then import show_then  # noqa: PLC0415 - all contracts, for how tasks are shown
 
