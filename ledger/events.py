@@ -9,10 +9,12 @@ erasure a rewrite of the log.
 """
 
 from enum import StrEnum
-from typing import Any, TypeAlias
+from typing import Any, TypeAlias, get_args
 
 import msgspec
 from msgspec import UNSET, UnsetType
+
+from ledger.upcasts import OLD_SHAPES, SHAPE, current, refuse_newer, unknown
 
 
 class School(StrEnum):
@@ -77,6 +79,8 @@ class Event(msgspec.Struct, frozen=True, gc=False, kw_only=True, tag_field="type
     at_us: int
     payload: Payload | UnsetType = UNSET
     claims: tuple[Claimed, ...] = ()
+    shape: int = SHAPE
+    """Which way of writing this event it is; see `ledger.upcasts`."""
 
     @property
     def content(self) -> Payload:
@@ -361,6 +365,8 @@ _payload: msgspec.json.Decoder[Payload] = msgspec.json.Decoder(Payload)
 
 
 _MOVEMENTS = (MoneyEvent, CreditMoved)
+_TAGS = frozenset(str(kind.__struct_config__.tag) for kind in get_args(AnyEvent))
+_ONCE_OTHERWISE = tuple(kind for kind in get_args(AnyEvent) if kind.__struct_config__.tag in OLD_SHAPES)
 
 
 def tag_of(event: AnyEvent) -> str:
@@ -386,9 +392,18 @@ def decode(facts: bytes, payload: bytes | None) -> AnyEvent:
     """The event that `encode` stored.
 
     Raises:
-        msgspec.ValidationError: the tag or a field is not one that this version knows.
+        UnknownShapeError: a newer version wrote it, and it cannot be read as what this one knows.
+        msgspec.ValidationError: a field is not one that this version knows.
     """
-    event = _facts.decode(facts)
+    try:
+        event = _facts.decode(facts)
+    except msgspec.ValidationError as error:
+        raise unknown(facts, _TAGS) or error from None
+    if event.shape != SHAPE:
+        refuse_newer(tag_of(event), event.shape)
+    if isinstance(event, _ONCE_OTHERWISE):
+        told, payload = current(tag_of(event), facts, payload)
+        event = event if told is facts else _facts.decode(told)
     if payload is None:
         return event
     return msgspec.structs.replace(event, payload=_payload.decode(payload))

@@ -51,6 +51,7 @@ from ledger.events import (
     encode,
     tag_of,
 )
+from ledger.upcasts import SHAPE
 
 CLAIM = Claimed(account="acme", operation="create", key="order-4711", fingerprint="9f86d081")
 PLAIN_TERMS = Terms(school=School.PREPAID, rate_version="2026-01", estimated_micros=80_000_000)
@@ -341,7 +342,7 @@ def test_every_event_has_a_golden_row() -> None:
 @pytest.mark.parametrize("kind", get_args(AnyEvent))
 def test_every_field_of_an_event_lies_in_a_golden_row(kind: type[AnyEvent]) -> None:
     rows = [json.loads(facts) for event, facts, _ in GOLDEN if type(event) is kind]
-    common = {"type", "at_us", "claims"}
+    common = {"type", "at_us", "claims", "shape"}
     pinned = set[str]().union(*rows) - common
     assert pinned == set(kind.__struct_fields__) - {*common, "payload"}
 
@@ -398,7 +399,7 @@ LEFT_OUT: dict[type[msgspec.Struct], dict[str, object]] = {  # what the absence 
 @pytest.mark.parametrize("kind", [*get_args(AnyEvent), Terms, Notice, Claimed, Payload])
 def test_a_field_left_out_means_what_it_always_meant(kind: type[msgspec.Struct]) -> None:
     optional = {field.name: field.default for field in msgspec.structs.fields(kind) if not field.required}
-    common = {"payload": UNSET, "claims": ()} if issubclass(kind, Event) else {}
+    common = {"payload": UNSET, "claims": (), "shape": SHAPE} if issubclass(kind, Event) else {}
     assert optional == {**common, **LEFT_OUT.get(kind, {})}
 
 
