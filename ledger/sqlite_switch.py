@@ -22,6 +22,9 @@ from ledger.sqlite_file import BUSY_TIMEOUT_SECONDS, SETTINGS, TROUBLE
 from ledger.sqlite_rows import read_head
 from ledger.sqlite_sql import ACCOUNT_COLUMNS, APPEND, HEAD, TASK_COLUMNS
 
+CUT_SECONDS = 0.1
+"""How long readers are waited for."""
+
 _PUT_TASK = f"""
 INSERT INTO tasks ({", ".join(TASK_COLUMNS)}) VALUES ({", ".join("?" * len(TASK_COLUMNS))})
 ON CONFLICT (task) DO UPDATE SET {", ".join(f"{name} = excluded.{name}" for name in TASK_COLUMNS[1:])}"""
@@ -60,8 +63,12 @@ def switching(path: Path) -> Iterator[sqlite3.Connection]:
                     db.execute("ROLLBACK")
         except TROUBLE as error:
             raise StorageError(f"the store did not take the switch: {error}") from error
-        with suppress(sqlite3.Error):  # what was replaced leaves the write-ahead log too, or goes with its next cut
-            db.execute(_CUT)
+
+
+def cut(path: Path) -> None:
+    """Let what was replaced leave the write-ahead log too; held up by a reader, it goes with the next cut."""
+    with suppress(sqlite3.Error), closing(sqlite3.connect(path, timeout=CUT_SECONDS)) as db:
+        db.execute(_CUT)
 
 
 def put_tasks(db: sqlite3.Connection, rows: Sequence[Sequence[Any]]) -> None:

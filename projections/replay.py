@@ -18,6 +18,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from contextlib import contextmanager
 from pathlib import Path
+from typing import NamedTuple
 
 import msgspec
 
@@ -84,8 +85,8 @@ def replay_tasks(
     _fold_parts(ledger, file, place.until, workers=workers, progress=progress)
     for _ in range(ROUNDS_MAX):
         with snapshot(db):
-            behind = catch_up(db, file)
-        if behind <= FEW_EVENTS:
+            caught_up = catch_up(db, file)
+        if caught_up.events <= FEW_EVENTS:
             return
 
 
@@ -96,8 +97,15 @@ def parts_of(db: sqlite3.Connection, head: int) -> list[Part]:
     return [Part(after, upto) for after, upto in zip([FIRST, *ends], ends, strict=False)]
 
 
-def catch_up(db: sqlite3.Connection, file: ReplayFile) -> int:
-    """Take in what has been recorded since; how many events that was. The caller holds a snapshot, or the lock."""
+class CaughtUp(NamedTuple):
+    """How many events had been recorded since, and the tasks that they were about."""
+
+    events: int
+    tasks: Sequence[bytes]
+
+
+def catch_up(db: sqlite3.Connection, file: ReplayFile) -> CaughtUp:
+    """Take in what has been recorded since. The caller holds a snapshot, or the lock."""
     place = file.place()
     assert place is not None, "a replay is under way"
     head, head_hash = db.execute(HEAD).fetchone()
@@ -109,7 +117,7 @@ def catch_up(db: sqlite3.Connection, file: ReplayFile) -> int:
         else:
             put_terms(db, found, stream, Until(head))
     file.move_on(Place(place.log_id, head, head_hash), found.sums, compared)
-    return int(head) - place.until
+    return CaughtUp(int(head) - place.until, [*compared])
 
 
 def compared(db: sqlite3.Connection, file: ReplayFile) -> Compared:

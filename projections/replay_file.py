@@ -175,12 +175,18 @@ class ReplayFile:
 
     # What was replaced
 
-    def keep(self, accounts: Sequence[AccountDifference], *, tasks: bool) -> None:
-        """Keep what a switch is about to replace, and nothing of the one before; with *tasks* those that differ."""
+    def keep_tasks(self) -> None:
+        """Keep the tasks that differ, which a switch is about to replace, and nothing of the one before."""
         with self._transaction():
             self._forget_kept()
-            if tasks:
-                self._db.execute("INSERT INTO kept SELECT task, row FROM differences")
+            self._db.execute("INSERT INTO kept SELECT task, row FROM differences")
+
+    def keep(self, accounts: Sequence[AccountDifference], *, moved: Sequence[bytes]) -> None:
+        """Keep these accounts, and tasks that have been compared again, as they differ now."""
+        with self._transaction():
+            for task in moved:
+                self._db.execute("DELETE FROM kept WHERE task = ?", (task,))
+                self._db.execute("INSERT INTO kept SELECT task, row FROM differences WHERE task = ?", (task,))
             rows = [(one.account, _encode(one)) for one in accounts]
             self._db.executemany("INSERT INTO kept_accounts VALUES (?, ?)", rows)
 
@@ -233,6 +239,14 @@ def opened(task: bytes, stored: bytes, key: bytes | None) -> Difference:
         return Difference(task=task, live=None, fresh=None, problem="deleted since", is_erased=True)
     live, fresh = (_unsealed(row, task, key) if one.is_sealed and key else row for row in (one.live, one.fresh))
     return Difference(task=task, live=live, fresh=fresh, problem=one.problem, key=key, is_erased=one.is_erased)
+
+
+def opened_fresh(task: bytes, stored: bytes, key: bytes | None) -> tuple[Row | None, bool]:
+    """The fresh row of a difference, and whether the events give one at all; the live row stays sealed."""
+    one = _kept(stored)
+    if one.problem is not None or (one.is_sealed and key is None):
+        return None, False
+    return (_unsealed(one.fresh, task, key) if one.is_sealed and key else one.fresh), True
 
 
 def _unsealed(row: Row | None, task: bytes, key: bytes) -> Row | None:

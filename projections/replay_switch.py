@@ -14,9 +14,9 @@ from msgspec.structs import replace
 
 from ledger.events import ProjectionSwitched
 from ledger.sqlite_rows import read_account
-from ledger.sqlite_switch import drop_tasks, put_account, put_tasks, record, switching
+from ledger.sqlite_switch import cut, drop_tasks, put_account, put_tasks, record, switching
 from projections.replay import catch_up, compared
-from projections.replay_file import ReplayFile, opened
+from projections.replay_file import ReplayFile, opened, opened_fresh
 from projections.replay_ranges import Row, key_of
 from projections.replay_sql import ACCOUNT, HEAD, ROW
 
@@ -37,23 +37,28 @@ class Switched(msgspec.Struct, frozen=True, kw_only=True):
 
 def switch(ledger: Path, file: ReplayFile, projections: Sequence[str], *, by: str, at_us: int) -> Switched:
     """Catch up to the log's end, and put what differs in its place."""
-    began = time.perf_counter_ns()
+    is_kept = TASKS in projections and file.count("differences") > 0
+    if is_kept:
+        file.keep_tasks()  # before anybody is kept waiting
     with switching(ledger) as db:
-        began = time.perf_counter_ns()  # before it, the lock was waited for
-        catch_up(db, file)
+        began = time.perf_counter_ns()
+        moved = catch_up(db, file).tasks
         found = compared(db, file)
         accounts = found.accounts if ACCOUNTS in projections else ()
         has_tasks = TASKS in projections and found.differing_tasks > 0
-        if not accounts and not has_tasks:
-            return Switched(tasks=0, accounts=0, left=0, position=None, took_ms=_ms_since(began))
-        file.keep(accounts, tasks=has_tasks)
+        if (accounts or has_tasks) and not is_kept:
+            file.forget_kept()
+        if accounts or has_tasks:
+            file.keep(accounts, moved=moved if has_tasks else ())
         replaced, left = _replace(db, file) if has_tasks else (0, 0)
         for one in accounts:
             put_account(db, one.account, one.fresh)
         event = ProjectionSwitched(at_us=at_us, projection="", position=found.position, replaced=0)
         position = _record(db, event, tasks=replaced, accounts=len(accounts), by=by)
+    took_ms = _ms_since(began)
+    cut(ledger)
     file.end()
-    return Switched(tasks=replaced, accounts=len(accounts), left=left, position=position, took_ms=_ms_since(began))
+    return Switched(tasks=replaced, accounts=len(accounts), left=left, position=position, took_ms=took_ms)
 
 
 def switch_back(ledger: Path, file: ReplayFile, *, by: str, at_us: int) -> Switched:
@@ -76,17 +81,19 @@ def switch_back(ledger: Path, file: ReplayFile, *, by: str, at_us: int) -> Switc
         end, _ = db.execute(HEAD).fetchone()
         event = ProjectionSwitched(at_us=at_us, projection="", position=end, replaced=0, back=True)
         position = _record(db, event, tasks=tasks, accounts=accounts, by=by)
+    took_ms = _ms_since(began)
+    cut(ledger)
     file.forget_kept()
-    return Switched(tasks=tasks, accounts=accounts, left=left, position=position, took_ms=_ms_since(began))
+    return Switched(tasks=tasks, accounts=accounts, left=left, position=position, took_ms=took_ms)
 
 
 def _replace(db: sqlite3.Connection, file: ReplayFile) -> tuple[int, int]:
     """Put the fresh rows in the place of those that differ; how many, and how many there are no fresh ones of."""
     replaced = left = 0
     for page in file.differing():
-        found = [opened(task, row, key_of(db, task)) for task, row in page]
-        good = [one for one in found if one.problem is None]
-        _put(db, [(one.task, one.fresh) for one in good])
+        found = [(task, *opened_fresh(task, row, key_of(db, task))) for task, row in page]
+        good = [(task, fresh) for task, fresh, is_good in found if is_good]
+        _put(db, good)
         replaced, left = replaced + len(good), left + len(found) - len(good)
     return replaced, left
 

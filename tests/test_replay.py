@@ -105,6 +105,20 @@ def test_what_was_never_touched_does_not_differ_and_nothing_is_changed(path: Pat
     assert rows(path, "tasks") == rows(path, "tasks")
 
 
+def test_what_goes_wrong_after_a_replay_is_found_by_the_next_and_the_switch_before_can_be_undone(
+    path: Path, replay: Shell
+) -> None:
+    right = rows(path, "tasks")
+    plant(path, "UPDATE tasks SET created_at = 1 WHERE task = ?", ident(0))
+    wrong = rows(path, "tasks")
+    assert replay("--projection", "tasks").switched["tasks"] == 1
+    assert replay("--projection", "tasks").switched["tasks"] == 0, "nothing was left to do"
+    assert replay("--back").switched["tasks"] == 1
+    assert rows(path, "tasks") == wrong
+    assert replay("--projection", "tasks").changes == [("tasks", NAME, "created_at")]
+    assert rows(path, "tasks") == right
+
+
 WRONG = [  # what is done to the store, and the first line that tells of it
     ("UPDATE tasks SET held_micros = held_micros + 7 WHERE task = ?", ("tasks", NAME, "held_micros")),
     ("UPDATE tasks SET status = 'expired' WHERE task = ?", ("tasks", NAME, "status")),
