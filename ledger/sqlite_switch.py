@@ -22,7 +22,7 @@ from ledger.sqlite_file import BUSY_TIMEOUT_SECONDS, SETTINGS, TROUBLE
 from ledger.sqlite_rows import read_head
 from ledger.sqlite_sql import ACCOUNT_COLUMNS, APPEND, HEAD, TASK_COLUMNS
 
-CUT_SECONDS = 0.1
+CUT_SECONDS = 1
 """How long readers are waited for."""
 
 _PUT_TASK = f"""
