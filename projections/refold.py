@@ -1,9 +1,9 @@
 """A task folded from the hot columns of its events: what `ledger.task.evolve` gives, to the byte, and sooner.
 
-`evolve` makes a new task at each event, which is right where one event is decided on; decoding and folding so took 1.65
-times as long as this. Here one task is moved along in place; of the facts only those fields are decoded that its row shows, and content
-goes out of its seal into the row as the JSON that it is. Alternative beaten: the fold in SQL, which sums up columns
-sooner, and knows content not at all.
+`evolve` makes a new task at each event, which is right where one event is decided on; to decode and fold so took 1.65
+times as long as this. Here one task is moved along in place; of the facts only those fields are decoded that its row
+shows, and content goes out of its seal into the row as the JSON that it is. Alternative beaten: the fold in SQL, which
+sums up columns sooner, and knows content not at all.
 
 It may say that a row is right, and never that it is wrong: whoever finds a difference folds that task anew with
 `ledger.task.fold`, which decides. That both give the same bytes for every history is what `tests/test_refold.py` holds.
