@@ -4,9 +4,12 @@
 21 us against 17). The contracts bring their own tables (`api.routing`), so all that it would do here is done already.
 """
 
+import socket
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import asynccontextmanager
 from functools import partial
+from pathlib import Path
 
 import structlog
 from aiohttp import web
@@ -16,18 +19,27 @@ from api.bookkeeper import Bookkeeper
 from api.callers import Callers
 from api.contracts import CONTRACTS
 from api.deps import Deps
+from api.followers import Followers
 from api.limits import Limits, Tier
 from api.repeats import Repeats
 from api.request_ids import RequestIds
 from api.service import handle
+from api.settings import Settings
+from api.sweep import Sweeper
+from api.switches import heeding
 from ledger.catalogue import Catalogue
 from ledger.entropy import Entropy
 from ledger.ledger import Ledger
+from projections.books_file import books_of
+from projections.deadlines import deadlines_of
 from projections.statement_format import StatementFormat
 
 LINE_MAX_BYTES = 64 * 1024
 """Of a request line or a header. aiohttp refuses longer ones by itself, and not in the words of any contract, so this
 is far more than any id or key has."""
+
+BACKLOG = 1024
+"""Connections that may wait to be taken."""
 
 KEEPALIVE_SECONDS = 15.0
 """How long a connection may stay open without a request."""
@@ -46,14 +58,17 @@ def make_server(  # noqa: PLR0913 - the live parts, and what a test puts in the 
     *,
     catalogue: Catalogue,
     books: Bookkeeper,
+    followers: Followers | None = None,
+    sweeper: Sweeper | None = None,
     statements: Mapping[str, StatementFormat] = _AS_OURS,
     limits: Limits | None = None,
     clock: Callable[[], int] = clock,
     entropy: Callable[[int], bytes] | None = None,
 ) -> web.Server:
-    """The service over *ledger* and its *books*, which their owner starts before and closes after it.
+    """The service over *ledger*, its *books* and its *followers*, which their owner starts before and ends after it.
 
-    Without *limits* every account has the budget of `Tier`'s defaults.
+    Without *limits* every account has the budget of `Tier`'s defaults; without *followers* nothing follows the log, and
+    without a *sweeper* nobody can tell which tasks are stalled.
     """
     entropy = entropy or Entropy()
     deps = Deps(
@@ -66,6 +81,8 @@ def make_server(  # noqa: PLR0913 - the live parts, and what a test puts in the 
         limits=limits or Limits(Tier(), {}),
         repeats=Repeats(ledger.keys, ledger.views),
         books=books,
+        followers=followers or Followers(ledger.engine, []),
+        sweeper=sweeper,
         statements=statements,
         lines=logs.in_force(),
         log=structlog.get_logger().bind(),
@@ -83,3 +100,35 @@ def make_server(  # noqa: PLR0913 - the live parts, and what a test puts in the 
 def make_runner(server: web.Server, *, drain_seconds: float) -> web.ServerRunner:
     """What serves *server*; when it is cleaned up, it waits *drain_seconds* for the requests that it has taken."""
     return web.ServerRunner(server, handle_signals=False, shutdown_timeout=drain_seconds)
+
+
+@asynccontextmanager
+async def service(
+    ledger: Ledger, found: Settings, catalogue: Catalogue, *, store: Path, listener: socket.socket
+) -> AsyncIterator[None]:
+    """The service over *ledger* on *listener*, and all that follows the log; left, it drains and they end.
+
+    What followers keep lies in files beside *store*, the ledger's own path.
+    """
+    engine = ledger.engine
+    async with (
+        Bookkeeper(engine, books_of(store)) as books,
+        Sweeper(ledger, deadlines_of(store), clock=clock, patience=found.silence) as sweeper,
+        Followers(engine, [books.duty, sweeper.duty, heeding(ledger)]) as followers,
+    ):
+        server = make_server(
+            ledger,
+            catalogue=catalogue,
+            books=books,
+            followers=followers,
+            sweeper=sweeper,
+            statements=found.statements,
+            limits=found.budgets(),
+        )
+        runner = make_runner(server, drain_seconds=found.drain_seconds)
+        await runner.setup()
+        try:
+            await web.SockSite(runner, listener, backlog=BACKLOG).start()
+            yield
+        finally:
+            await runner.cleanup()

@@ -1,28 +1,29 @@
-"""The books of the service: a follower of the log that wakes at an interval, and the reports that are drawn from them.
+"""The books of the service: a follower of the log, and the reports that are drawn from them.
 
-The service does not depend on it. What goes wrong with the books is logged once as ``books.failed`` and said by the
-billing routes, tried again at the next interval, and nothing else knows of it. Alternative beaten: booking in the
-commit itself, which would make every create wait for what is read once a month.
+The service does not depend on it. What goes wrong with the books while a report is drawn is logged once as
+``books.failed`` and said by the billing routes, and nothing else knows of it. Alternative beaten: booking in the commit
+itself, which would make every create wait for what is read once a month.
 """
 
 import asyncio
 from collections.abc import Awaitable, Callable
-from contextlib import suppress
 from pathlib import Path
 from typing import Self, TypeVar
 
 import structlog
 
+from api.followers import Duty
 from api.refusals import Unavailable
 from ledger.engine import Engine
 from ledger.errors import CannotOpenError, DamagedError, Fault
-from projections.books import Books, BooksError, open_books
+from projections.books import Books, BooksError
+from projections.books_file import open_books
 from projections.follow import catch_up
 from projections.places import NoSuchPlaceError
 from projections.report import Report, Wanted, draw
 
-FOLLOW_SECONDS = 1.0
-"""Between two looks for what is new."""
+REST_SECONDS = 0.5
+"""Between two looks for what is new: the books are less than a second behind."""
 PAUSE_SECONDS = 0.05
 """Between two pages of a log that is long behind, in which everybody else is served: a page takes a third of that."""
 
@@ -34,35 +35,40 @@ class BooksUnavailable(Unavailable):
 
 
 class Bookkeeper:
-    """Books in the file at *path*, which is opened when they are first asked for.
-
-    Entered, it follows the log until it is left; closed without having been entered, it lets go of the file.
-    """
+    """Books in the file at *path*, which is opened when they are first asked for."""
 
     def __init__(self, engine: Engine, path: Path) -> None:
         self._engine, self.path = engine, path
         self._books: Books | None = None
         self._opening = asyncio.Lock()
-        self._following: asyncio.Task[None] | None = None
         self._failure: str | None = None
 
     async def __aenter__(self) -> Self:
-        self._following = asyncio.create_task(self._follow())
         return self
 
     async def __aexit__(self, *_: object) -> None:
         await self.close()
 
     async def close(self) -> None:
-        """Stop following, and let go of the file."""
-        if self._following is not None:
-            self._following.cancel()
-            with suppress(asyncio.CancelledError):
-                await self._following
+        """Let go of the file."""
         async with self._opening:
             books, self._books = self._books, None
         if books is not None:
             await books.close()
+
+    @property
+    def duty(self) -> Duty:
+        """How the service has the books follow the log."""
+        return Duty("books", self.follow, REST_SECONDS)
+
+    async def follow(self) -> int:
+        """Bring the books to the end of the log as it is now; the position of that end.
+
+        Raises:
+            BooksError, CannotOpenError, DamagedError, StorageError: why they cannot be.
+        """
+        head = await catch_up(self._engine, await self._opened(), pause_seconds=PAUSE_SECONDS)
+        return head.position
 
     async def draw(self, wanted: Wanted) -> Report:
         """The report that is *wanted*, with the books brought up to its position.
@@ -92,12 +98,6 @@ class Bookkeeper:
             return await self._with_books(caught_up)
         except (BooksError, CannotOpenError, DamagedError) as fault:
             raise BooksUnavailable from fault
-
-    async def _follow(self) -> None:
-        while True:
-            with suppress(Exception):  # logged; whatever it is, the service goes on
-                await self._with_books(lambda books: catch_up(self._engine, books, pause_seconds=PAUSE_SECONDS))
-            await asyncio.sleep(FOLLOW_SECONDS)
 
     async def _with_books(self, work: Callable[[Books], Awaitable[T]]) -> T:
         """What *work* makes of the books."""

@@ -7,10 +7,12 @@ from structlog.typing import FilteringBoundLogger
 
 from api.bookkeeper import Bookkeeper
 from api.callers import Callers
+from api.followers import Followers
 from api.limits import Limits
 from api.logs import Lines
 from api.repeats import Repeats
 from api.request_ids import RequestIds
+from api.sweep import Sweeper
 from ledger.catalogue import Catalogue
 from ledger.ledger import Ledger
 from projections.statement_format import StatementFormat
@@ -29,6 +31,9 @@ class Deps(NamedTuple):
     limits: Limits
     repeats: Repeats
     books: Bookkeeper
+    followers: Followers
+    sweeper: Sweeper | None
+    """None: nothing is swept."""
     statements: Mapping[str, StatementFormat]
     """How each provider writes its statements; those that are not here write them in our own way."""
     lines: Lines

@@ -1,4 +1,6 @@
-"""How often an account may ask: a budget a minute for each class of request, and one for failed authentication.
+"""How often an account may ask, and how many tasks it may have under way: what its tier in the configuration says.
+
+Requests have a budget a minute for each class, and failed authentication has one.
 
 Each budget is a leaky bucket in one number, the time at which it will be empty again (GCRA): a minute's worth may be
 spent at once, and comes back evenly. Budgets are those of clients: workers and operators are the gateway's own, and a
@@ -7,6 +9,10 @@ limited is load, not money.
 
 Failed authentication is counted by address, and only it: who shows a key that opens is never held up by a stranger
 behind the same address.
+
+How many tasks are under way is not counted here: two creates at once must not both take the last place, so it is the
+writer that counts, and the cap travels to it inside the command (`ledger.credit.admit`). It holds for whoever asks for
+the account, workers too: it is about the account's tasks, as its credit is.
 """
 
 from collections.abc import Mapping
@@ -26,6 +32,7 @@ PER_MINUTE = 100_000
 FAILURES_PER_MINUTE = 300
 
 PerMinute = Annotated[int, msgspec.Meta(ge=1, le=60_000_000)]
+AtOnce = Annotated[int, msgspec.Meta(ge=1, le=2**31 - 1)]
 
 
 class Kind(StrEnum):
@@ -50,12 +57,14 @@ _KINDS: Mapping[type[Operation], Kind] = {
 
 
 class Tier(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Requests a minute, by class."""
+    """Requests a minute, by class, and tasks at once."""
 
     read: PerMinute = PER_MINUTE
     create: PerMinute = PER_MINUTE
     cancel: PerMinute = PER_MINUTE
     failed: PerMinute = FAILURES_PER_MINUTE
+    tasks_max: AtOnce | None = None
+    """Tasks under way: one more is refused. None: any number."""
 
 
 class _Budget:
@@ -97,7 +106,7 @@ class _Budget:
 
 
 class Limits:
-    """What is left of each budget."""
+    """What each account's tier allows it, and what is left of each budget."""
 
     def __init__(self, default: Tier, accounts: Mapping[str, Tier]) -> None:
         self._default, self._accounts = default, accounts
@@ -110,17 +119,23 @@ class Limits:
             RateLimited: there is nothing left in it.
         """
         owner = (account, _KINDS[operation])
-        budget = self._budgets.get(owner) or self._open(owner, self._accounts.get(account, self._default), now_us)
+        budget = self._budgets.get(owner) or self._open(owner, self._tier(account), now_us)
         return budget.spend(now_us)
+
+    def tasks_max(self, account: str) -> int | None:
+        """How many tasks *account* may have under way; None: any number."""
+        return self._tier(account).tasks_max
 
     def reads(self, account: str, now_us: int) -> Standing:
         """What *account* has left to read with: what is told of a request that cost it nothing."""
-        tier = self._accounts.get(account, self._default)
-        return self._left((account, Kind.READ), tier.read, now_us)
+        return self._left((account, Kind.READ), self._tier(account).read, now_us)
 
     def address(self, address: str, now_us: int) -> Standing:
         """What *address* has left to fail with: all that there is to tell of a request that is no account's."""
         return self._left((address, Kind.FAILED), self._default.failed, now_us)
+
+    def _tier(self, account: str) -> Tier:
+        return self._accounts.get(account, self._default)
 
     def _left(self, owner: tuple[str, Kind], limit: int, now_us: int) -> Standing:
         budget = self._budgets.get(owner)

@@ -31,6 +31,7 @@ from api.native_bodies import (
 from api.native_breaks import STATEMENT_MAX_BYTES, breaks, change_break, reconciliation, statement
 from api.native_queries import limit_in, moment_in, only
 from api.native_shapes import ROOT, Problem, event_view, key_view, problem_view, shortage_view, task_view
+from api.native_stalled import stalled_page
 from api.refusals import (
     Broken,
     Forbidden,
@@ -61,6 +62,7 @@ from ledger.errors import (
     Overloaded,
     Refusal,
     TaskNotFound,
+    TooManyTasks,
     UnknownBreak,
     UnknownKey,
     UnknownModel,
@@ -94,6 +96,7 @@ REFUSALS: dict[type[Refusal], Problem] = {  # in order of precedence
     TaskNotFound: Problem(404, "task_not_found", "No such task"),
     UnknownModel: Problem(422, "unknown_model", "The catalogue has no such model, and the request names no price"),
     DeadlinePassed: Problem(422, "invalid_request", "The request cannot be read"),
+    TooManyTasks: Problem(429, "concurrency_limit", "The account has too many tasks under way"),
     InsufficientCredits: Problem(402, "insufficient_credits", "The account cannot bear this task"),
     RateLimited: Problem(429, "rate_limited", "Too many requests"),
     UnknownKey: Problem(404, "key_not_found", "No such live key"),
@@ -127,6 +130,7 @@ async def create(deps: Deps, asked: Asked) -> Answer:
         actor=asked.key_id,
         request_id=asked.request_id,
         claims=deps.ledger.keys.keyed(create_claims(asked, body)),
+        tasks_max=deps.limits.tasks_max(body.account),
         account=body.account,
         contract=body.contract,
         capability=body.capability or (model.capability if model else "unknown"),
@@ -191,15 +195,16 @@ async def _stood(deps: Deps, task: TaskId, moment: Moment) -> Answer:
 
 async def list_tasks(deps: Deps, asked: Asked) -> Answer:
     """Newest first, or oldest first with ``order=asc``, which is how a dispatcher takes queued work."""
-    wanted = _wanted(asked, deps.ledger.engine.log_id)
+    wanted, log_id = _wanted(asked, deps.ledger.engine.log_id), deps.ledger.engine.log_id
     moment = await moment_in(deps, asked)
     page: Sequence[Seen | Stood]
-    if moment is None:
+    if "stalled" in asked.query:
+        page, beyond = await stalled_page(deps, asked, wanted)
+    elif moment is not None:
+        page, beyond = await tasks_then(deps.ledger.engine, wanted, moment)
+    else:
         page, more = await deps.ledger.page(wanted)
         beyond = page[-1].task.task_id if more else None
-    else:
-        page, beyond = await tasks_then(deps.ledger.engine, wanted, moment)
-    log_id = deps.ledger.engine.log_id
     body = {
         "tasks": [task_view(one.task, position=one.position, log_id=log_id) for one in page],
         "next_cursor": None if beyond is None else cursor(log_id, beyond),
@@ -208,7 +213,7 @@ async def list_tasks(deps: Deps, asked: Asked) -> Answer:
     return json_answer(200, body)
 
 
-LIST_PARAMS = frozenset({"status", "account", "model", "cursor", "limit", "order", "at", "clock"})
+LIST_PARAMS = frozenset({"status", "account", "model", "stalled", "cursor", "limit", "order", "at", "clock"})
 
 
 def _wanted(asked: Asked, log_id: str) -> TaskFilter:
@@ -356,6 +361,8 @@ def _facts(refusal: Refusal) -> dict[str, Any]:
             return {"version": actual}
         case AmountExceeds(asked_micros=asked, left_micros=left, settled_by=keys):
             return {"asked_credits": credits_text(asked), "left_credits": credits_text(left), "settled_by": keys}
+        case TooManyTasks(live_tasks=live, tasks_max=most, position=position):
+            return {"live_tasks": live, "tasks_max": most, "position": position}
         case InsufficientCredits():
             return shortage_view(refusal)
         case KeyReused(fingerprint=first, amount_micros=amount, task=task):

@@ -1,4 +1,4 @@
-"""What the native API does with accounts: it shows what they may spend, and sets limits, grants, and takes back."""
+"""What the native API does with accounts: it shows them, sets limits, grants, and takes back."""
 
 import msgspec
 
@@ -9,18 +9,19 @@ from api.native_bodies import GrantBody, LimitBody, Name, RevocationBody, credit
 from api.native_shapes import account_view
 from api.refusals import Invalid
 from ledger.credit import Grant, RevokeGrant
+from ledger.records import AccountRow
 
 
 async def show_account(deps: Deps, asked: Asked) -> Answer:
     """Any account can be read: one that nothing is known of has spent nothing, and is unlimited."""
-    return json_answer(200, account_view(await deps.ledger.accounts.row(_account(asked))))
+    return _shown(deps, await deps.ledger.accounts.row(_account(asked)))
 
 
 async def set_limit(deps: Deps, asked: Asked) -> Answer:
     account, body = _account(asked), read_json(asked.body, LimitBody)
     limit_micros = credits_in(body.limit_credits, "limit_credits")
     row = await deps.ledger.accounts.set_limit(account, limit_micros, by=asked.key_id, at_us=asked.now_us)
-    return json_answer(200, account_view(row))
+    return _shown(deps, row)
 
 
 async def grant(deps: Deps, asked: Asked) -> Answer:
@@ -32,7 +33,7 @@ async def grant(deps: Deps, asked: Asked) -> Answer:
         reason=body.reason,
     )
     row = await deps.ledger.accounts.grant(account, command, by=asked.key_id)
-    return json_answer(200, account_view(row))
+    return _shown(deps, row)
 
 
 async def revoke_grant(deps: Deps, asked: Asked) -> Answer:
@@ -45,7 +46,12 @@ async def revoke_grant(deps: Deps, asked: Asked) -> Answer:
         reason=body.reason,
     )
     row = await deps.ledger.accounts.revoke(account, command, by=asked.key_id)
-    return json_answer(200, account_view(row))
+    return _shown(deps, row)
+
+
+def _shown(deps: Deps, row: AccountRow) -> Answer:
+    """The account, and the cap on its tasks that this service has been given; null: none."""
+    return json_answer(200, account_view(row) | {"tasks_max": deps.limits.tasks_max(row.account)})
 
 
 def _account(asked: Asked) -> str:

@@ -1,7 +1,7 @@
 """Reconciliation over HTTP: a provider's statement is handed in, and breaks are listed, explained and resolved.
 
-What is shown is what ``task-ledger reconcile`` and ``breaks`` print as JSON. The balances of accounts are compared on
-the command line only, in one snapshot of the log, which an engine that serves does not give.
+What is shown is what ``task-ledger reconcile`` and ``breaks`` print as JSON. Accounts are compared with their own rows;
+with the rows of their tasks on the command line only, in one snapshot, which an engine that serves does not give.
 """
 
 import asyncio
@@ -22,11 +22,15 @@ from ledger.cursors import cursor, place
 from ledger.errors import UnknownBreak
 from ledger.events import BreakKind
 from projections.asked import WrongWordError, period_of
+from projections.balances import account_balances
 from projections.books import Books
 from projections.break_rows import Wanted, count_breaks, list_breaks
 from projections.break_shapes import break_view, counts_view, statement_view, told_view
-from projections.reconcile import Billed, Clerk, Told, against_statement, side_of
-from projections.self_check import STUCK_HOURS, settlement
+from projections.comparison import Billed, Comparison, side_of
+from projections.cost_log import CostLog
+from projections.deadlines import Deadlines
+from projections.reconcile import Clerk, Told
+from projections.self_check import STUCK_HOURS, late_truths, settlement
 from projections.statement_format import StatementFormat
 from projections.statements import NotAStatementError, Syntax, read_statement
 
@@ -128,11 +132,13 @@ async def _compared(deps: Deps, asked: Asked, books: Books, billed: Billed | Non
     if billed is None:
         async for found in settlement(books, now_us=asked.now_us, stuck_hours=STUCK_HOURS):
             await clerk.take(found)
+        accounts = await account_balances(deps.ledger.engine, books, now_us=asked.now_us)
+        await clerk.take(accounts.found)
+        await _take_late(deps, clerk)
+        told: dict[str, Any] = {"accounts_not_compared": accounts.moving}
     else:
-        async for found in against_statement(books, billed):
-            await clerk.take(found, billed=billed)
-        await clerk.has_read(billed, position=at.position)
-    told = {} if billed is None else statement_view(billed)
+        await clerk.read(Comparison(books, billed), CostLog(deps.ledger.engine, books))
+        told = statement_view(billed)
     return told | {
         "position": at.position,
         "head": at.hash.hex(),
@@ -141,6 +147,17 @@ async def _compared(deps: Deps, asked: Asked, books: Books, billed: Billed | Non
         "open": counts_view(clerk.tally.open if billed else await count_breaks(books, life=Life.OPEN)),
         "breaks": [told_view(one, now_us=asked.now_us) for one in shown],
     }
+
+
+async def _take_late(deps: Deps, clerk: Clerk) -> None:
+    """Take what was reported after outcomes that it contradicts; nothing, where nobody follows that."""
+
+    async def taken(deadlines: Deadlines) -> None:
+        async for found in late_truths(deps.ledger.engine, deadlines):
+            await clerk.take(found)
+
+    if deps.sweeper is not None:
+        await deps.sweeper.consult(taken)
 
 
 # Queries

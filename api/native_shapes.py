@@ -14,6 +14,7 @@ from ledger.money import credits_text
 from ledger.records import AccountRow, KeyRow, Recorded
 from ledger.task import Callback, Task
 from ledger.times import rfc3339
+from projections.explain_rules import settled_by
 
 ROOT = "/ledger/v1"
 
@@ -60,6 +61,7 @@ def task_view(task: Task, *, position: int, log_id: str) -> dict[str, Any]:
         "deleted": task.deleted,
         "billing": {
             "school": task.terms.school,
+            "rule": settled_by(task),
             "rate_version": task.terms.rate_version,
             "estimated_credits": credits_text(task.terms.estimated_micros),
             "held_credits": credits_text(task.held_micros),
@@ -115,7 +117,10 @@ def key_view(row: KeyRow, *, now_us: int) -> dict[str, Any]:
 
 
 def account_view(row: AccountRow) -> dict[str, Any]:
-    """What an account may spend, as of *position*; an unlimited one has no figure of what is available."""
+    """What an account may spend, and how many of its tasks are under way, as of *position*.
+
+    An unlimited one has no figure of what is available.
+    """
     return {
         "account": row.account,
         "unlimited": row.unlimited,
@@ -128,6 +133,7 @@ def account_view(row: AccountRow) -> dict[str, Any]:
         "expected_credits": credits_text(row.expected_micros),
         "exposure_credits": credits_text(row.exposure_micros),
         "available_credits": None if row.unlimited else credits_text(row.available_micros),
+        "live_tasks": row.live_tasks,
         "position": row.position,
     }
 

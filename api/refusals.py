@@ -68,7 +68,9 @@ class RateLimited(Refusal):
 class Unavailable(Refusal):
     """The store is not to be had just now. Nothing was written; the same request may be sent again."""
 
-    retry_after_seconds = 2
+    def __init__(self, reason: str = "", *, retry_after_seconds: int = 2) -> None:
+        super().__init__(reason)
+        self.retry_after_seconds = retry_after_seconds
 
 
 class Broken(Refusal):

@@ -50,8 +50,8 @@ from api.refusals import (
     WrongKey,
 )
 from api.repeats import Repeat
-from ledger.commands import Claim, Create, RequestCancel
-from ledger.errors import Overloaded, Refusal, StorageError, TaskNotFound, WrongVersion
+from ledger.commands import Claim, Create, Delete, RequestCancel, RequestUpdate
+from ledger.errors import Overloaded, ReadOnlyError, Refusal, StorageError, TaskNotFound, TooManyTasks, WrongVersion
 from ledger.ids import ENTROPY_BYTES, TaskId, task_id
 from ledger.times import rfc3339
 from ledger.views import Seen
@@ -73,7 +73,7 @@ async def handle(deps: Deps, request: web.BaseRequest) -> Sent:
         answer = _refuse(request, exchange, _counted(deps, request, refusal, now_us))
     except StorageError as fault:
         deps.log.warning("store.failed", request_id=exchange.request_id, fault=str(fault))
-        answer = _refuse(request, exchange, Unavailable())
+        answer = _refuse(request, exchange, _unavailable(fault))
     except Exception:
         deps.log.exception("http.broke", request_id=exchange.request_id, route=exchange.route)
         answer = _refuse(request, exchange, Broken())
@@ -185,12 +185,32 @@ async def _alive(_: Deps) -> Answer:
 
 
 async def _ready(deps: Deps) -> Answer:
-    """The store answers too."""
+    """The store answers too; and how those are that follow the log, of which no request depends on any.
+
+    What keeps the store from taking writes does not keep it from being read. Why a follower fails is in the log: who
+    asks here need not have a key.
+    """
+    followers = {
+        one.name: {"position": one.position, "lag": one.lag, "failing": one.failure is not None}
+        for one in deps.followers.states
+    }
     try:
         await deps.ledger.engine.head()
     except StorageError:
-        return json_answer(503, {"status": "store unavailable"})
-    return json_answer(200, {"status": "ready"})
+        return json_answer(503, {"status": "store unavailable", "followers": followers})
+    return json_answer(200, {"status": deps.ledger.engine.trouble or "ready", "followers": followers})
+
+
+READ_ONLY = "the ledger is read-only until its store has been restored; nothing was written"
+READ_ONLY_RETRY_AFTER_SECONDS = 60
+"""A restore takes a person."""
+
+
+def _unavailable(fault: StorageError) -> Unavailable:
+    """What is said of it outside: why it is, and nothing of our disks."""
+    if isinstance(fault, ReadOnlyError):
+        return Unavailable(READ_ONLY, retry_after_seconds=READ_ONLY_RETRY_AFTER_SECONDS)
+    return Unavailable()
 
 
 HEALTH: dict[str, Callable[[Deps], Awaitable[Answer]]] = {"/healthz": _alive, "/readyz": _ready}
@@ -256,6 +276,7 @@ async def _submit(deps: Deps, contract: Contract, operation: Submit, asked: Aske
         actor=asked.key_id,
         request_id=asked.request_id,
         claims=_claims(deps, order.keys, asked.account),
+        tasks_max=deps.limits.tasks_max(asked.account),
         account=asked.account,
         contract=contract.name,
         capability=order.capability or (model.capability if model else "unknown"),
@@ -277,13 +298,20 @@ async def _alter(deps: Deps, contract: Contract, operation: Alter, asked: Asked)
     for attempt in range(1, ATTEMPTS_MAX + 1):
         seen = await _visible(deps, contract, operation.target(asked), asked)
         try:
-            outcome = await deps.ledger.handle(operation.command(asked, seen.task))
+            outcome = await deps.ledger.handle(_capped(deps, operation.command(asked, seen.task)))
         except WrongVersion:
             if attempt == ATTEMPTS_MAX:
                 raise Unavailable from None
         else:
             return operation.answer(asked, Told(outcome.task, outcome.appended, outcome.replayed))
     raise AssertionError("the last attempt returns or raises")
+
+
+def _capped(deps: Deps, command: RequestUpdate | Delete) -> RequestUpdate | Delete:
+    """The command with the cap that holds for it: on what puts a task back to work."""
+    if isinstance(command, RequestUpdate):
+        return replace(command, tasks_max=deps.limits.tasks_max(command.account))
+    return command
 
 
 def _claims(deps: Deps, keys: Sequence[Idempotency], account: str) -> tuple[Claim, ...]:
@@ -366,6 +394,7 @@ def _refuse(request: web.BaseRequest, exchange: Exchange, refusal: Refusal) -> A
             Overloaded(retry_after_seconds=seconds)
             | Unavailable(retry_after_seconds=seconds)
             | RateLimited(retry_after_seconds=seconds)
+            | TooManyTasks(retry_after_seconds=seconds)
         ):
             headers["Retry-After"] = str(seconds)
         case _:

@@ -7,10 +7,12 @@ from typing import Annotated
 import msgspec
 from msgspec.structs import replace
 
+from api.contracts import CONTRACTS
 from api.limits import Limits, Tier
 from ledger.catalogue import Catalogue
 from ledger.catalogue import read as read_catalogue
 from ledger.ledger import BATCH_MAX, QUEUE_MAX, VIEWS_MAX_BYTES
+from projections.silence import Patience
 from projections.statement_format import StatementFormat
 
 Count = Annotated[int, msgspec.Meta(ge=1)]
@@ -30,8 +32,11 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     drain_seconds: Count = 30
     """How long a stopping service waits for the requests that it has taken."""
 
+    silence: Patience = Patience()
+    """How long a running task may go without a report before it is stalled."""
+
     limits: Tier = Tier()
-    """How often an account may ask, a minute, unless it has a tier."""
+    """How often an account may ask, a minute, and how many tasks it may have under way, unless it has a tier."""
     tiers: dict[str, Tier] = {}
     accounts: dict[str, str] = {}
     """The tier of an account, by its name."""
@@ -43,9 +48,12 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
         for account, tier in self.accounts.items():
             if tier not in self.tiers:
                 raise ValueError(f"account {account} is in tier {tier!r}, and there is no [tiers.{tier}]")
+        for name in self.silence.of:
+            if name.partition("/")[0] not in CONTRACTS:
+                raise ValueError(f"silence.of names {name!r}, which begins with no contract: {', '.join(CONTRACTS)}")
 
     def budgets(self) -> Limits:
-        """Each account's budget, still whole."""
+        """What each account's tier allows it; its budgets are still whole."""
         return Limits(self.limits, {account: self.tiers[tier] for account, tier in self.accounts.items()})
 
     def models(self) -> Catalogue:

@@ -1,33 +1,22 @@
-"""Heeding switches: what a replay has replaced in the store is read anew by the service, within a second.
+"""Heeding switches: what a replay has replaced in the store is read anew by the service, within two seconds.
 
 Nothing is decided on what was replaced even before that: the switch is in the log, and the first commit after it finds
-the log moved on and all that was decided stale. This is for those who only read. One look-up a second, by key.
+the log moved on and all that was decided stale. This is for those who only read. A replay is another process, of which
+no commit here tells, so it is the runner's look without news that finds it: one look-up by key.
 """
 
-import asyncio
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager, suppress
-
-from ledger.errors import StorageError
+from api.followers import Duty
 from ledger.ledger import Ledger
 
-LOOK_SECONDS = 1.0
+REST_SECONDS = 1.0
 
 
-@asynccontextmanager
-async def heeding(ledger: Ledger) -> AsyncIterator[None]:
-    """While it is entered, *ledger* heeds switches."""
-    looking = asyncio.create_task(_look(ledger))
-    try:
-        yield
-    finally:
-        looking.cancel()
-        with suppress(asyncio.CancelledError):
-            await looking
+def heeding(ledger: Ledger) -> Duty:
+    """How the service has *ledger* heed switches."""
 
+    async def heed() -> int:
+        position = ledger.engine.end.position
+        await ledger.heed_switches()
+        return position
 
-async def _look(ledger: Ledger) -> None:
-    while True:
-        with suppress(StorageError):  # the store's trouble is told by those who need it
-            await ledger.heed_switches()
-        await asyncio.sleep(LOOK_SECONDS)
+    return Duty("switches", heed, REST_SECONDS)

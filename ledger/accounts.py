@@ -69,7 +69,7 @@ class Accounts:
         return (await self._engine.accounts([account])).get(account) or AccountRow(account=account)
 
     async def rows(self) -> list[AccountRow]:
-        """All accounts that ever had a task that costs, a limit or a grant, in the order of their names."""
+        """All accounts that ever had a task, a limit or a grant, in the order of their names."""
         return [*(await self._engine.accounts(None)).values()]
 
     async def _read(self, accounts: Sequence[str]) -> dict[str, AccountRow]:

@@ -13,9 +13,9 @@ import msgspec
 from msgspec.structs import replace
 
 from ledger.claims import Claims, FirstAnswer, claim_row, claimed
-from ledger.commands import Claim, Create, RequestUpdate, TaskCommand
+from ledger.commands import Claim, Create, NewWork, TaskCommand
 from ledger.credit import move_of
-from ledger.errors import InsufficientCredits, KeyReused, Refusal
+from ledger.errors import InsufficientCredits, KeyReused, Refusal, TooManyTasks
 from ledger.events import LateReported, TaskEvent
 from ledger.ids import TaskId
 from ledger.records import Append, ClaimId, ClaimRow, Entry, Outcome, Stale, entry
@@ -25,9 +25,6 @@ from ledger.settlement import violations
 from ledger.tally import Places, Tally
 from ledger.task import NO_TASK, Task, evolve
 from ledger.views import Seen, row_of
-
-NEW_WORK = (Create, RequestUpdate)
-"""What is asked of an account's credit."""
 
 Positions: TypeAlias = dict[TaskId, int]
 Entropy: TypeAlias = Callable[[int], bytes]
@@ -67,11 +64,11 @@ class Verdict(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     refusal: Exception | None = None
     """A `Refusal`, or the bug that the command met."""
     short: str | None = None
-    """The account that had too little credit."""
+    """The account that had too little credit, or no room for one more task."""
     short_since: int | None = None
     """The last append of this batch to move that account; None: it rests on nothing new."""
     short_version: int | None = None
-    """The version of the account's terms that it was refused by."""
+    """The version of the account's terms that it was refused by, for want of credit; None: for want of room."""
 
 
 class Asker(Protocol):
@@ -149,7 +146,7 @@ class Batch(Generic[A]):
             verdict = self._verdict(waiter.command)
         except Exception as bug:  # noqa: BLE001 - a command that meets a bug fails alone
             verdict = Verdict(refusal=bug)
-        if verdict.short is not None and not for_good:
+        if verdict.short_version is not None and not for_good:
             return False
         self.waiters.append(waiter)
         self.verdicts.append(verdict)
@@ -167,10 +164,11 @@ class Batch(Generic[A]):
         try:
             events = decide(task, command)
             after = self._append(task, command, events, claims=command.claims)
-        except InsufficientCredits as refusal:
+        except (TooManyTasks, InsufficientCredits) as refusal:
             account = self.account_of(command)
             since, version = self.accounts.moved_by(account), self.accounts.version(account)
-            return Verdict(refusal=refusal, short=account, short_since=since, short_version=version)
+            by_terms = version if isinstance(refusal, InsufficientCredits) else None
+            return Verdict(refusal=refusal, short=account, short_since=since, short_version=by_terms)
         except Refusal as refusal:
             self._append(task, command, refusal.evidence, claims=())
             return Verdict(refusal=refusal, rests_on=self._last.get(command.task_id))
@@ -196,12 +194,14 @@ class Batch(Generic[A]):
 
     def is_unsure(self, verdict: Verdict, position: int) -> bool:
         """Whether it refuses for want of credit as of *position*, and terms that may have changed before that."""
-        return verdict.short is not None and not self.accounts.terms_stood_at(verdict.short, position)
+        if verdict.short is None or verdict.short_version is None:
+            return False
+        return not self.accounts.terms_stood_at(verdict.short, position)
 
     def is_overtaken(self, verdict: Verdict, outcomes: Sequence[Outcome]) -> bool:
         """Whether what the verdict rests on was not written because the task has moved on.
 
-        Otherwise it was its account's terms, or, under a refusal for want of credit, another command of the batch.
+        Otherwise it was its account's terms, or, under a refusal that the account caused, another command of the batch.
         """
         if verdict.rests_on is None:
             return False
@@ -234,8 +234,8 @@ class Batch(Generic[A]):
             return task
         after = reduce(evolve, events, task)
         assert not violations(after), violations(after)
-        move, is_new = move_of(task, after), isinstance(command, NEW_WORK)
-        account = None if move is None else self.accounts.after(after.account, move, is_new=is_new)
+        move, new = move_of(task, after), command if isinstance(command, NewWork) else None
+        account = None if move is None else self.accounts.after(after.account, move, new=new)
         answer = FirstAnswer(task.task_id, after.version, bool(events))
         rows = tuple(claim_row(claim, answer, at_us=command.at_us) for claim in claims)
         if events and claims:
@@ -259,7 +259,7 @@ class Batch(Generic[A]):
             claims=rows,
             seal_key=seal_key if old_key is None else None,
             move=move,
-            rests_on=account.version if account is not None and is_new else None,
+            rests_on=account.version if account is not None and new is not None else None,
         )
         # From here on nothing can go wrong: a command is in the batch whole or not at all.
         self.recorded_at_us = recorded_at_us

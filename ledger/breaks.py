@@ -172,6 +172,11 @@ def statement_stream(provider: str, statement: str) -> bytes:
     return _digest(b"statement", provider, statement)
 
 
+def provider_stream(provider: str) -> bytes:
+    """The 16 bytes that name the stream of what a provider bills."""
+    return _digest(b"provider", provider)
+
+
 def switch_stream() -> bytes:
     """The 16 bytes that name the stream in which it stands when a projection was switched."""
     return _digest(b"projection")

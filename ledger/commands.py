@@ -37,7 +37,16 @@ class Command(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     expected_version: int | None = None
 
 
-class Create(Command, frozen=True, kw_only=True):
+class NewWork(Command, frozen=True, kw_only=True):
+    """A command that puts a task to work: its account must have the credit for it, and room.
+
+    *tasks_max*: how many tasks the account may have under way, this one included; None: any number.
+    """
+
+    tasks_max: int | None = None
+
+
+class Create(NewWork, frozen=True, kw_only=True):
     """Bring a task into being for *account*, under *terms* that hold for its whole life."""
 
     account: str
@@ -143,7 +152,7 @@ class RequestCancel(Command, frozen=True, kw_only=True):
     reason: str | None = None
 
 
-class RequestUpdate(Command, frozen=True, kw_only=True):
+class RequestUpdate(NewWork, frozen=True, kw_only=True):
     """Run the finished task again under the configuration *input*, on the terms pinned at its creation."""
 
     account: str

@@ -1,4 +1,4 @@
-"""What an account may spend: the rules of its limit, its grants, and the admission of new work. Pure.
+"""What an account may spend, and have under way: its limit, its grants, and the admission of new work. Pure.
 
 An account without a limit that was never granted anything is unlimited. Any other has available what its limit (or
 nothing) and its grants come to, less its exposure: what its tasks hold, and were charged and not given back, and what
@@ -8,6 +8,10 @@ be under way on credit for one.
 Only new work is refused: a create, and an update, which is a further run. What a worker reports is a fact, and is
 taken even when it passes the limit: then nothing new is admitted until there is room again. So a limit may be set
 below the exposure, and cancels nothing. What costs nothing is always admitted.
+
+How many tasks an account may have under way at once is not the log's to say: that is a setting of whoever serves, and
+comes with the command. How many there are is counted beside the exposure, and moved with it. Of an account that has
+neither room nor credit it is said that it has no room: that passes by itself (chosen: the vendor who caps is silent).
 
 A grant is corrected by a new event that names it, for at most what is left of it; an account whose grants have all been
 taken back has nothing, and is not unlimited again. Alternatives beaten: a balance that charges are written off
@@ -19,7 +23,7 @@ from typing import TypeAlias
 import msgspec
 from msgspec.structs import replace
 
-from ledger.errors import AmountExceeds, InsufficientCredits, KeyReused
+from ledger.errors import AmountExceeds, InsufficientCredits, KeyReused, TooManyTasks
 from ledger.events import (
     Cancelled,
     Charged,
@@ -35,7 +39,6 @@ from ledger.events import (
     Refunded,
     Released,
     School,
-    Terms,
     UpdateRequested,
     UpdateReverted,
 )
@@ -43,7 +46,7 @@ from ledger.money import AMOUNT_MAX_MICROS
 from ledger.records import AccountRow, CreditTerms, Move
 from ledger.task import LIVE, Task
 
-# Exposure
+# Exposure, and tasks under way
 
 
 def expected_of(task: Task) -> int:
@@ -53,27 +56,34 @@ def expected_of(task: Task) -> int:
 
 
 def move_of(before: Task, after: Task) -> Move | None:
-    """How the account's exposure moves when the task does; None: not at all."""
+    """How the account moves when the task does; None: not at all."""
     held = after.held_micros - before.held_micros
     charged = after.charged_micros - before.charged_micros
     refunded = after.refunded_micros - before.refunded_micros
     expected = expected_of(after) - expected_of(before)
-    if held or charged or refunded or expected:
-        return Move(held_micros=held, charged_micros=charged, refunded_micros=refunded, expected_micros=expected)
+    live = (after.status in LIVE) - (before.status in LIVE)
+    if held or charged or refunded or expected or live:
+        return Move(
+            held_micros=held,
+            charged_micros=charged,
+            refunded_micros=refunded,
+            expected_micros=expected,
+            live_tasks=live,
+        )
     return None
 
 
-def moves(kind: str, terms: Terms) -> bool:
-    """Whether an event of this type moves the exposure of its account: as `move_of`, told by the event alone."""
-    if kind in _MOVEMENTS:
-        return True
-    return kind in _BOUNDS_OF_RUNS and terms.school is School.ON_SUCCESS and terms.estimated_micros > 0
+def moves(kind: str) -> bool:
+    """Whether an event of this type moves its account: as `move_of`, told by the type alone."""
+    return kind in _MOVEMENTS
 
 
-_MOVEMENTS = frozenset(one.__struct_config__.tag for one in (Held, Released, Charged, Refunded))
-_BOUNDS_OF_RUNS = frozenset(
+_MOVEMENTS = frozenset(
     one.__struct_config__.tag
-    for one in (Created, UpdateRequested, Completed, Failed, Cancelled, Expired, UpdateReverted)
+    for one in (
+        *(Held, Released, Charged, Refunded),
+        *(Created, UpdateRequested, Completed, Failed, Cancelled, Expired, UpdateReverted),
+    )
 )
 
 
@@ -85,18 +95,22 @@ def moved(row: AccountRow, move: Move) -> AccountRow:
         charged_micros=row.charged_micros + move.charged_micros,
         refunded_micros=row.refunded_micros + move.refunded_micros,
         expected_micros=row.expected_micros + move.expected_micros,
+        live_tasks=row.live_tasks + move.live_tasks,
     )
 
 
 # Admission
 
 
-def admit(row: AccountRow, move: Move) -> None:
-    """Take in new work that moves the account by *move*.
+def admit(row: AccountRow, move: Move, *, tasks_max: int | None) -> None:
+    """Take in new work that moves the account by *move*; *tasks_max* as in `ledger.commands.NewWork`.
 
     Raises:
+        TooManyTasks: the account has no room for one more.
         InsufficientCredits: it is more than the account has available.
     """
+    if tasks_max is not None and row.live_tasks + move.live_tasks > tasks_max:
+        raise TooManyTasks(live_tasks=row.live_tasks, tasks_max=tasks_max)
     if row.unlimited:
         return
     asked_micros = move.held_micros + move.charged_micros + move.expected_micros

@@ -2,11 +2,13 @@
 
 import base64
 import binascii
+from collections.abc import Mapping
 
 SEPARATOR = b"\x00"
 POSITION_BYTES = 8
 POSITION_MAX = 2**63 - 1
 """What a database can count to. A forged cursor may say more."""
+NOT_RESTORED: Mapping[str, int] = {}
 
 
 def cursor(log_id: str, place: bytes) -> str:
@@ -29,9 +31,22 @@ def position_cursor(log_id: str, position: int) -> str:
     return cursor(log_id, position.to_bytes(POSITION_BYTES, "big"))
 
 
-def position_of(log_id: str, text: str) -> int | None:
-    """The position that a `position_cursor` stands for."""
-    raw = place(log_id, text)
+def position_of(log_id: str, text: str, *, earlier: Mapping[str, int] = NOT_RESTORED) -> int | None:
+    """The position that a `position_cursor` stands for, of this log or of an *earlier* name of it.
+
+    An earlier one is none beyond the position where the log was restored: what followed there is another history.
+    """
+    position = _position(place(log_id, text))
+    if position is not None:
+        return position
+    for name, last in earlier.items():
+        position = _position(place(name, text))
+        if position is not None:
+            return position if position <= last else None
+    return None
+
+
+def _position(raw: bytes | None) -> int | None:
     if raw is None or len(raw) != POSITION_BYTES:
         return None
     position = int.from_bytes(raw, "big")

@@ -17,6 +17,7 @@ With the key under which a task's payloads are sealed it is the same: it is ther
 
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
+from enum import StrEnum
 from typing import Protocol
 
 import msgspec
@@ -25,6 +26,8 @@ from msgspec.structs import replace
 from ledger.chain import Place, link
 from ledger.events import Deleted
 from ledger.ids import TaskId
+from ledger.lineage import Lineage
+from ledger.log_end import LogEnd
 from ledger.records import (
     SUM_MAX_MICROS,
     AccountRow,
@@ -47,16 +50,37 @@ ERASES = Deleted.__struct_config__.tag
 """The type of the event in whose commit the key of its task is destroyed."""
 
 
+class Trouble(StrEnum):
+    """What keeps a store from taking writes."""
+
+    DEGRADED = "degraded"
+    """The last commit failed; the next one may succeed."""
+    READ_ONLY = "read-only"
+    """It is damaged, and takes none until it has been restored."""
+
+
 class Engine(Protocol):
     """Where the log lives. Every method may raise `StorageError`; then nothing was written."""
 
     @property
     def log_id(self) -> str:
-        """A random name that this log keeps for life: cursors of another log are refused by it."""
+        """A random name that this log keeps until it is restored: cursors of another log are refused by it."""
+
+    @property
+    def lineage(self) -> Lineage:
+        """What it was called before it was restored, and up to where."""
 
     @property
     def pepper(self) -> bytes:
         """The key of the key digests."""
+
+    @property
+    def end(self) -> LogEnd:
+        """The end of the log as this process knows it: `commit` moves it, and so may `head`."""
+
+    @property
+    def trouble(self) -> Trouble | None:
+        """What keeps it from taking writes, as far as that has been met."""
 
     async def commit(self, batch: Sequence[Append]) -> list[Outcome]:
         """Write in one durable transaction what `plan` allows; an outcome for each append, in order."""
@@ -69,6 +93,9 @@ class Engine(Protocol):
 
     async def claims(self, ids: Sequence[ClaimId]) -> dict[ClaimId, ClaimRow]:
         """Those of the claims that have been taken."""
+
+    async def claims_after(self, claim: ClaimId | None, limit: int) -> list[ClaimRow]:
+        """At most *limit* claims beyond *claim*, in the order of their ids; None: from the first on."""
 
     async def key(self, key_id: str) -> KeyRow | None:
         """The API key, dead or alive."""
@@ -101,11 +128,21 @@ class Engine(Protocol):
 class AccountChange:
     """All that a batch does to one account: sums that move, and terms if they change."""
 
-    __slots__ = ("charged_micros", "expected_micros", "held_micros", "position", "refunded_micros", "rests_on", "terms")
+    __slots__ = (
+        "charged_micros",
+        "expected_micros",
+        "held_micros",
+        "live_tasks",
+        "position",
+        "refunded_micros",
+        "rests_on",
+        "terms",
+    )
 
     def __init__(self) -> None:
         self.position = 0
         self.held_micros = self.charged_micros = self.refunded_micros = self.expected_micros = 0
+        self.live_tasks = 0
         self.terms: CreditTerms | None = None
         self.rests_on: int | None = None
         """The oldest version of the account's terms that anything written was admitted by."""
@@ -115,6 +152,7 @@ class AccountChange:
         self.charged_micros += move.charged_micros
         self.refunded_micros += move.refunded_micros
         self.expected_micros += move.expected_micros
+        self.live_tasks += move.live_tasks
 
     def applied(self, row: AccountRow) -> AccountRow:
         """The account's row after it."""
@@ -131,6 +169,7 @@ class AccountChange:
             charged_micros=_kept(row.charged_micros + self.charged_micros),
             refunded_micros=_kept(row.refunded_micros + self.refunded_micros),
             expected_micros=_kept(row.expected_micros + self.expected_micros),
+            live_tasks=row.live_tasks + self.live_tasks,
         )
 
 

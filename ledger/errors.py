@@ -125,6 +125,24 @@ class WrongVersion(Refusal):
         self.expected, self.actual = expected, actual
 
 
+class TooManyTasks(Refusal):
+    """The account has as many tasks under way as it may have at once, as of *position* in the log.
+
+    *position* is None until it is known. When a task will end is known to nobody, so *retry_after_seconds* is a guess.
+    """
+
+    retry_after_seconds = 5
+
+    def __init__(self, *, live_tasks: int, tasks_max: int, position: int | None = None) -> None:
+        self.live_tasks, self.tasks_max, self.position = live_tasks, tasks_max, position
+        told = f"{live_tasks} tasks under way, {tasks_max} at once allowed"
+        super().__init__(told if position is None else f"{told} as of position {position}")
+
+    def at(self, position: int) -> "TooManyTasks":
+        """The same, resting on *position*."""
+        return TooManyTasks(live_tasks=self.live_tasks, tasks_max=self.tasks_max, position=position)
+
+
 class InsufficientCredits(Refusal):
     """The account cannot bear what is asked: limit + granted - exposure is less, as of *position* in the log.
 
@@ -210,6 +228,17 @@ class Fault(Exception):
 
 class StorageError(Fault):
     """The store did not answer or did not take the commit: disk full, failing disk, lock not had. Safe to try again."""
+
+
+class ReadOnlyError(StorageError):
+    """The store is damaged and takes no writes until it has been restored. What can be read of it is served."""
+
+    def __init__(self, damage: str) -> None:
+        told = " ".join(damage.split())
+        super().__init__(
+            f"the store is damaged and read-only ({told}): run `task-ledger verify`, and then `task-ledger restore` "
+            "with a backup, or with this file and --until the last position that is sound"
+        )
 
 
 class CannotOpenError(Fault):

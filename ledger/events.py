@@ -305,6 +305,34 @@ class StatementRead(Event, frozen=True, kw_only=True, tag="statement-read"):
     """Up to where in the log the books had been followed."""
 
 
+class CostMoved(Event, frozen=True, kw_only=True):
+    """A provider bills another amount for a line than was known. It took effect when the work on it ended."""
+
+    amount_micros: int  # > 0
+    provider: str
+    line: str
+    """What the line is known by, the same in whatever statement it shows."""
+    line_micros: int
+    """What the line comes to after this; less than 0: it gives something back."""
+    statement: str
+    """SHA-256 of the file that says so, in hex."""
+    task: str | None = None
+    """The task that it is billed for, as the native API spells it; account and contract are its own. None: for none."""
+    account: str = ""
+    contract: str = ""
+    model: str = ""
+    credits_per_unit: str = "1"
+    """The agreed rate by which the line's amount became credits."""
+
+
+class ProviderBilled(CostMoved, frozen=True, kw_only=True, tag="provider-billed"):
+    pass
+
+
+class ProviderCredited(CostMoved, frozen=True, kw_only=True, tag="provider-credited"):
+    pass
+
+
 class BreakOpened(Event, frozen=True, kw_only=True, tag="break-opened"):
     """The ledger and what it was held against differ. The id is a digest of provider, kind and what it is about."""
 
@@ -356,15 +384,14 @@ class ProjectionSwitched(Event, frozen=True, kw_only=True, tag="projection-switc
 
 
 BreakEvent: TypeAlias = BreakOpened | BreakExplained | BreakCorrected
-BookEvent: TypeAlias = StatementRead | BreakEvent
+CostEvent: TypeAlias = ProviderBilled | ProviderCredited
+BookEvent: TypeAlias = StatementRead | CostEvent | BreakEvent
 AnyEvent: TypeAlias = TaskEvent | AccountEvent | BookEvent | ProjectionSwitched
 
 _encoder = msgspec.json.Encoder()
 _facts: msgspec.json.Decoder[AnyEvent] = msgspec.json.Decoder(AnyEvent)
 _payload: msgspec.json.Decoder[Payload] = msgspec.json.Decoder(Payload)
-
-
-_MOVEMENTS = (MoneyEvent, CreditMoved)
+_MOVEMENTS = (MoneyEvent, CreditMoved, CostMoved)
 _TAGS = frozenset(str(kind.__struct_config__.tag) for kind in get_args(AnyEvent))
 _ONCE_OTHERWISE = tuple(kind for kind in get_args(AnyEvent) if kind.__struct_config__.tag in OLD_SHAPES)
 

@@ -78,7 +78,7 @@ class Keyring:
         if remembered is None or time.monotonic() >= remembered[0]:
             return None
         row = remembered[1]
-        return None if row is None or is_dead(row, at_us) else row
+        return None if row is None or is_dead(row, self._no_earlier(at_us)) else row
 
     async def holder(self, token: Token, *, at_us: int) -> KeyRow | None:
         """The row of the key that *token* is; None when it is unknown, wrong or dead.
@@ -87,7 +87,7 @@ class Keyring:
             StorageError: the store could not be read.
         """
         row = await self._row(token.key_id)
-        return row if opens(row, token, pepper=self._pepper, at_us=at_us) else None
+        return row if opens(row, token, pepper=self._pepper, at_us=self._no_earlier(at_us)) else None
 
     async def was_revoked(self, token: Token) -> bool:
         """Whether *token* was a key once: for contracts that tell a revoked key from an unknown one."""
@@ -136,6 +136,10 @@ class Keyring:
     async def rows(self, account: str | None = None) -> list[KeyRow]:
         """The keys of *account*, or all, oldest first, the dead ones too."""
         return await self._engine.keys(account)
+
+    def _no_earlier(self, at_us: int) -> int:
+        """By the log's time, if a clock was set back: what was revoked at once stays so."""
+        return max(at_us, self._engine.end.recorded_at_us)
 
     async def _row(self, key_id: str) -> KeyRow | None:
         memory = self._remembered

@@ -10,10 +10,11 @@ from msgspec.structs import replace
 from ledger.accounts import Accounts
 from ledger.batch import Replayed
 from ledger.breaks import switch_stream
-from ledger.commands import TaskCommand
+from ledger.commands import Report, TaskCommand
 from ledger.engine import Engine
 from ledger.entropy import Entropy
 from ledger.errors import DamagedError, TaskNotFound
+from ledger.heard import Heard
 from ledger.ids import TaskId
 from ledger.keyring import Keyring
 from ledger.records import Recorded, TaskFilter
@@ -118,6 +119,7 @@ class Ledger:
         self._switches = 0
         self.keys = Keyring(engine, pepper=pepper)
         self.views = Views(engine, weight_max_bytes=views_max_bytes)
+        self.heard = Heard()
         self.accounts = Accounts(engine, append=lambda one: self.writer.append(one))  # noqa: PLW0108 - there is none yet
         self.writer = Writer(
             engine, self.views, self.accounts, entropy=entropy or Entropy(), queue_max=queue_max, batch_max=batch_max
@@ -158,6 +160,8 @@ class Ledger:
             Overloaded, Refusal, StorageError: as `Writer.submit`.
         """
         answer = await self.writer.submit(command)
+        if isinstance(command, Report) and (isinstance(answer, Replayed) or not answer.appended):
+            self.heard.note(command.task_id, command.at_us)
         if isinstance(answer, Replayed):
             return await self._replayed(answer)
         return Outcome(

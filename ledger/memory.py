@@ -8,8 +8,10 @@ from contextlib import asynccontextmanager
 from msgspec.structs import replace
 
 from ledger.chain import GENESIS
-from ledger.engine import ERASES, Found, account_changes, plan
+from ledger.engine import ERASES, Found, Trouble, account_changes, plan
 from ledger.ids import TaskId
+from ledger.lineage import Lineage
+from ledger.log_end import LogEnd
 from ledger.records import (
     AccountRow,
     Append,
@@ -30,6 +32,9 @@ class MemoryEngine:
     def __init__(self) -> None:
         self.log_id = secrets.token_hex(8)
         self.pepper = secrets.token_bytes(32)
+        self.end = LogEnd()
+        self.lineage: Lineage = ()
+        self.trouble: Trouble | None = None
         self._log: list[Recorded] = []
         self._versions: dict[bytes, int] = {}
         self._tasks: dict[TaskId, Placed] = {}
@@ -56,6 +61,7 @@ class MemoryEngine:
         for account, change in account_changes(planned.written).items():
             self._accounts[account] = change.applied(self._accounts.get(account) or AccountRow(account=account))
         self._head = planned.head
+        self.end.moved(planned.head.position, recorded_at_us=planned.head.recorded_at_us)
         return planned.outcomes
 
     async def tasks(self, ids: Sequence[TaskId]) -> dict[TaskId, Placed]:
@@ -75,6 +81,9 @@ class MemoryEngine:
 
     async def claims(self, ids: Sequence[ClaimId]) -> dict[ClaimId, ClaimRow]:
         return {claim: self._claims[claim] for claim in ids if claim in self._claims}
+
+    async def claims_after(self, claim: ClaimId | None, limit: int) -> list[ClaimRow]:
+        return [self._claims[one] for one in sorted(self._claims) if claim is None or one > claim][:limit]
 
     async def key(self, key_id: str) -> KeyRow | None:
         return self._keys.get(key_id)

@@ -125,12 +125,13 @@ SUM_MAX_MICROS = 2**63 - 1
 
 
 class Move(msgspec.Struct, frozen=True, gc=False, kw_only=True):
-    """How a task's events move the exposure of its account, each by so many micro-credits, up or down."""
+    """How a task's events move its account, up or down: its exposure, in micro-credits, and its tasks under way."""
 
     held_micros: int = 0
     charged_micros: int = 0
     refunded_micros: int = 0
     expected_micros: int = 0
+    live_tasks: int = 0
 
 
 class CreditTerms(msgspec.Struct, frozen=True, gc=False, kw_only=True):
@@ -142,8 +143,9 @@ class CreditTerms(msgspec.Struct, frozen=True, gc=False, kw_only=True):
 
 
 class AccountRow(msgspec.Struct, frozen=True, gc=False, kw_only=True):
-    """What an account may spend, and what its tasks may cost it; *position* is the event that last changed that.
+    """What an account may spend, what its tasks may cost it, and how many are under way.
 
+    *position* is the event that last changed any of that.
     *version* is that of the last event in its stream that changed its credit; 0: there was none.
     """
 
@@ -158,6 +160,8 @@ class AccountRow(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     refunded_micros: int = 0
     expected_micros: int = 0
     """What the live runs are estimated to cost that are charged only when they succeed."""
+    live_tasks: int = 0
+    """How many of its tasks are queued or running."""
 
     @property
     def unlimited(self) -> bool:

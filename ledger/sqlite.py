@@ -10,7 +10,7 @@ import asyncio
 import os
 import sqlite3
 import sys
-from collections.abc import AsyncIterator, Collection, Sequence
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -18,10 +18,10 @@ from typing import Any
 import aiosqlite
 from msgspec.structs import replace
 
-from ledger.breaks import switch_stream
-from ledger.engine import ERASES, Found, Plan, account_changes, plan
+from ledger.engine import ERASES, Plan, Trouble, plan
 from ledger.errors import CannotOpenError, StorageError
 from ledger.ids import TaskId
+from ledger.log_end import LogEnd
 from ledger.records import (
     AccountRow,
     Append,
@@ -34,40 +34,40 @@ from ledger.records import (
     Recorded,
     TaskFilter,
 )
+from ledger.sqlite_commits import all_or_nothing, found_for, read_end, switches_of, write
 from ledger.sqlite_damage import damage
-from ledger.sqlite_file import TROUBLE, connect, is_older, prepare, read_meta, refuse_foreign, take_lock, upgrade
+from ledger.sqlite_file import (
+    TROUBLE,
+    connect,
+    is_older,
+    lineage_of,
+    prepare,
+    read_meta,
+    refuse_foreign,
+    take_lock,
+    upgrade,
+)
+from ledger.sqlite_health import LOOKED_AT_FIRST_MAX_BYTES, Health, look_through
 from ledger.sqlite_rows import (
-    account_values,
-    claim_values,
-    event_values,
-    key_values,
     read_account,
     read_claim,
     read_event,
     read_head,
     read_key,
     read_task,
-    task_values,
 )
 from ledger.sqlite_sql import (
-    ACCOUNT_ROWS,
     ACCOUNTS_ALL,
     ACCOUNTS_BY_NAME,
-    APPEND,
-    CLAIM_ROWS,
+    CLAIMS_AFTER,
     CLAIMS_BY_ID,
-    EVENT_ROWS,
     EVENTS_AFTER,
     EVENTS_BY_STREAM,
     HEAD,
     KEY,
-    KEY_ROWS,
     KEYS_OF,
     READ_MAX,
-    SEAL_ROWS,
-    TASK_ROWS,
     TASKS_BY_ID,
-    VERSIONS,
     WIDTHS,
     tasks_page,
 )
@@ -84,10 +84,14 @@ class SqliteEngine:
         writer: aiosqlite.Connection | None,
         lock_fd: int | None,
         meta: dict[str, bytes],
+        path: Path,
     ) -> None:
         self.log_id = meta["log_id"].decode()
         self.pepper = meta["pepper"]
+        self.lineage = lineage_of(meta)
         self._reading, self._writer, self._lock_fd = Reading(reader), writer, lock_fd
+        self.end = LogEnd()
+        self._path, self._health = path, Health()
         self._committing = asyncio.Lock()
         self._wiper = None if writer is None else Wiper(writer, self._committing, self._reading)
         self._head: Head | None = None
@@ -101,14 +105,16 @@ class SqliteEngine:
     async def commit(self, batch: Sequence[Append]) -> list[Outcome]:
         assert self._writer is not None, "opened to read only"
         # Shielded: a caller who leaves between two statements would leave half a transaction to the next commit.
-        return await asyncio.shield(asyncio.create_task(self._commit_in_turn(self._writer, batch)))
+        return await asyncio.shield(asyncio.create_task(self._commit_in_turn(batch)))
 
-    async def _commit_in_turn(self, writer: aiosqlite.Connection, batch: Sequence[Append]) -> list[Outcome]:
+    async def _commit_in_turn(self, batch: Sequence[Append]) -> list[Outcome]:
         async with self._committing:
+            self._health.refuse_writes()
             try:
-                planned = await self._commit(writer, batch)
+                planned = await self._commit(await self._trusted_writer(), batch)
             except TROUBLE as error:
-                raise StorageError(f"the store did not take the commit: {error}") from error
+                raise self._health.not_committed(error) from error
+            self._health.committed()
             if any(recorded.entry.type == ERASES for recorded in planned.rows):
                 await self.wipe()
             return planned.outcomes
@@ -116,6 +122,7 @@ class SqliteEngine:
     async def _commit(self, writer: aiosqlite.Connection, batch: Sequence[Append]) -> Plan:
         planned = await self._after_known_head(writer, batch) or await self._under_lock(writer, batch)
         self._head = planned.head
+        self.end.moved(planned.head.position, recorded_at_us=planned.head.recorded_at_us)
         return planned
 
     async def _after_known_head(self, writer: aiosqlite.Connection, batch: Sequence[Append]) -> Plan | None:
@@ -125,19 +132,19 @@ class SqliteEngine:
             return None
         planned = plan(batch, head=head, found=None)
         try:
-            await _write(writer, planned, after=head)
+            await write(writer, planned, after=head)
         except sqlite3.IntegrityError:
             return None
         return planned
 
     async def _under_lock(self, writer: aiosqlite.Connection, batch: Sequence[Append]) -> Plan:
         """What has been written, planned where no other process can move the log meanwhile."""
-        async with _all_or_nothing(writer):
+        async with all_or_nothing(writer):
             await writer.execute("BEGIN IMMEDIATE")
-            head = await _head(writer)
-            found, switches = await _found(writer, batch), await _switches(writer)
+            head = await read_end(writer)
+            found, switches = await found_for(writer, batch), await switches_of(writer)
             planned = plan(batch, head=head, found=replace(found, switched=switches > self._switches))
-            await _write(writer, planned, after=head)
+            await write(writer, planned, after=head)
             await writer.commit()
             self._switches = switches
             return planned
@@ -145,7 +152,40 @@ class SqliteEngine:
     async def heed_switches(self) -> None:
         """From here on what is in memory of this process is taken to be read after all switches so far."""
         assert self._writer is not None, "opened to read only"
-        self._switches = await _switches(self._writer)
+        self._switches = await switches_of(self._writer)
+
+    async def _trusted_writer(self) -> aiosqlite.Connection:
+        """The connection that writes, opened anew if the disk has failed since, with all that was committed on it.
+
+        Raises:
+            StorageError: it cannot be had yet.
+        """
+        assert self._writer is not None
+        assert self._wiper is not None
+        if self._health.must_reopen:
+            try:
+                fresh = await connect(self._path, mode="rw")
+                old, self._writer, self._wiper.writer = self._writer, fresh, fresh
+                await old.close()
+                await prepare(fresh, self._path)
+            except (CannotOpenError, *TROUBLE) as error:
+                raise StorageError(f"the store could not be reopened: {error}") from error
+            if not await self._wiper.cut():
+                raise StorageError("the disk has failed, and what was committed cannot be brought to safety yet")
+            self._health.must_reopen = False
+        return self._writer
+
+    async def look_through(self) -> str | None:
+        """Look at every page, once; what is wrong, if anything is or was met: then nothing is written any more."""
+        if not self._health.is_looked_through:
+            self._health.damage = await look_through(self._path) or self._health.damage
+            self._health.is_looked_through = True
+        return self._health.damage
+
+    @property
+    def trouble(self) -> Trouble | None:
+        """What keeps it from taking writes."""
+        return self._health.trouble
 
     async def wipe(self) -> None:
         """Let nothing be left in the file of what was erased, even by a process that died before it could."""
@@ -179,6 +219,9 @@ class SqliteEngine:
         found = [read_claim(row) for row in await self._by_key(CLAIMS_BY_ID, ids)]
         return {claim.id: claim for claim in found}
 
+    async def claims_after(self, claim: ClaimId | None, limit: int) -> list[ClaimRow]:
+        return [read_claim(row) for row in await self._read(CLAIMS_AFTER, (*(claim or ("", "", "")), limit))]
+
     async def key(self, key_id: str) -> KeyRow | None:
         rows = await self._read(KEY, (key_id,))
         return read_key(rows[0]) if rows else None
@@ -203,7 +246,9 @@ class SqliteEngine:
         rows = await self._read(HEAD, ())
         if not rows:
             raise StorageError("the store has lost its lane")
-        return read_head(rows[0])
+        head = read_head(rows[0])
+        self.end.moved(head.position, recorded_at_us=head.recorded_at_us)
+        return head
 
     async def damage(self) -> list[str]:
         try:
@@ -235,7 +280,7 @@ class SqliteEngine:
         try:
             return await self._reading.rows(sql, values)
         except TROUBLE as error:
-            raise StorageError(f"the store could not be read: {error}") from error
+            raise self._health.met(error, "the store could not be read") from error
 
     async def _by_key(self, statements: dict[int, str], keys: Sequence[Sequence[Any]]) -> list[sqlite3.Row]:
         """Rows for any number of keys, `READ_MAX` a statement; unused places are filled with NULL."""
@@ -247,82 +292,6 @@ class SqliteEngine:
             values += [None] * ((width - len(some)) * len(some[0]))
             rows += await self._read(statements[width], values)
         return rows
-
-
-@asynccontextmanager
-async def _all_or_nothing(writer: aiosqlite.Connection) -> AsyncIterator[None]:
-    """What is not committed when this is left is undone."""
-    try:
-        yield
-    finally:
-        # SQLite may have rolled back by itself (disk full), so ask before asking it to.
-        if writer.in_transaction:
-            await writer.rollback()
-
-
-async def _write(writer: aiosqlite.Connection, planned: Plan, *, after: Head) -> None:
-    """Write *planned*, in the transaction that is open, or in one of its own.
-
-    Raises:
-        sqlite3.IntegrityError: the log's head is not *after*, a version is not the next, or an account has other terms
-            than new work was admitted by; nothing is written.
-    """
-    await writer.execute_fetchall(APPEND, append_values(planned, after=after))
-
-
-def append_values(planned: Plan, *, after: Head) -> tuple[Any, ...]:
-    """The values with which `APPEND` writes *planned* after that head."""
-    end = planned.head
-    tasks = [task_values(append.task, at) for append, at in planned.written if append.task is not None]
-    seals = [(append.stream, append.seal_key) for append, _ in planned.written if append.seal_key is not None]
-    return (
-        end.lane,
-        after.position,
-        after.hash,
-        end.position,
-        end.hash,
-        end.recorded_at_us,
-        *SEAL_ROWS.packed(seals),
-        *EVENT_ROWS.packed([event_values(recorded) for recorded in planned.rows]),
-        *TASK_ROWS.packed(tasks),
-        *CLAIM_ROWS.packed([claim_values(claim) for append, _ in planned.written for claim in append.claims]),
-        *KEY_ROWS.packed([key_values(key) for append, _ in planned.written for key in append.keys]),
-        *ACCOUNT_ROWS.packed([account_values(*one) for one in account_changes(planned.written).items()]),
-    )
-
-
-async def _head(connection: aiosqlite.Connection) -> Head:
-    return read_head(next(iter(await connection.execute_fetchall(HEAD))))
-
-
-async def _found(writer: aiosqlite.Connection, batch: Sequence[Append]) -> Found:
-    versions = await _versions(writer, [append.stream for append in batch])
-    terms = await _terms(writer, {append.account for append in batch if append.rests_on is not None})
-    return Found(versions=versions, terms=terms)
-
-
-async def _switches(writer: aiosqlite.Connection) -> int:
-    return (await _versions(writer, [switch_stream()])).get(switch_stream(), 0)
-
-
-async def _terms(writer: aiosqlite.Connection, accounts: Collection[str]) -> dict[str, int]:
-    found: dict[str, int] = {}
-    names = [*accounts]
-    for start in range(0, len(names), READ_MAX):
-        some: list[str | None] = [*names[start : start + READ_MAX]]
-        some += [None] * (READ_MAX - len(some))
-        rows = await writer.execute_fetchall(ACCOUNTS_BY_NAME[READ_MAX], some)
-        found |= {row.account: row.version for row in map(read_account, rows)}
-    return found
-
-
-async def _versions(writer: aiosqlite.Connection, streams: list[bytes]) -> dict[bytes, int]:
-    found: dict[bytes, int] = {}
-    for start in range(0, len(streams), READ_MAX):
-        some: list[bytes | None] = [*streams[start : start + READ_MAX]]
-        some += [None] * (READ_MAX - len(some))
-        found |= {row[0]: row[1] for row in await writer.execute_fetchall(VERSIONS, some)}
-    return found
 
 
 # Opening
@@ -343,6 +312,8 @@ async def open_to_serve(path: Path) -> SqliteEngine:
         raise
     await engine.heed_switches()
     await engine.wipe()
+    if path.stat().st_size <= LOOKED_AT_FIRST_MAX_BYTES:
+        await engine.look_through()
     return engine
 
 
@@ -365,7 +336,7 @@ async def open_to_read(path: Path) -> SqliteEngine:
         raise CannotOpenError(f"no ledger at {path}: `task-ledger serve --store sqlite:{path}` makes one")
     reader = await connect(path, mode="ro")
     try:
-        return SqliteEngine(reader=reader, writer=None, lock_fd=None, meta=await read_meta(reader, path))
+        return SqliteEngine(reader=reader, writer=None, lock_fd=None, meta=await read_meta(reader, path), path=path)
     except BaseException:
         await reader.close()
         raise
@@ -384,7 +355,7 @@ async def _open_to_write(path: Path, *, lock_fd: int | None) -> SqliteEngine:
     except BaseException:
         await writer.close()
         raise
-    return SqliteEngine(reader=reader, writer=writer, lock_fd=lock_fd, meta=meta)
+    return SqliteEngine(reader=reader, writer=writer, lock_fd=lock_fd, meta=meta, path=path)
 
 
 async def _upgrade(writer: aiosqlite.Connection, path: Path, *, lock_fd: int | None) -> None:

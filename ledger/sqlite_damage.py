@@ -1,8 +1,9 @@
 """What is wrong with the file of the SQLite engine itself, where no row shows it: indexes, free pages, triggers, meta.
 
-Two questions. SQLite's own, whether every page, index and constraint is sound, takes about as long as reading the file
-once. Ours, whether the schema is, to the letter, what this program makes: so a change of the schema's text, even of a
-trigger's, is a schema version with an upgrade that leaves the same text behind.
+Three questions. SQLite's own, whether every page, index and constraint is sound: it takes about as long as reading the
+file once. Ours, whether the schema is, to the letter, what this program makes: so a change of the schema's text, even
+of a trigger's, is a schema version with an upgrade that leaves the same text behind. And whether there are rows that no
+reader asks for.
 
 Not seen: another log id or pepper of the right form, for nothing else in the file tells what they were.
 """
@@ -19,10 +20,21 @@ DAMAGES_MAX = 100
 """Told of at most; SQLite's check ends there too."""
 
 INTEGRITY = f"PRAGMA integrity_check({DAMAGES_MAX})"
-OBJECTS = "SELECT type, name, tbl_name, sql FROM sqlite_schema WHERE name NOT LIKE 'sqlite_stat%' ORDER BY type, name"
-"""All that the schema has, less what ANALYZE leaves, which only gives the planner advice."""
+OBJECTS = """
+SELECT type, name, tbl_name, sql FROM sqlite_schema
+WHERE name NOT LIKE 'sqlite_stat%' AND name NOT IN ('_litestream_seq', '_litestream_lock')
+ORDER BY type, name"""
+"""All that the schema has, less what ANALYZE leaves, which only gives the planner advice, and what Litestream makes."""
 META = "SELECT name, value FROM meta ORDER BY name"
+STRAYS = {
+    "seals: a key is no task's": "SELECT count(*) FROM seals WHERE task NOT IN (SELECT task FROM tasks)",
+    "claims: a row points at no task": "SELECT count(*) FROM claims WHERE task NOT IN (SELECT task FROM tasks)",
+    "lanes: there are more than the one": "SELECT max(0, count(*) - 1) FROM lanes",
+}
+"""Rows that nothing ever looks up; how many of each there are."""
 META_FORMS = {"log_id": re.compile(rb"[0-9a-f]{16}"), "pepper": re.compile(rb".{32}", re.DOTALL)}
+META_AT_TIMES = frozenset({"lineage"})
+"""What a restored file has; one whose form is wrong is not opened."""
 
 Objects = dict[tuple[str, str], tuple[str, str | None]]
 """By type and name: the table that it is of, and its text; SQLite's own indexes have none."""
@@ -38,6 +50,9 @@ async def damage(reading: Reading) -> list[str]:
     objects = _objects(await reading.rows(OBJECTS, ()))
     meta = {row[0]: row[1] for row in await reading.rows(META, ())}
     found = [one for one in told if one != "ok"]
+    for what, sql in STRAYS.items():
+        ((count,),) = await reading.rows(sql, ())
+        found += [f"{what}: {count}"] if count else []
     return [*found, *_schema_breaks(objects), *_meta_breaks(meta)][:DAMAGES_MAX]
 
 
@@ -69,5 +84,5 @@ def _meta_breaks(meta: dict[str, object]) -> Iterable[str]:
         value = meta.get(name)
         if not isinstance(value, bytes) or form.fullmatch(value) is None:
             yield f"meta: {name} has not the form that this program gives it"
-    for name in meta.keys() - META_FORMS.keys():
+    for name in meta.keys() - META_FORMS.keys() - META_AT_TIMES:
         yield f"meta: {name} is nothing that this program writes"

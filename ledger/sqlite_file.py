@@ -6,19 +6,22 @@ import os
 import secrets
 import sqlite3
 import time
+from collections.abc import Mapping
 from pathlib import Path
 
 import aiosqlite
 
 from ledger.chain import GENESIS
 from ledger.errors import CannotOpenError
+from ledger.lineage import Lineage, decode
 from ledger.sqlite_sql import APPLICATION_ID, LANE, READ_MAX, SCHEMA, SCHEMA_VERSION
-from ledger.sqlite_upgrades import UPGRADES
+from ledger.sqlite_upgrades import UPGRADES, upgrade_from
 
 BUSY_TIMEOUT_SECONDS = 5.0
 FOUNDING_PAUSE_SECONDS = 0.05
 
-SETTINGS = (
+SETTINGS: tuple[str, ...] = (
+    "PRAGMA journal_mode = WAL",  # it is, unless the file is a backup that was put here by hand
     "PRAGMA synchronous = FULL",
     "PRAGMA secure_delete = ON",  # what is deleted or overwritten turns to zeros
     "PRAGMA temp_store = MEMORY",  # a statement's journal is made of the pages before it, and never lies on the disk
@@ -146,21 +149,20 @@ async def is_older(connection: aiosqlite.Connection) -> bool:
 
 
 async def upgrade(writer: aiosqlite.Connection, path: Path) -> None:
-    """Make a ledger of an older schema one of this version's, step by step, each whole or not at all.
+    """Make a ledger of an older schema one of this version's, whole or not at all.
 
     The caller has the lock of the serving process: one of an older version could write no more.
 
     Raises:
-        CannotOpenError: a step failed; the file is as it was before it.
+        CannotOpenError: a step failed; the file is as it was.
     """
-    while await is_older(writer):
-        version = await _pragma(writer, "user_version")
-        script = f"BEGIN IMMEDIATE;\n{UPGRADES[version]}\nPRAGMA user_version = {version + 1};\nCOMMIT;"
-        try:
-            await writer.executescript(script)
-        except TROUBLE as error:
-            await writer.rollback()
-            raise CannotOpenError(f"{path} cannot be brought to schema {version + 1}: {error}") from error
+    if not await is_older(writer):  # another process was faster
+        return
+    try:
+        await writer.executescript(upgrade_from(await _pragma(writer, "user_version")))
+    except TROUBLE as error:
+        await writer.rollback()
+        raise CannotOpenError(f"{path} cannot be brought to schema {SCHEMA_VERSION}: {error}") from error
 
 
 async def read_meta(connection: aiosqlite.Connection, path: Path) -> dict[str, bytes]:
@@ -192,7 +194,16 @@ async def read_meta(connection: aiosqlite.Connection, path: Path) -> dict[str, b
         raise CannotOpenError(f"{path} is not a ledger: {error}") from error
     if not {"log_id", "pepper"} <= meta.keys():
         raise CannotOpenError(f"{path} is damaged: it has lost its name or its pepper")
+    try:
+        lineage_of(meta)
+    except ValueError as error:
+        raise CannotOpenError(f"{path} is damaged: what it was restored from cannot be read: {error}") from error
     return meta
+
+
+def lineage_of(meta: Mapping[str, bytes]) -> Lineage:
+    """What the file was called before it was restored; a file that never was does not say."""
+    return decode(meta["lineage"]) if "lineage" in meta else ()
 
 
 async def _pragma(connection: aiosqlite.Connection, name: str) -> int:

@@ -148,12 +148,13 @@ def account_values(account: str, change: AccountChange) -> tuple[Any, ...]:
         change.position,
         *((0, None, None) if terms is None else (terms.version, terms.limit_micros, terms.granted_micros)),
         *(max(-SUM_MAX_MICROS, min(moved, SUM_MAX_MICROS)) for moved in sums),
+        change.live_tasks,
         change.rests_on,
     )
 
 
 def read_account(row: Sequence[Any]) -> AccountRow:
-    account, position, version, limit, granted, held, charged, refunded, expected = row
+    account, position, version, limit, granted, held, charged, refunded, expected, live_tasks = row
     return AccountRow(
         account=account,
         position=position,
@@ -164,4 +165,5 @@ def read_account(row: Sequence[Any]) -> AccountRow:
         charged_micros=charged,
         refunded_micros=refunded,
         expected_micros=expected,
+        live_tasks=live_tasks,
     )

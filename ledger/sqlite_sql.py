@@ -16,9 +16,9 @@ import msgspec
 from ledger.engine import ERASES
 
 APPLICATION_ID = 0x544C4447  # "TLDG": how `file` and we tell a ledger from any other SQLite file
-SCHEMA_VERSION = 3
+SCHEMA_VERSION = 4
 """1 had payloads that were not sealed. It is refused and not upgraded, for the chain covers them as they are; no
-release wrote it. 2 had no accounts, and is upgraded."""
+release wrote it. 2 had no accounts, 3 did not count their tasks under way; both are upgraded."""
 LANE = 0
 
 _encoder = msgspec.json.Encoder()
@@ -108,6 +108,7 @@ ACCOUNT_COLUMNS = (
     "charged_micros",
     "refunded_micros",
     "expected_micros",
+    "live_tasks",
 )
 
 EVENT_ROWS = Rows("events", EVENT_COLUMNS, byte_columns=("task", "payload", "hash"))
@@ -154,7 +155,8 @@ ON CONFLICT (account) DO UPDATE SET
     held_micros = CAST(held_micros + excluded.held_micros AS INTEGER),
     charged_micros = CAST(charged_micros + excluded.charged_micros AS INTEGER),
     refunded_micros = CAST(refunded_micros + excluded.refunded_micros AS INTEGER),
-    expected_micros = CAST(expected_micros + excluded.expected_micros AS INTEGER)""",
+    expected_micros = CAST(expected_micros + excluded.expected_micros AS INTEGER),
+    live_tasks = live_tasks + excluded.live_tasks""",
 )
 
 APPEND_COLUMNS = (
@@ -181,7 +183,8 @@ CREATE TABLE accounts (
     held_micros INTEGER NOT NULL,
     charged_micros INTEGER NOT NULL,
     refunded_micros INTEGER NOT NULL,
-    expected_micros INTEGER NOT NULL
+    expected_micros INTEGER NOT NULL,
+    live_tasks INTEGER NOT NULL
 ) STRICT;
 """
 APPENDS = f"""
@@ -290,6 +293,14 @@ KEYS_OF = f"{KEYS} WHERE ?1 IS NULL OR account = ?1 ORDER BY issued_at, key_id"
 
 ACCOUNTS_ALL = f"SELECT {', '.join(ACCOUNT_COLUMNS)} FROM accounts ORDER BY account"
 
+TABLES = ("meta", "lanes", "events", "seals", "tasks", "claims", "keys", "accounts")
+
+
+def quick_check(table: str) -> str:
+    """The statement that looks at every page of one of `TABLES` and of its indexes, and tells the first fault."""
+    return f"PRAGMA quick_check({table})"
+
+
 READ_MAX = 64
 """Rows asked for by key in one statement. The statements below are whole texts, so that SQLite keeps them compiled."""
 
@@ -327,4 +338,7 @@ SELECT {", ".join(CLAIM_COLUMNS)}
 FROM wanted CROSS JOIN claims ON account = a AND operation = o AND key = k"""
     for n in WIDTHS
 }
+CLAIMS_AFTER = f"""
+SELECT {", ".join(CLAIM_COLUMNS)} FROM claims WHERE (account, operation, key) > (?, ?, ?)
+ORDER BY account, operation, key LIMIT ?"""
 EVENTS_BY_STREAM = {n: f"{EVENTS} WHERE task IN ({_marks(n, '?')}) ORDER BY task, version" for n in WIDTHS}

@@ -17,7 +17,7 @@ from ledger.engine import plan
 from ledger.errors import CannotOpenError, StorageError
 from ledger.events import ProjectionSwitched
 from ledger.records import AccountRow, Append, entry
-from ledger.sqlite import append_values
+from ledger.sqlite_commits import append_values
 from ledger.sqlite_file import BUSY_TIMEOUT_SECONDS, SETTINGS, TROUBLE
 from ledger.sqlite_rows import read_head
 from ledger.sqlite_sql import ACCOUNT_COLUMNS, APPEND, HEAD, TASK_COLUMNS
@@ -91,17 +91,7 @@ def put_account(db: sqlite3.Connection, account: str, row: AccountRow | None) ->
 
 def account_columns(row: AccountRow) -> tuple[Any, ...]:
     """The row in the order of the table's columns."""
-    return (
-        row.account,
-        row.position,
-        row.version,
-        row.limit_micros,
-        row.granted_micros,
-        row.held_micros,
-        row.charged_micros,
-        row.refunded_micros,
-        row.expected_micros,
-    )
+    return tuple(getattr(row, name) for name in ACCOUNT_COLUMNS)
 
 
 def record(db: sqlite3.Connection, event: ProjectionSwitched, *, by: str) -> int:

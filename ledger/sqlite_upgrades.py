@@ -1,10 +1,16 @@
 """What makes a file of each older schema one of the next. A ledger is upgraded in place, when it is opened to write.
 
 2 to 3: accounts have a row each, and it is moved by what is appended. The rows are summed up out of the log, as
-`ledger.credit.move_of` has moved them since.
+`ledger.credit.move_of` moved them then.
+
+3 to 4: the row counts the account's tasks under way. Every account that ever had a task has one from then on, and its
+place is the last event that moved it in this way or that.
+
+A step makes what its schema had: that is taken from the schema as it is now, for as long as it is the same, and then
+written out. All steps that a file needs are one transaction, so the view `appends` is made once, at their end.
 """
 
-from ledger.sqlite_sql import ACCOUNT_COLUMNS, ACCOUNTS, APPENDS
+from ledger.sqlite_sql import ACCOUNTS, APPENDS, SCHEMA_VERSION
 
 
 def _sum(column: str) -> str:
@@ -17,7 +23,17 @@ def _sum(column: str) -> str:
 
 UPGRADES = {
     2: f"""
-{ACCOUNTS}
+CREATE TABLE accounts (
+    account TEXT PRIMARY KEY,
+    position INTEGER NOT NULL,
+    version INTEGER NOT NULL,
+    limit_micros INTEGER,
+    granted_micros INTEGER,
+    held_micros INTEGER NOT NULL,
+    charged_micros INTEGER NOT NULL,
+    refunded_micros INTEGER NOT NULL,
+    expected_micros INTEGER NOT NULL
+) STRICT;
 WITH moves AS (
     SELECT
         event.account,
@@ -43,10 +59,41 @@ WITH moves AS (
     FROM events AS event CROSS JOIN events AS birth ON birth.task = event.task AND birth.version = 1
     WHERE birth.type = 'created'
 )
-INSERT INTO accounts ({", ".join(ACCOUNT_COLUMNS)})
+INSERT INTO accounts
 SELECT account, max(position), 0, NULL, NULL, {", ".join(map(_sum, ("held", "charged", "refunded", "expected")))}
 FROM moves WHERE held <> 0 OR charged <> 0 OR refunded <> 0 OR expected <> 0 GROUP BY account;
-DROP VIEW appends;
-{APPENDS}
+""",
+    3: f"""
+ALTER TABLE accounts RENAME TO accounts_before;
+{ACCOUNTS}
+WITH parts AS (
+    SELECT *, 0 AS live_tasks FROM accounts_before
+    UNION ALL
+    SELECT account, max(position), 0, NULL, NULL, 0, 0, 0, 0, 0 FROM events
+    WHERE type IN ('created', 'update-requested', 'completed', 'failed', 'cancelled', 'expired', 'update-reverted')
+    GROUP BY account
+    UNION ALL
+    SELECT account, 0, 0, NULL, NULL, 0, 0, 0, 0, count(*) FROM tasks
+    WHERE status IN ('queued', 'running')
+    GROUP BY account
+)
+INSERT INTO accounts
+SELECT
+    account, max(position), sum(version), sum(limit_micros), sum(granted_micros),
+    sum(held_micros), sum(charged_micros), sum(refunded_micros), sum(expected_micros), sum(live_tasks)
+FROM parts GROUP BY account;
+DROP TABLE accounts_before;
 """,
 }
+
+
+def upgrade_from(version: int) -> str:
+    """The script that makes a file of schema *version* one of this program's, whole or not at all."""
+    steps = "".join(UPGRADES[step] for step in range(version, SCHEMA_VERSION))
+    return f"""
+BEGIN IMMEDIATE;
+DROP VIEW appends;
+{steps}{APPENDS}
+PRAGMA user_version = {SCHEMA_VERSION};
+COMMIT;
+"""

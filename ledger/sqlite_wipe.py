@@ -64,13 +64,17 @@ class Wiper:
     """Cuts the write-ahead log of the connection *writer*, which it uses in turn with those who hold *turn*."""
 
     def __init__(self, writer: aiosqlite.Connection, turn: asyncio.Lock, reading: Reading) -> None:
-        self._writer, self._turn, self._reading = writer, turn, reading
+        self.writer, self._turn, self._reading = writer, turn, reading
         self._again: asyncio.Task[None] | None = None
 
     async def wipe(self) -> None:
         """Cut the log, now or as soon as nobody holds it up. To be called by the one whose turn it is."""
         if not await self._cut(PATIENCE_MS) and self._again is None:
             self._again = asyncio.create_task(self._until_cut())
+
+    async def cut(self) -> bool:
+        """Whether all that was committed is in the database and synced, and the log is empty. As `wipe`."""
+        return await self._cut(PATIENCE_MS)
 
     async def close(self) -> bool:
         """Whether nothing is left to be cut. What is left is tried once more; to be called by the one in turn."""
@@ -95,7 +99,7 @@ class Wiper:
             async with self._reading.paused():
                 await self._wait_for_locks(patience_ms)
                 try:
-                    ((is_held_up, *_),) = await self._writer.execute_fetchall(_CUT)
+                    ((is_held_up, *_),) = await self.writer.execute_fetchall(_CUT)
                 finally:
                     await self._wait_for_locks(int(BUSY_TIMEOUT_SECONDS * 1000))
         except TROUBLE:
@@ -103,4 +107,4 @@ class Wiper:
         return not is_held_up
 
     async def _wait_for_locks(self, patience_ms: int) -> None:
-        await self._writer.execute_fetchall(f"PRAGMA busy_timeout = {patience_ms}")
+        await self.writer.execute_fetchall(f"PRAGMA busy_timeout = {patience_ms}")

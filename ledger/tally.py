@@ -6,6 +6,7 @@ from typing import TypeAlias
 from msgspec.structs import replace
 
 from ledger.accounts import with_terms
+from ledger.commands import NewWork
 from ledger.credit import admit, moved
 from ledger.records import AccountRow, Move, Outcome, Stale
 
@@ -55,15 +56,15 @@ class Tally:
                 self._rows[row.account] = with_terms(known, row)
                 self.rest_on({row.account: row.position})
 
-    def after(self, account: str, move: Move, *, is_new: bool) -> AccountRow:
-        """The account as *move* leaves it.
+    def after(self, account: str, move: Move, *, new: NewWork | None) -> AccountRow:
+        """The account as *move* leaves it, which *new* asks for, if it is new work.
 
         Raises:
-            InsufficientCredits: it is new work, and `ledger.credit.admit` does not.
+            TooManyTasks, InsufficientCredits: as `ledger.credit.admit`.
         """
         row = self._rows[account]
-        if is_new:
-            admit(row, move)
+        if new is not None:
+            admit(row, move, tasks_max=new.tasks_max)
         return moved(row, move)
 
     def put(self, row: AccountRow, *, by: int) -> None:

@@ -234,6 +234,7 @@ def _moved(task: Task, event: Held | Released | Charged | Refunded) -> Task:
             captured = amount if task.terms.school is School.HOLD else 0
             return replace(
                 task,
+                run=replace(task.run, stalled_since_us=None),  # while it runs, only its worker charges
                 held_micros=task.held_micros - captured,
                 charged_micros=task.charged_micros + amount,
                 money_keys=keys,
@@ -253,6 +254,7 @@ def _went_on(task: Task, event: Started | Progressed | CancelRequested | Stalled
                 started_at_us=event.at_us if run.started_at_us is None else run.started_at_us,
                 worker=event.worker,
                 provider_task_id=event.provider_task_id,
+                stalled_since_us=None,
             )
             return replace(task, status=Status.RUNNING, run=run)
         case Progressed():

@@ -15,6 +15,7 @@ The writer knows accounts as it knows tasks: every task that it touches moves th
 work is admitted by the account as the commands before it left it. A refusal for want of credit appends nothing that
 the store could find stale, so the account's terms are read anew before it is given; and once more after the commit,
 if that moved the account. A version is never had twice, so when it is the same all figures stood where it is told.
+How many tasks are under way nobody else can move, so a refusal for want of room needs no such reading.
 
 What an account is given (a limit, a grant) takes turns with the batches: one such append between two of them, and what
 has been decided is decided anew on top of it. So this process never finds itself overtaken by itself, and neither
@@ -34,7 +35,7 @@ from ledger.accounts import Accounts
 from ledger.batch import After, Answer, Batch, Entropy, Replayed, Verdict, Written
 from ledger.commands import Create, TaskCommand
 from ledger.engine import Engine
-from ledger.errors import InsufficientCredits, Overloaded, StorageError
+from ledger.errors import InsufficientCredits, Overloaded, StorageError, TooManyTasks
 from ledger.ids import TaskId
 from ledger.records import Append, Outcome, Stale
 from ledger.views import Seen, Views
@@ -342,7 +343,7 @@ class Writer:
 
 
 def _answer(waiter: Waiter, verdict: Verdict, position: int) -> None:
-    if isinstance(verdict.refusal, InsufficientCredits):
+    if isinstance(verdict.refusal, TooManyTasks | InsufficientCredits):
         _fail(waiter.answer, verdict.refusal.at(position))
     elif verdict.refusal is not None:
         _fail(waiter.answer, verdict.refusal)

@@ -2,41 +2,45 @@
 
 First the engine looks at what lies under it, as indexes and the guards of the log: of an SQLite file a twentieth of the
 time that the rest takes. Then come two passes. The first reads the log in order: chain, positions, head, every event
-and its columns, API keys, the lives of breaks. The second reads every task's row, folds its events afresh and compares:
-versions, row and view to the byte, seals, money, outcomes, claims. Both add up what each account comes to, and its row
-is compared with that when every task could be read. Events whose task has no row show in the count; only then is the
-log read once more, to name them. What cannot be read is named and passed over. All of it is inside one snapshot, so
-that it can run beside a serving process.
+and its columns, API keys, the lives of breaks, what providers bill. The second reads every task's row, folds its events
+afresh and compares: versions, row and view to the byte, seals, money, outcomes, claims. Both add up what each account
+comes to, and its row is compared with that when every task could be read. Events whose task has no row show in the
+count; only then is the log read once more, to name them. What cannot be read is named and passed over. All of it is
+inside one snapshot, so that it can run beside a serving process.
 
-Memory is a page of the log, or the histories of a page of tasks, and the API keys, the accounts and their grants, and
-the breaks: it does not grow with the tasks. Alternative beaten: the streams in memory, which would have spared the
-second reading of the events.
+Memory is a page of the log, or the histories of a page of tasks, and the API keys, the accounts and their grants, the
+breaks, and a number for each line that a provider has billed: it does not grow with the tasks. Alternative beaten: the
+streams in memory, which would have spared the second reading of the events.
 
-What it cannot see, by design: the end of the log cut off and its head set back with it (compare with a `Report` kept
-elsewhere); a log rewritten from some event on with all its hashes and rows; what happened to a claim whose request
-changed nothing, since no event tells of it; a key in the table of seals that is no task's; the log's name or pepper
-changed for another of the same form.
+What it sees only with a checkpoint that was kept elsewhere: the end of the log cut off and its head set back with it;
+a log rewritten from some event on with all its hashes and rows. What it cannot see, by design: what happened to a claim
+whose request changed nothing, since no event tells of it; a key in the table of seals that is no task's; the log's name
+or pepper changed for another of the same form.
 """
+
+from collections.abc import Sequence
 
 from ledger.engine import Engine
 from ledger.ids import TaskId
+from ledger.notes import Checkpoint
 from ledger.records import Head
 from projections.audit_accounts import AccountBooks
 from projections.audit_findings import Check, Findings, Meter, Report, brief, is_task_stream, log_pages, sound
 from projections.audit_log import LogPass
 from projections.audit_tasks import TaskPass
+from projections.audit_tree import TreeCheck
 from projections.follow import Progress, nobody
 
 
-async def audit(engine: Engine, *, progress: Progress = nobody) -> Report:
-    """Check all of *engine*'s log against itself, and everything kept beside it against the log."""
+async def audit(engine: Engine, *, checkpoints: Sequence[Checkpoint] = (), progress: Progress = nobody) -> Report:
+    """Check all of *engine*'s log against itself, everything kept beside it against the log, and that against these."""
     found = Findings()
     async with engine.snapshot():
         await _look_under(engine, found)  # before the meter: what it takes is no share of what the meter counts
         head = await _head(engine, found)
         meter = Meter(progress, total=0 if head is None else 2 * head.position)
         books = AccountBooks(found)
-        log = LogPass(head, found, meter, books)
+        log = LogPass(head, found, meter, books, TreeCheck(checkpoints, found))
         await log.read(engine)
         first_bad_position = found.first_bad_position  # of the log, if it is broken itself: what follows from it is too
         await log.compare_keys(engine)

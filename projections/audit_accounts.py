@@ -6,19 +6,19 @@ from ledger.credit import Credit, evolve_credit, expected_of, moves
 from ledger.engine import Engine
 from ledger.events import CreditEvent, CreditGranted, CreditRevoked
 from ledger.records import SUM_MAX_MICROS, AccountRow, Recorded
-from ledger.task import Task
+from ledger.task import LIVE, Task
 from projections.audit_findings import Check, Findings, brief, differences, sound
 
 
 class _Sums:
     """What one account comes to, as far as it has been read."""
 
-    __slots__ = ("charged", "credit", "expected", "held", "position", "refunded")
+    __slots__ = ("charged", "credit", "expected", "held", "live_tasks", "position", "refunded")
 
     def __init__(self) -> None:
         self.position = 0
         self.credit = Credit()
-        self.held = self.charged = self.refunded = self.expected = 0
+        self.held = self.charged = self.refunded = self.expected = self.live_tasks = 0
 
     def row(self, account: str) -> AccountRow:
         return AccountRow(
@@ -31,6 +31,7 @@ class _Sums:
             charged_micros=min(self.charged, SUM_MAX_MICROS),
             refunded_micros=min(self.refunded, SUM_MAX_MICROS),
             expected_micros=min(self.expected, SUM_MAX_MICROS),
+            live_tasks=self.live_tasks,
         )
 
 
@@ -65,8 +66,8 @@ class AccountBooks:
         sums.position = max(sums.position, row.position)
 
     def task(self, task: Task, rows: Sequence[Recorded]) -> None:
-        """Add what a task, folded from these rows, costs its account."""
-        places = [row.position for row in rows if moves(row.entry.type, task.terms)]
+        """Add what a task, folded from these rows, costs its account, and whether it is under way."""
+        places = [row.position for row in rows if moves(row.entry.type)]
         if not places:
             return
         sums = self._of(task.account)
@@ -74,6 +75,7 @@ class AccountBooks:
         sums.charged += task.charged_micros
         sums.refunded += task.refunded_micros
         sums.expected += expected_of(task)
+        sums.live_tasks += task.status in LIVE
         sums.position = max(sums.position, *places)
 
     async def compare(self, engine: Engine) -> None:

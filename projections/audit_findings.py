@@ -10,6 +10,7 @@ from typing import TypeVar
 
 import msgspec
 
+from ledger.chain import Place, link
 from ledger.engine import Engine
 from ledger.ids import Spelling, TaskId
 from ledger.records import Recorded
@@ -30,9 +31,12 @@ class Check(StrEnum):
     CHAIN = "chain"
     POSITIONS = "positions"
     HEAD = "head"
+    CHECKPOINT = "checkpoint"
+    """What was signed of the log, and is kept elsewhere."""
     EVENT = "event"
     KEYS = "keys"
     BREAKS = "breaks"
+    COSTS = "costs"
     VERSIONS = "versions"
     HISTORY = "history"
     ROW = "row"
@@ -130,6 +134,14 @@ async def log_pages(engine: Engine, found: Findings) -> AsyncIterator[list[Recor
         yield rows
         position = rows[-1].position
     found.add(Check.UNREADABLE, "too much cannot be read: the rest of the log is not checked", position=position + 1)
+
+
+def link_of(previous: bytes, row: Recorded) -> bytes | None:
+    """The link that the row gives after *previous*; None: a number of it is not even of the width that rows have."""
+    try:
+        return link(previous, Place(row.lane, row.position, row.stream, row.version, row.account), row.entry)
+    except Exception:  # noqa: BLE001 - whatever damage makes an encoder raise
+        return None
 
 
 # Words

@@ -1,11 +1,11 @@
 """The audit's first pass: the log in order, against its own chain, its head and the API keys that it gives.
 
-The accounts' own events are handed on to the books.
+The accounts' own events, and what providers bill, are handed on to their books.
 """
 
 from ledger.break_log import NOBODY
 from ledger.breaks import Break, Life, break_stream, evolve_break, opens_as, statement_stream, switch_stream
-from ledger.chain import GENESIS, Place, link
+from ledger.chain import GENESIS
 from ledger.engine import Engine
 from ledger.events import (
     AccountEvent,
@@ -14,6 +14,7 @@ from ledger.events import (
     BreakCorrected,
     BreakExplained,
     BreakOpened,
+    CostMoved,
     Created,
     KeyEvent,
     KeyIssued,
@@ -26,7 +27,19 @@ from ledger.events import (
 from ledger.keys import account_stream, evolve_key
 from ledger.records import Head, KeyRow, Recorded
 from projections.audit_accounts import AccountBooks
-from projections.audit_findings import Check, Findings, Meter, brief, differences, is_task_stream, log_pages, sound
+from projections.audit_costs import CostBooks
+from projections.audit_findings import (
+    Check,
+    Findings,
+    Meter,
+    brief,
+    differences,
+    is_task_stream,
+    link_of,
+    log_pages,
+    sound,
+)
+from projections.audit_tree import TreeCheck
 
 _LOWEST = -(2**63)
 
@@ -34,12 +47,13 @@ _LOWEST = -(2**63)
 class LogPass:
     """Row after row; a broken row is told once, and the next one is held against what it left behind."""
 
-    def __init__(self, head: Head | None, found: Findings, meter: Meter, books: AccountBooks) -> None:
+    def __init__(self, head: Head | None, found: Findings, meter: Meter, books: AccountBooks, tree: TreeCheck) -> None:
         self.events = 0
         self.task_events = 0
         self.end = Head(lane=0 if head is None else head.lane, position=0, hash=GENESIS)
         """What the head should be, going by what has been read."""
-        self._head, self._found, self._meter, self._books = head, found, meter, books
+        self._head, self._found, self._meter, self._books, self._tree = head, found, meter, books, tree
+        self._costs = CostBooks(found)
         self._gap = False
         """Whether the row before the next one is not there to tell what its hash follows on."""
         self._keys: dict[str, tuple[KeyRow, int]] = {}
@@ -51,9 +65,11 @@ class LogPass:
         async for rows in log_pages(engine, self._found):
             for row in rows:
                 self._row(row)
+            await self._costs.compare(engine)
             self._meter.add(len(rows))
         if self._head is not None:
             self._compare_head(self._head)
+        self._tree.compare(end=self.end.position)
 
     async def _look_before_the_first(self, engine: Engine) -> None:
         """Find an event at a position from which no reader begins; an engine without any answers what it likes."""
@@ -91,13 +107,13 @@ class LogPass:
         if position != end.position + 1:
             self._missing(Check.POSITIONS, first=end.position + 1, last=position - 1)
             self._gap = True
-        place = Place(row.lane, position, row.stream, row.version, row.account)
-        if not self._gap and _hash(end.hash, place, row) != row.hash:
+        if not self._gap and link_of(end.hash, row) != row.hash:
             detail = "the hash is not the one that this row gives after the row before it"
             self._found.add(Check.CHAIN, detail, position=position, task=row.stream)
         if self._head is not None and position > self._head.position:
             detail = f"lies beyond the head, which stands at {self._head.position}"
             self._found.add(Check.HEAD, detail, position=position, task=row.stream)
+        self._tree.add(position, row.hash)
         recorded_at_us = max(end.recorded_at_us, row.entry.recorded_at_us)
         self.end = Head(lane=end.lane, position=position, hash=row.hash, recorded_at_us=recorded_at_us)
         self._gap = False
@@ -148,12 +164,15 @@ class LogPass:
         self._next_version(row, f"the stream of a {tag_of(event)}")
         if isinstance(event, StatementRead):
             stream: bytes | None = statement_stream(event.provider, event.statement)
+        elif isinstance(event, CostMoved):
+            stream = self._costs.take(row, event)
         else:
             stream = break_stream(event.break_id)
             self._break(row, event)
         if row.stream != stream or row.account != NOBODY:
             detail = f"{tag_of(event)} does not stand in the stream that its facts name"
-            self._found.add(Check.BREAKS, detail, position=row.position)
+            check = Check.COSTS if isinstance(event, CostMoved) else Check.BREAKS
+            self._found.add(check, detail, position=row.position)
 
     def _break(self, row: Recorded, event: BreakOpened | BreakExplained | BreakCorrected) -> None:
         known = self._breaks.get(row.stream)
@@ -194,11 +213,3 @@ class LogPass:
                 self._found.add(Check.KEYS, detail, position=position)
         for key_id in rows:
             self._found.add(Check.KEYS, f"key {key_id!r}: no event issued it")
-
-
-def _hash(previous: bytes, place: Place, row: Recorded) -> bytes | None:
-    """The hash that the row gives; None when a number of it is not even of the width that rows have."""
-    try:
-        return link(previous, place, row.entry)
-    except Exception:  # noqa: BLE001 - whatever damage makes an encoder raise
-        return None

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Sequence
 from itertools import groupby
+from typing import NamedTuple
 
 from ledger.engine import ERASES, Engine
 from ledger.events import (
@@ -64,7 +65,7 @@ class TaskPass:
 
     async def _check(self, page: Sequence[Placed]) -> None:
         histories = await self._histories([placed.row.task_id for placed in page])
-        claimed: list[tuple[Recorded, TaskEvent, Claimed]] = []
+        claimed: list[_Taken] = []
         for placed in page:
             self.tasks += 1
             rows = histories.get(placed.row.task_id)
@@ -72,8 +73,8 @@ class TaskPass:
                 continue
             self.events += len(rows)
             self._meter.add(len(rows))
-            events = self._task(placed, rows)
-            claimed += [(row, event, claim) for row, event in zip(rows, events, strict=False) for claim in event.claims]
+            for row, event in zip(rows, self._task(placed, rows), strict=False):
+                claimed += [_Taken(row, event, claim, rows[-1].version) for claim in event.claims]
         if claimed:
             await self._claims(claimed)
 
@@ -135,17 +136,18 @@ class TaskPass:
         for detail in violations(fresh):
             self._found.add(Check.MONEY, detail, position=last, task=fresh.task_id)
 
-    async def _claims(self, claimed: Sequence[tuple[Recorded, TaskEvent, Claimed]]) -> None:
+    async def _claims(self, claimed: Sequence["_Taken"]) -> None:
         """Check that the idempotency keys that these events took are taken."""
-        ids: list[ClaimId] = [(claim.account, claim.operation, claim.key) for _, _, claim in claimed]
+        ids: list[ClaimId] = [(one.claim.account, one.claim.operation, one.claim.key) for one in claimed]
         try:
             rows = sound(await self._engine.claims(ids), dict[ClaimId, ClaimRow])
         except Exception as error:  # noqa: BLE001 - as `log_pages`
-            self._found.add(Check.UNREADABLE, f"claims cannot be read: {brief(error)}", task=claimed[0][0].stream)
+            self._found.add(Check.UNREADABLE, f"claims cannot be read: {brief(error)}", task=claimed[0].row.stream)
             return
-        for claim_id, (row, event, claim) in zip(ids, claimed, strict=True):
-            problem = _claim_problem(row, event, claim, rows.get(claim_id))
+        for claim_id, one in zip(ids, claimed, strict=True):
+            problem = _claim_problem(one, rows.get(claim_id))
             if problem is not None:
+                row, claim = one.row, one.claim
                 detail = f"claim {claim.operation} {claim.key!r} of account {claim.account!r} {problem}"
                 self._found.add(Check.CLAIMS, detail, position=row.position, task=row.stream)
 
@@ -203,12 +205,22 @@ def _life_breaks(rows: Sequence[Recorded], events: Sequence[TaskEvent]) -> Itera
             money_keys.add(event.key)
 
 
-def _claim_problem(row: Recorded, event: TaskEvent, claim: Claimed, stands: ClaimRow | None) -> str | None:
-    """What is wrong with the row of a claim that *event* made.
+class _Taken(NamedTuple):
+    """A claim, the event that made it with its row, and how many events its task has."""
+
+    row: Recorded
+    event: TaskEvent
+    claim: Claimed
+    version: int
+
+
+def _claim_problem(taken: _Taken, stands: ClaimRow | None) -> str | None:
+    """What is wrong with the row of a claim.
 
     Claims of creations hold for ever. Others lapse: the row may be that of a later request, of which there need not
     be an event.
     """
+    row, event, claim, version = taken
     if stands is None:
         return "is not there"
     if not isinstance(event, Created) and stands.at_us > row.entry.recorded_at_us:
@@ -217,6 +229,6 @@ def _claim_problem(row: Recorded, event: TaskEvent, claim: Claimed, stands: Clai
         return f"points at task {name_of(stands.task_id)}"
     if stands.fingerprint != claim.fingerprint:
         return "has the fingerprint of another request"
-    if not stands.appended or stands.version < row.version:
+    if not stands.appended or not row.version <= stands.version <= version:
         return "does not point at what its request did"
     return None

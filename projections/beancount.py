@@ -14,6 +14,8 @@ ROOTS = {
     Heading.CUSTOMERS: "Liabilities:Customers",
     Heading.HELD: "Liabilities:Held",
     Heading.REVENUE: "Income:Usage",
+    Heading.COST: "Expenses:Providers",
+    Heading.PAYABLE: "Liabilities:Providers",
     Heading.OPENING: "Equity:Opening",
 }
 _PLAIN = frozenset(ascii_letters + digits)

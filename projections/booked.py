@@ -1,6 +1,6 @@
 """What the books know of each task: whose it is, how it stands, and what has been charged for it.
 
-One row a task, moved on by its events' columns; of their facts only three are read, and no payload ever. It is what a
+One row a task, moved on by its events' columns; of their facts only a few are read, and no payload ever. It is what a
 provider's statement is held against, and what is asked whether anything is left unsettled.
 """
 
@@ -10,14 +10,17 @@ from typing import Any, NamedTuple, Protocol, TypeVar
 import msgspec
 
 from ledger.errors import DamagedError
+from ledger.events import School
 from ledger.ids import TaskId
 from ledger.records import Recorded
 from ledger.task import TERMINAL
-from projections.movements import Kind
+from projections.movements import COSTS, Kind
 
 T = TypeVar("T")
 READ_MAX = 500
-"""Tasks asked for in one statement."""
+"""Tasks asked for by their ids in one statement."""
+PAGE_MAX = 2000
+"""Tasks that go by together."""
 
 
 class Booked(msgspec.Struct, frozen=True, gc=False):
@@ -25,6 +28,9 @@ class Booked(msgspec.Struct, frozen=True, gc=False):
 
     task: TaskId
     account: str
+    contract: str
+    ordered: str
+    """The model that was ordered: what its money is for."""
     model: str
     """The one that makes it, as the provider bills it."""
     provider: str
@@ -37,6 +43,8 @@ class Booked(msgspec.Struct, frozen=True, gc=False):
     held_micros: int
     charged_micros: int
     refunded_micros: int
+    billed_micros: int
+    """What its provider has billed for it, in all statements that have been read."""
     identified: bool
     """Whether anybody has told the provider's own id of it."""
 
@@ -49,7 +57,13 @@ class Booked(msgspec.Struct, frozen=True, gc=False):
 # Following
 
 
+class _Terms(msgspec.Struct, gc=False):
+    school: str
+    estimated_micros: int
+
+
 class _Created(msgspec.Struct, gc=False):
+    terms: _Terms
     resolved_model: str | None = None
 
 
@@ -104,12 +118,17 @@ WHERE task = ?9"""
 ADD_PROVIDER_TASK = "INSERT OR IGNORE INTO provider_tasks VALUES (?, ?)"
 
 _STATUSES = {status.value: status.value for status in TERMINAL} | {"started": "running", "update-requested": "queued"}
-_MOVING = {*Kind, *_STATUSES, "cancel-requested", "update-reverted"}
+_MOVING = {*(set(Kind) - COSTS), *_STATUSES, "cancel-requested", "update-reverted"}
 
 
-def begun(row: Recorded) -> tuple[int, str | None]:
-    """When the task was created, and the model that makes it, where its own name stands for another."""
-    return row.entry.effective_at_us, _read(_created, row).resolved_model
+def begun(row: Recorded) -> tuple[int, str | None, int]:
+    """When the task was created, the model that makes it, where its own name stands for another, and micro-credits.
+
+    They are what each of its runs is expected to be charged that is charged only when it succeeds.
+    """
+    created = _read(_created, row)
+    expected_micros = created.terms.estimated_micros if created.terms.school == School.ON_SUCCESS else 0
+    return row.entry.effective_at_us, created.resolved_model, expected_micros
 
 
 def steps(rows: Iterable[Recorded], *, captures: Collection[int]) -> list[Step]:
@@ -171,15 +190,15 @@ class Asked(Protocol):
 
 
 _COLUMNS = """
-    task, account, coalesce(resolved_model, model), provider, created_at, status, finished_at, cancel_requested_at,
-    held_at, held_micros, charged_micros, refunded_micros, identified"""
+    task, account, contract, model, coalesce(resolved_model, model), provider, created_at, status, finished_at,
+    cancel_requested_at, held_at, held_micros, charged_micros, refunded_micros, billed_micros, identified"""
 _FROM = "FROM tasks JOIN purposes USING (purpose)"
 BY_ID = f"SELECT {_COLUMNS} {_FROM} WHERE task IN ({', '.join(['?'] * READ_MAX)})"
 BY_PROVIDER_ID = f"""
 SELECT provider_task_id, {_COLUMNS}
 FROM (SELECT value AS wanted FROM json_each(?))
 CROSS JOIN provider_tasks ON provider_task_id = wanted JOIN tasks USING (task) JOIN purposes USING (purpose)
-WHERE provider = ? ORDER BY provider_task_id, task"""  # noqa: S608 - constants are spliced in, values are parameters
+WHERE provider = ?"""  # noqa: S608 - constants are spliced in, values are parameters
 BY_END = f"""
 SELECT {_COLUMNS} {_FROM}
 WHERE finished_at IS NOT NULL AND (finished_at, task) > (:at, :task) AND finished_at < :until AND provider = :provider
@@ -209,6 +228,8 @@ async def by_provider_ids(books: Asked, provider: str, ids: Sequence[str]) -> di
         wanted = msgspec.json.encode(ids[start : start + READ_MAX]).decode()
         for provider_id, *row in await books.ask(BY_PROVIDER_ID, (wanted, provider)):
             found.setdefault(provider_id, []).append(_booked(row))
+    for several in found.values():
+        several.sort(key=lambda one: one.task)
     return found
 
 
@@ -216,7 +237,7 @@ async def by_end(books: Asked, provider: str, *, since_us: int, until_us: int) -
     """The tasks of *provider* that ended from *since_us* on and before *until_us*, in order, page by page."""
     at, task = since_us - 1, b"\xff" * 17
     while True:
-        values = {"at": at, "task": task, "until": until_us, "provider": provider, "limit": READ_MAX}
+        values = {"at": at, "task": task, "until": until_us, "provider": provider, "limit": PAGE_MAX}
         page = [_booked(row) for row in await books.ask(BY_END, values)]
         if not page:
             return

@@ -10,11 +10,9 @@ Books that belong to another log, or to another history of this one (a backup wa
 """
 
 import asyncio
-import sqlite3
 from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager
 from enum import StrEnum
-from pathlib import Path
 from typing import Any, NamedTuple, TypeAlias
 
 import aiosqlite
@@ -22,37 +20,34 @@ import msgspec
 
 from ledger.chain import GENESIS
 from ledger.engine import Engine
-from ledger.errors import CannotOpenError, DamagedError, StorageError
+from ledger.errors import DamagedError, StorageError
 from ledger.events import Created, School, decode
 from ledger.records import Recorded
-from ledger.sqlite_file import TROUBLE, connect
+from ledger.sqlite_file import TROUBLE
 from projections import booked
 from projections.books_sql import (
     ADD_MOVEMENT,
     ADD_PURPOSE,
     ADD_TASK,
-    APPLICATION_ID,
     BEGIN_AT,
     BY_DAY,
     BY_PURPOSE,
     CHECKPOINT,
-    DROP,
     EMPTY,
-    FOUNDING,
     LOG_ID,
     LOW_BITS,
     MOVE_ON,
     PURPOSE_OF,
     PURPOSES,
-    SCHEMA_VERSION,
 )
 from projections.break_rows import post_breaks
+from projections.cost_rows import cost_events, post_lines
 from projections.follow import Checkpoint
-from projections.movements import NO_SUMS, Kind, Purpose, Sums
+from projections.movements import COSTS, NO_SUMS, Kind, Purpose, Sums
 
 TASKS_MAX = 50_000
 """Tasks whose purpose is kept in memory; that of others is read from the file."""
-KINDS = frozenset(Kind)
+OF_TASKS = frozenset(Kind) - COSTS
 FOREVER_US = 2**63 - 1
 
 
@@ -83,7 +78,7 @@ Totals: TypeAlias = "dict[tuple[Purpose, int], Sums]"
 
 
 class Books:
-    """The books of one log. `open_books` is the way to get them."""
+    """The books of one log. `projections.books_file.open_books` is the way to get them."""
 
     def __init__(self, file: aiosqlite.Connection) -> None:
         self._file = file
@@ -140,12 +135,22 @@ class Books:
         added = [(*known, *booked.begun(row)) for known, row in zip(created, begun, strict=True)]
         await self._file.executemany(ADD_TASK, added)
         self._remember(created)
-        money = [row for row in rows if row.entry.amount_micros is not None and row.entry.type in KINDS]
+        money = [row for row in rows if row.entry.amount_micros is not None and row.entry.type in OF_TASKS]
         await self._file.executemany(ADD_MOVEMENT, [await self._values(row) for row in money])
         captures = {row.position for row in money if row.entry.type == "charged" and await self._captures(row)}
         await self._file.executemany(booked.STEP, booked.steps(rows, captures=captures))
         await self._file.executemany(booked.ADD_PROVIDER_TASK, booked.provider_ids(rows))
+        await self._post_costs(rows)
         await post_breaks(self._file, rows)
+
+    async def _post_costs(self, rows: Sequence[Recorded]) -> None:
+        """Post what providers have billed, after what made the tasks that it is billed for."""
+        costs = cost_events(rows)
+        if costs:
+            numbers = [await self._number(cost.purpose) for cost in costs]
+            moved = [cost.movement(number) for cost, number in zip(costs, numbers, strict=True)]
+            await self._file.executemany(ADD_MOVEMENT, moved)
+            await post_lines(self._file, costs)
 
     async def ask(self, statement: str, values: Any = ()) -> list[Any]:  # noqa: ANN401 - what SQLite takes
         """The rows that a statement gives, as of the last page that was posted."""
@@ -274,63 +279,7 @@ def _sums(kind: Kind, purpose: Purpose, *, movements: int, amount_micros: int) -
             return Sums(movements=movements, charged_micros=amount_micros, captured_micros=captured_micros)
         case Kind.REFUNDED:
             return Sums(movements=movements, refunded_micros=amount_micros)
-
-
-# Opening
-
-
-def books_of(ledger: Path) -> Path:
-    """Where the books of the ledger in that file are."""
-    return ledger.with_name(f"{ledger.name}.books")
-
-
-async def open_books(path: Path, engine: Engine) -> Books:
-    """The books of *engine*'s log in the file *path*, begun if there are none.
-
-    Raises:
-        CannotOpenError: the file cannot be made or written, is none of ours, or newer than this program.
-        StorageError: the log could not be read.
-    """
-    try:
-        file = await connect(path, mode="rwc")
-    except CannotOpenError as error:
-        raise CannotOpenError(f"the books have no place beside the ledger: {error}") from error
-    try:
-        await _prepare(file, path)
-        await _set_modes(file)
-        books = Books(file)
-        await books.follow_only(engine)
-    except TROUBLE as error:
-        await file.close()
-        raise CannotOpenError(f"{path} does not hold books that can be written: {error}") from error
-    except BaseException:
-        await file.close()
-        raise
-    return books
-
-
-async def _prepare(file: aiosqlite.Connection, path: Path) -> None:
-    """Make an empty file one for books.
-
-    Raises:
-        CannotOpenError: it holds something else.
-    """
-    await file.execute("BEGIN IMMEDIATE")
-    application, version = [
-        next(iter(await file.execute_fetchall(f"PRAGMA {name}")))[0] for name in ("application_id", "user_version")
-    ]
-    is_older = application == APPLICATION_ID and version < SCHEMA_VERSION  # made anew: the log has it all
-    if is_older or (application == 0 and not await file.execute_fetchall("SELECT 1 FROM sqlite_schema")):
-        for statement in (*(DROP if is_older else ()), *FOUNDING):
-            await file.execute(statement)
-    elif application != APPLICATION_ID:
-        raise CannotOpenError(f"{path} does not hold books: move it away, and they are made anew")
-    elif version > SCHEMA_VERSION:
-        raise CannotOpenError(f"{path} holds books of schema {version}, newer than {SCHEMA_VERSION}: move it away")
-    await file.commit()
-
-
-async def _set_modes(file: aiosqlite.Connection) -> None:
-    with suppress(sqlite3.OperationalError):  # in use by another process: whoever opens them alone does it
-        await file.execute_fetchall("PRAGMA journal_mode = WAL")
-    await file.execute_fetchall("PRAGMA synchronous = NORMAL")
+        case Kind.BILLED:
+            return Sums(movements=movements, billed_micros=amount_micros)
+        case Kind.CREDITED:
+            return Sums(movements=movements, credited_micros=amount_micros)

@@ -1,9 +1,10 @@
 """The SQL of the books: their schema, and each statement as one whole text."""
 
+from ledger.records import SUM_MAX_MICROS
 from ledger.times import US_PER_DAY
 
 APPLICATION_ID = 0x544C424B  # "TLBK"
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
 
 _SCHEMA = """
 CREATE TABLE checkpoint (log_id TEXT NOT NULL, position INTEGER NOT NULL, hash BLOB NOT NULL) STRICT;
@@ -27,13 +28,16 @@ CREATE TABLE tasks (
     before_update_finished_at INTEGER,
     cancel_requested_at INTEGER,
     held_at INTEGER,
+    expected_micros INTEGER NOT NULL,
     held_micros INTEGER NOT NULL DEFAULT 0,
     charged_micros INTEGER NOT NULL DEFAULT 0,
     refunded_micros INTEGER NOT NULL DEFAULT 0,
+    billed_micros INTEGER NOT NULL DEFAULT 0,
     identified INTEGER NOT NULL DEFAULT 0
 ) STRICT, WITHOUT ROWID;
 CREATE INDEX tasks_by_end ON tasks (finished_at, task) WHERE finished_at IS NOT NULL;
 CREATE INDEX tasks_with_hold ON tasks (task) WHERE held_micros <> 0;
+CREATE INDEX tasks_expecting ON tasks (purpose) WHERE expected_micros > 0 AND status IN ('queued', 'running');
 CREATE TABLE provider_tasks (
     provider_task_id TEXT NOT NULL, task BLOB NOT NULL, PRIMARY KEY (provider_task_id, task)
 ) STRICT, WITHOUT ROWID;
@@ -55,6 +59,19 @@ CREATE TABLE movements (
     recorded_at INTEGER NOT NULL,
     effective_at INTEGER NOT NULL
 ) STRICT;
+CREATE INDEX costs_by_task ON movements (task, position) WHERE kind IN ('provider-billed', 'provider-credited');
+CREATE TABLE billed_lines (
+    provider TEXT NOT NULL,
+    line TEXT NOT NULL,
+    task TEXT,
+    account TEXT NOT NULL,
+    contract TEXT NOT NULL,
+    model TEXT NOT NULL,
+    micros INTEGER NOT NULL,
+    at INTEGER NOT NULL,
+    PRIMARY KEY (provider, line)
+) STRICT, WITHOUT ROWID;
+CREATE TABLE billing_streams (provider TEXT PRIMARY KEY, version INTEGER NOT NULL) STRICT, WITHOUT ROWID;
 """
 
 FOUNDING = (
@@ -62,7 +79,16 @@ FOUNDING = (
     f"PRAGMA application_id = {APPLICATION_ID}",
     f"PRAGMA user_version = {SCHEMA_VERSION}",
 )
-TABLES = ("checkpoint", "purposes", "tasks", "provider_tasks", "breaks", "movements")
+TABLES = (
+    "checkpoint",
+    "purposes",
+    "tasks",
+    "provider_tasks",
+    "breaks",
+    "movements",
+    "billed_lines",
+    "billing_streams",
+)
 EMPTY = tuple(f"DELETE FROM {table}" for table in TABLES)  # noqa: S608 - the names above
 DROP = tuple(f"DROP TABLE IF EXISTS {table}" for table in TABLES)
 BEGIN_AT = "INSERT INTO checkpoint VALUES (?, ?, ?)"
@@ -72,7 +98,7 @@ CHECKPOINT = "SELECT position, hash FROM checkpoint"
 MOVE_ON = "UPDATE checkpoint SET position = ?, hash = ? WHERE position = ?"
 PURPOSES = "SELECT purpose, account, contract, model, provider, school FROM purposes"
 ADD_PURPOSE = "INSERT INTO purposes (account, contract, model, provider, school) VALUES (?, ?, ?, ?, ?)"
-ADD_TASK = "INSERT INTO tasks (task, purpose, created_at, resolved_model) VALUES (?, ?, ?, ?)"
+ADD_TASK = "INSERT INTO tasks (task, purpose, created_at, resolved_model, expected_micros) VALUES (?, ?, ?, ?, ?)"
 PURPOSE_OF = "SELECT purpose FROM tasks WHERE task = ?"
 ADD_MOVEMENT = "INSERT INTO movements VALUES (?, ?, ?, ?, ?, ?, ?)"
 
@@ -93,6 +119,23 @@ BY_DAY = {
     for clock, statement in BY_PURPOSE.items()
 }
 """The same, and by day: whole days since the epoch, UTC."""
+
+_BILLED = f"max(min(billed_micros + ?, {SUM_MAX_MICROS}), -{SUM_MAX_MICROS})"
+BILL_TASK = f"UPDATE tasks SET billed_micros = {_BILLED} WHERE task = ?"  # noqa: S608 - constants
+"""Kept within what SQLite's integers hold, for a statement may say anything."""
+PUT_LINE = "INSERT OR REPLACE INTO billed_lines VALUES (?, ?, ?, ?, ?, ?, ?, ?)"
+PUT_STREAM = "INSERT OR REPLACE INTO billing_streams VALUES (?, ?)"
+STREAM_VERSION = "SELECT version FROM billing_streams WHERE provider = ?"
+LINES_KNOWN = """
+SELECT line, task, account, contract, model, micros, at
+FROM (SELECT value AS wanted FROM json_each(?)) CROSS JOIN billed_lines ON line = wanted AND provider = ?"""
+COSTS_OF_TASK = """
+SELECT position FROM movements
+WHERE task = ? AND kind IN ('provider-billed', 'provider-credited') AND position <= ? ORDER BY position"""
+EXPECTED = f"""
+SELECT account, sum(expected_micros >> {LOW_BITS}), sum(expected_micros & {(1 << LOW_BITS) - 1})
+FROM tasks JOIN purposes USING (purpose)
+WHERE expected_micros > 0 AND status IN ('queued', 'running') GROUP BY account"""  # noqa: S608 - constants
 
 BREAK = "SELECT row FROM breaks WHERE break = ?"
 PUT_BREAK = "INSERT OR REPLACE INTO breaks VALUES (?, ?, ?, ?, ?, ?)"

@@ -8,7 +8,8 @@ from ledger.events import BreakKind
 from ledger.money import credits_text
 from ledger.times import US_PER_SECOND, rfc3339
 from projections.break_rows import Count
-from projections.reconcile import Billed, Told
+from projections.comparison import Billed
+from projections.reconcile import Told
 
 
 def difference_view(found: Difference, *, now_us: int) -> dict[str, Any]:

@@ -49,6 +49,7 @@ FIELDS: Mapping[str, str] = {
     "late_reports": "reports that came after the outcome: kept as evidence, each adds one",
     "deleted": "whether the customer has deleted the task",
     "billing.school": "how the model is billed, pinned at creation",
+    "billing.rule": "by which rule the outcome settled the money: the names of its acts begin with it",
     "billing.rate_version": "the price list that was in force, pinned at creation",
     "billing.estimated_credits": "the price, pinned at creation: later price lists change nothing",
     "billing.held_credits": "what is held still: held, less what was charged out of it and what was released",

@@ -12,7 +12,7 @@ import msgspec
 from ledger.events import Cancelled, Charged, Created, Held, MoneyEvent, Refunded, Released, School
 from ledger.money import credits_text
 from ledger.settlement import FULL_PERCENT, cancel_due, rendered_micros
-from ledger.task import Task
+from ledger.task import TERMINAL, Task
 from projections.steps import Step
 
 REPORTED = ("charged:", "refunded:")
@@ -71,6 +71,11 @@ def rule_of(steps: Sequence[Step], number: int) -> Rule:
         act = "worker-charged" if isinstance(event, Charged) else "worker-refunded"
         return _rule(school, "reported", act)
     return _rule(school, event.cause, _act(step, _caused_by(steps[:number], event.cause)))
+
+
+def settled_by(task: Task) -> str | None:
+    """The rule by which the outcome settled the task's money: what the names of its acts begin with; None: none yet."""
+    return f"{task.terms.school}.{task.status}" if task.status in TERMINAL else None
 
 
 def rate_of(steps: Sequence[Step]) -> Rate:

@@ -13,6 +13,8 @@ ROOTS = {
     Heading.CUSTOMERS: "liabilities:customers",
     Heading.HELD: "liabilities:held",
     Heading.REVENUE: "income:usage",
+    Heading.COST: "expenses:providers",
+    Heading.PAYABLE: "liabilities:providers",
     Heading.OPENING: "equity:opening",
 }
 _PLAIN = frozenset(ascii_letters + digits + "._@+/-")

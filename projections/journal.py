@@ -1,13 +1,13 @@
 """The books as a journal: what every double-entry program's file holds, before it is spelled for one of them. Pure.
 
-An entry gathers a day's movements of one kind of one customer, contract and model. Amounts are signed as those
-programs do: a debit is more, a credit is less, and an entry comes to nothing.
+An entry gathers a day's movements of one kind of one customer, contract and model, and so what providers bill for
+them. Amounts are signed as those programs do: a debit is more, a credit is less, and an entry comes to nothing.
 
-A journal stands for itself: one of a part of the log opens with what customers had and what was held before it,
-against *opening*, which so holds what was earned until then; revenue begins at nothing, and ends at what the period
-has earned. Its balances say what each account must come to, so that a line which is lost or changed on the way is
-noticed by the program that reads it. Alternative beaten: an entry for each movement, a hundred times as long, which
-those programs take minutes to read.
+A journal stands for itself: one of a part of the log opens with what customers had, what was held and what providers
+were owed before it, against *opening*, which so holds what was earned until then; revenue and cost begin at nothing,
+and end at what the period has earned and cost. Its balances say what each account must come to, so that a line which
+is lost or changed on the way is noticed by the program that reads it. Alternative beaten: an entry for each movement,
+a hundred times as long, which those programs take minutes to read.
 """
 
 from collections import Counter
@@ -25,12 +25,14 @@ from ledger.times import US_PER_DAY
 from projections.books import Books, Period, Totals
 from projections.books_sql import SCHEMA_VERSION
 from projections.follow import Progress, catch_up, nobody
-from projections.movements import Book, Kind, Sums, posting
+from projections.movements import Book, Kind, Purpose, Sums, posting
 from projections.places import Place, place_of
 from projections.report import EPOCH, Wanted, since_text, until_text
 
 COMMODITY = "CREDIT"
 _OPENING = "opening"
+_NO_TASK = "no-task"
+"""Whom it is about what providers bill for no task of ours."""
 
 
 class Heading(StrEnum):
@@ -39,11 +41,13 @@ class Heading(StrEnum):
     CUSTOMERS = "customers"
     HELD = "held"
     REVENUE = "revenue"
+    COST = "cost"
+    PAYABLE = "payable"
     OPENING = "opening"
 
 
 class Account(NamedTuple):
-    """An account of the journal: a customer's, or a contract's and model's; *names* are theirs, as they are."""
+    """An account of the journal: a customer's, a provider's, or a contract's and model's; *names* are as they are."""
 
     heading: Heading
     names: tuple[str, ...] = ()
@@ -71,6 +75,9 @@ class Subject(NamedTuple):
 
 
 _KINDS = tuple(Kind)
+_CARRIED_ON = {Heading.CUSTOMERS, Heading.HELD, Heading.PAYABLE}
+"""What a period begins with; revenue and cost begin at nothing."""
+_EARNED = {Heading.REVENUE, Heading.COST}
 
 
 class Entry(msgspec.Struct, frozen=True, kw_only=True):
@@ -127,8 +134,8 @@ def _entries(totals: Totals) -> list[Entry]:
             subject = Subject(day, purpose.account, purpose.contract, purpose.model, kind)
             legs = gathered.setdefault(subject, Counter())
             debit, credit = posting(kind, purpose.school)
-            legs[_account(debit, subject)] += micros
-            legs[_account(credit, subject)] -= micros
+            legs[_account(debit, purpose)] += micros
+            legs[_account(credit, purpose)] -= micros
     return [_entry(subject, gathered[subject]) for subject in sorted(gathered, key=lambda one: one.order)]
 
 
@@ -138,24 +145,31 @@ def _amounts(sums: Sums) -> Iterator[tuple[Kind, int]]:
         Kind.RELEASED: sums.released_micros,
         Kind.CHARGED: sums.charged_micros,
         Kind.REFUNDED: sums.refunded_micros,
+        Kind.BILLED: sums.billed_micros,
+        Kind.CREDITED: sums.credited_micros,
     }
     return ((kind, micros) for kind, micros in amounts.items() if micros)
 
 
-def _account(book: Book, subject: Subject) -> Account:
+def _account(book: Book, purpose: Purpose) -> Account:
     match book:
         case Book.CUSTOMER:
-            return Account(Heading.CUSTOMERS, (subject.account,))
+            return Account(Heading.CUSTOMERS, (purpose.account,))
         case Book.HELD:
-            return Account(Heading.HELD, (subject.account,))
+            return Account(Heading.HELD, (purpose.account,))
         case Book.REVENUE:
-            return Account(Heading.REVENUE, (subject.contract, subject.model))
+            return Account(Heading.REVENUE, (purpose.contract, purpose.model))
+        case Book.COST:
+            names = (purpose.provider, purpose.contract, purpose.model)
+            return Account(Heading.COST, tuple(name for name in names if name))
+        case Book.PAYABLE:
+            return Account(Heading.PAYABLE, (purpose.provider,))
 
 
 def _entry(subject: Subject, amounts: Counter[Account]) -> Entry:
     return Entry(
         day=subject.day,
-        payee=subject.account,
+        payee=subject.account or _NO_TASK,
         narration=f"{subject.kind} {subject.contract}/{subject.model}",
         legs=_legs(amounts),
     )
@@ -166,17 +180,17 @@ def _legs(amounts: Counter[Account]) -> tuple[Leg, ...]:
 
 
 def _opening(before: Iterable[Entry], day: int) -> list[Entry]:
-    """The entry that gives each customer what it had, if there is anything."""
+    """The entry that gives each customer and provider what it had, if there is anything."""
     held: Counter[Account] = Counter()
     for leg in (leg for entry in before for leg in entry.legs):
-        own = leg.account.heading in {Heading.CUSTOMERS, Heading.HELD}
+        own = leg.account.heading in _CARRIED_ON
         held[leg.account if own else Account(Heading.OPENING)] += leg.micros
     held = Counter({account: micros for account, micros in held.items() if micros})
     return [Entry(day=day, payee=_OPENING, narration=_OPENING, legs=_legs(held))] if held else []
 
 
 def _balanced(entries: list[Entry]) -> Iterator[Item]:
-    """*entries*, with what revenue has come to after each month, and at the end what every account holds."""
+    """*entries*, with what revenue and cost have come to after each month, and at the end what every account holds."""
     held: Counter[Account] = Counter()
     for month_end, some in groupby(entries, key=lambda entry: _month_end(entry.day)):
         for entry in some:
@@ -184,8 +198,8 @@ def _balanced(entries: list[Entry]) -> Iterator[Item]:
             for leg in entry.legs:
                 held[leg.account] += leg.micros
         if month_end < _month_end(entries[-1].day):
-            revenue = Counter({one: micros for one, micros in held.items() if one.heading is Heading.REVENUE})
-            yield Balance(day=month_end, legs=_legs(revenue))
+            earned = Counter({one: micros for one, micros in held.items() if one.heading in _EARNED})
+            yield Balance(day=month_end, legs=_legs(earned))
     if entries:
         yield Balance(day=entries[-1].day, legs=_legs(held))
 

@@ -5,8 +5,7 @@ looking at the others: a statement without ids takes little longer than one with
 """
 
 from bisect import bisect_left, bisect_right, insort
-from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 
 from projections.booked import Booked
 from projections.statement_format import Terms
@@ -19,24 +18,28 @@ AMOUNTS_MAX = 64
 class _Shelf:
     """Open lines of one model and one amount, the latest first: tasks come in order, and take them from the end."""
 
+    __slots__ = ("lines", "times")
+
     def __init__(self) -> None:
-        self._lines: list[tuple[int, int, Line]] = []
+        self.times: list[int] = []
+        """Negative, and so in order: whole numbers are found twice as fast as pairs of them."""
+        self.lines: list[Line] = []
+        """The latest first, and of one time the last of the statement first."""
 
-    def put(self, at_us: int, line: Line) -> None:
-        """Lines come the latest first."""
-        self._lines.append((-at_us, -line.number, line))
-
-    def nearest(self, at_us: int, *, window_us: int) -> tuple[int, int] | None:
-        """How far away the nearest line is, and its place; None when none is within the window."""
-        right = bisect_left(self._lines, (-at_us, 0))
-        far = [(abs(self._lines[place][0] + at_us), place) for place in (right - 1, right) if 0 <= place < len(self)]
-        return min((one for one in far if one[0] <= window_us), default=None)
+    def nearest(self, at_us: int) -> tuple[int, int]:
+        """How far away the nearest line is, and its place."""
+        times = self.times
+        place = bisect_right(times, -at_us)
+        if place == 0:
+            return times[0] + at_us, 0
+        later_us = -at_us - times[place - 1]
+        if place == len(times) or later_us <= times[place] + at_us:
+            return later_us, place - 1
+        return times[place] + at_us, place
 
     def take(self, place: int) -> Line:
-        return self._lines.pop(place)[2]
-
-    def __len__(self) -> int:
-        return len(self._lines)
+        del self.times[place]
+        return self.lines.pop(place)
 
 
 class Leftovers:
@@ -46,38 +49,48 @@ class Leftovers:
     provider's, it is not the same one, or they would have been matched by it.
     """
 
-    def __init__(self, lines: Iterable[Line], terms: Terms) -> None:
+    def __init__(self, lines: Sequence[Line], terms: Terms) -> None:
+        """*lines* in the order of the statement."""
         self._terms = terms
+        self._is_exact = not terms.tolerance_micros and not terms.tolerance
         self._amounts: dict[tuple[str, bool], list[int]] = {}
         """The amounts for which there is a shelf, by model and whether the lines have an id of the provider's."""
         self._shelves: dict[tuple[str, bool, int], _Shelf] = {}
-        ordered = sorted(lines, key=lambda line: (line.at_us or 0, line.number))
-        self._rest = {line.number: line for line in ordered}
-        for line in reversed(ordered):
-            if line.model and line.at_us is not None and not line.our_task_id:
-                self._put(line, line.at_us)
-        self._candidates = _Candidates(self._rest.values())
+        times = [line.at_us or 0 for line in lines]
+        order = sorted(range(len(lines)), key=times.__getitem__)
+        timed = [(times[place], lines[place]) for place in order]
+        self._rest = {line.number: line for _, line in timed}
+        self._candidates = _Candidates(timed)
+        for at_us, line in reversed(timed):
+            if line.model and at_us and not line.our_task_id:
+                key = line.model, bool(line.provider_task_id), line.amount_micros
+                shelf = self._shelves.get(key) or self._new_shelf(*key)
+                shelf.times.append(-at_us)
+                shelf.lines.append(line)
 
-    def _put(self, line: Line, at_us: int) -> None:
-        sort = (line.model, bool(line.provider_task_id))
-        if (*sort, line.amount_micros) not in self._shelves:
-            insort(self._amounts.setdefault(sort, []), line.amount_micros)
-        self._shelves.setdefault((*sort, line.amount_micros), _Shelf()).put(at_us, line)
+    def _new_shelf(self, model: str, has_id: bool, amount: int) -> _Shelf:  # noqa: FBT001 - parts of a key
+        insort(self._amounts.setdefault((model, has_id), []), amount)
+        shelf = self._shelves[model, has_id, amount] = _Shelf()
+        return shelf
 
-    def take(self, task: Booked) -> Line | None:
-        """The line that is this task's: at its amount, and of several the nearest in time. It is taken out."""
-        assert task.finished_at_us is not None, "only what has ended is billed"
-        found: list[tuple[int, int, _Shelf]] = []
-        for shelf in self._shelves_for(task):
-            near = shelf.nearest(task.finished_at_us, window_us=self._terms.window_us)
-            if near is not None:
-                found.append((*near, shelf))
-        if not found:
+    def __bool__(self) -> bool:
+        """Whether there is any line."""
+        return bool(self._rest)
+
+    def take(self, task: Booked, due_micros: int) -> Line | None:
+        """The line that bills this task *due_micros*, and of several the nearest in time. It is taken out."""
+        at_us = task.finished_at_us
+        assert at_us is not None, "only what has ended is billed"
+        best, best_us, place = None, self._terms.window_us + 1, 0
+        for shelf in self._shelves_for(task, due_micros):
+            apart_us, here = shelf.nearest(at_us)
+            if apart_us < best_us:
+                best, best_us, place = shelf, apart_us, here
+        if best is None:
             return None
-        _, place, shelf = min(found, key=lambda one: one[0])
-        line = shelf.take(place)
+        line = best.take(place)
         del self._rest[line.number]
-        if not len(shelf):
+        if not best.times:
             self._clear(line)
         return line
 
@@ -88,22 +101,34 @@ class Leftovers:
         amounts = self._amounts[sort]
         del amounts[bisect_left(amounts, line.amount_micros)]
 
-    def _shelves_for(self, task: Booked) -> Iterator[_Shelf]:
-        """The lines of the task's model whose amounts agree with its own."""
-        net_micros, terms = task.net_micros, self._terms
-        share = abs(net_micros) * terms.tolerance.numerator // terms.tolerance.denominator
-        reach_micros = max(terms.tolerance_micros, share)
-        for has_id in (False,) if task.identified else (False, True):
-            amounts = self._amounts.get((task.model, has_id), [])
-            middle = bisect_left(amounts, net_micros)
-            first = max(bisect_left(amounts, net_micros - reach_micros), middle - AMOUNTS_MAX // 2)
-            last = min(bisect_right(amounts, net_micros + reach_micros), middle + AMOUNTS_MAX // 2)
-            for amount in amounts[first:last]:
-                yield self._shelves[task.model, has_id, amount]
+    def _shelves_for(self, task: Booked, due_micros: int) -> list[_Shelf]:
+        """The lines of the task's model whose amounts agree with what is due."""
+        model, shelves = task.model, self._shelves
+        if self._is_exact:
+            keys = (
+                [(model, False, due_micros)]
+                if task.identified
+                else [(model, False, due_micros), (model, True, due_micros)]
+            )
+            return [shelves[key] for key in keys if key in shelves]
+        sorts = (False,) if task.identified else (False, True)
+        return [
+            shelves[model, has_id, near] for has_id in sorts for near in self._near(model, due_micros, has_id=has_id)
+        ]
 
-    def pass_by(self, task: Booked) -> None:
-        """Take note of a task that ended in the period, matched or not; in the order of their ends."""
-        self._candidates.pass_by(task)
+    def _near(self, model: str, due_micros: int, *, has_id: bool) -> list[int]:
+        """The amounts of that model's lines that agree with what is due."""
+        terms, amounts = self._terms, self._amounts.get((model, has_id), [])
+        share_micros = abs(due_micros) * terms.tolerance.numerator // terms.tolerance.denominator
+        reach_micros = max(terms.tolerance_micros, share_micros)
+        middle = bisect_left(amounts, due_micros)
+        first = max(bisect_left(amounts, due_micros - reach_micros), middle - AMOUNTS_MAX // 2)
+        last = min(bisect_right(amounts, due_micros + reach_micros), middle + AMOUNTS_MAX // 2)
+        return amounts[first:last]
+
+    def pass_by(self, page: Iterable[Booked]) -> None:
+        """Take note of tasks that ended in the period, matched or not; in the order of their ends."""
+        self._candidates.pass_by(page)
 
     def rest(self) -> Iterator[tuple[Line, Booked | None]]:
         """The lines that stay without a task, each with the likeliest one."""
@@ -114,30 +139,46 @@ class Leftovers:
 class _Candidates:
     """For each line, the task of its model that ended nearest to it."""
 
-    def __init__(self, lines: Iterable[Line]) -> None:
-        self._waiting: dict[str, deque[Line]] = {}
-        """Lines that no task has passed yet, by model, in the order of their times."""
-        self._last: dict[str, Booked] = {}
+    def __init__(self, timed: Iterable[tuple[int, Line]]) -> None:
+        """Lines with their times, and in the order of these."""
+        self._queues: dict[str, _Queue] = {}
         self._found: dict[int, Booked] = {}
-        for line in lines:
-            if line.model and line.at_us is not None:
-                self._waiting.setdefault(line.model, deque()).append(line)
+        for at_us, line in timed:
+            if line.model and at_us:
+                queue = self._queues.get(line.model)
+                if queue is None:
+                    queue = self._queues[line.model] = _Queue()
+                queue.times.append(at_us)
+                queue.numbers.append(line.number)
 
-    def pass_by(self, task: Booked) -> None:
-        waiting = self._waiting.get(task.model)
-        if waiting is None or task.finished_at_us is None:
-            return
-        last = self._last.get(task.model)
-        while waiting and (waiting[0].at_us or 0) <= task.finished_at_us:
-            line = waiting.popleft()
-            is_last = last is not None and _apart(line, last) <= _apart(line, task)
-            self._found[line.number] = last if last is not None and is_last else task
-        self._last[task.model] = task
+    def pass_by(self, page: Iterable[Booked]) -> None:
+        queues, found = self._queues, self._found
+        for task in page:
+            queue, at_us = queues.get(task.model), task.finished_at_us
+            if queue is None or at_us is None:
+                continue
+            times, place, last = queue.times, queue.place, queue.last
+            while place < len(times) and times[place] <= at_us:
+                last_is_nearer = last is not None and times[place] - queue.last_us <= at_us - times[place]
+                found[queue.numbers[place]] = last if last is not None and last_is_nearer else task
+                place += 1
+            queue.place, queue.last, queue.last_us = place, task, at_us
 
     def of(self, line: Line) -> Booked | None:
-        return self._found.get(line.number) or self._last.get(line.model)
+        found = self._found.get(line.number)
+        if found is None and line.model in self._queues:
+            return self._queues[line.model].last
+        return found
 
 
-def _apart(line: Line, task: Booked) -> int:
-    """Microseconds between the ends of both."""
-    return abs((line.at_us or 0) - (task.finished_at_us or 0))
+class _Queue:
+    """The lines of one model, of which those before *place* have been passed by a task, and the last task that came."""
+
+    __slots__ = ("last", "last_us", "numbers", "place", "times")
+
+    def __init__(self) -> None:
+        self.times: list[int] = []
+        self.numbers: list[int] = []
+        self.place = 0
+        self.last: Booked | None = None
+        self.last_us = 0

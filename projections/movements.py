@@ -1,4 +1,4 @@
-"""Money as the books see it: one movement for each money event of a task, posted in double entry. Pure.
+"""Money as the books see it: one movement for each event that moves some, posted in double entry. Pure.
 
 The chart of accounts, seen from whoever runs the ledger. What a customer has is owed to it, so its account is a
 liability; it falls below zero for customers who pay afterwards.
@@ -9,6 +9,8 @@ account                  kind      holds
 customer                 liability what the customer has, or (< 0) owes
 held                     liability what is held for tasks that have not ended
 revenue                  income    what was charged, less what was given back
+provider cost            expense   what providers have billed
+payable                  liability what we owe providers
 ======================== ========= =======================================
 
 Each posting takes an amount out of one account and puts it into another, so that the books balance by construction.
@@ -30,10 +32,19 @@ class Kind(StrEnum):
     RELEASED = "released"
     CHARGED = "charged"
     REFUNDED = "refunded"
+    BILLED = "provider-billed"
+    CREDITED = "provider-credited"
+
+
+COSTS = frozenset({Kind.BILLED, Kind.CREDITED})
+"""Movements between us and a provider; the others are between us and a customer."""
 
 
 class Purpose(NamedTuple):
-    """What the money of a task is for, the same in all of its movements: the dimensions of the books."""
+    """What money is for, the same in all movements of a task: the dimensions of the books.
+
+    What a provider bills for no task of ours has no account, no contract and no school, and the model that it names.
+    """
 
     account: str
     contract: str
@@ -48,6 +59,8 @@ class Book(StrEnum):
     CUSTOMER = "customer"
     HELD = "held"
     REVENUE = "revenue"
+    COST = "cost"
+    PAYABLE = "payable"
 
 
 class Posting(NamedTuple):
@@ -68,6 +81,10 @@ def posting(kind: Kind, school: str) -> Posting:
             return Posting(Book.HELD if school == School.HOLD else Book.CUSTOMER, Book.REVENUE)
         case Kind.REFUNDED:
             return Posting(Book.REVENUE, Book.CUSTOMER)
+        case Kind.BILLED:
+            return Posting(Book.COST, Book.PAYABLE)
+        case Kind.CREDITED:
+            return Posting(Book.PAYABLE, Book.COST)
 
 
 class Sums(msgspec.Struct, frozen=True, gc=False, kw_only=True):
@@ -79,6 +96,8 @@ class Sums(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     charged_micros: int = 0
     captured_micros: int = 0
     refunded_micros: int = 0
+    billed_micros: int = 0
+    credited_micros: int = 0
 
     @property
     def net_micros(self) -> int:
@@ -96,6 +115,16 @@ class Sums(msgspec.Struct, frozen=True, gc=False, kw_only=True):
         return (
             self.released_micros + self.refunded_micros + self.captured_micros - self.held_micros - self.charged_micros
         )
+
+    @property
+    def cost_micros(self) -> int:
+        """What providers have billed, less what they gave back."""
+        return self.billed_micros - self.credited_micros
+
+    @property
+    def margin_micros(self) -> int:
+        """What is left of the revenue."""
+        return self.net_micros - self.cost_micros
 
     def plus(self, other: "Sums") -> "Sums":
         """Both together."""

@@ -227,6 +227,7 @@ def _charged(folding: _Folding, row: HotRow) -> None:
     if task["terms"].school == "hold":
         _add(task, "held_micros", -amount)
     _add(task, "charged_micros", amount)
+    folding.run["stalled_since_us"] = None
 
 
 def _refunded(folding: _Folding, row: HotRow) -> None:
@@ -241,6 +242,7 @@ def _started(folding: _Folding, row: HotRow) -> None:
     if run.get("started_at_us") is None:
         run["started_at_us"] = row[AT]
     run["worker"], run["provider_task_id"] = facts.worker, facts.provider_task_id
+    run["stalled_since_us"] = None
 
 
 def _progressed(folding: _Folding, row: HotRow) -> None:

@@ -240,7 +240,7 @@ def _touched(db: sqlite3.Connection, found: Found, stream: bytes, until: int) ->
     if before:
         sums.add(folded(stream, before, key), sign=-1)
     sums.add(after)
-    sums.position = max(sums.position, moved_last(history, after))
+    sums.position = max(sums.position, moved_last(history))
     return difference
 
 

@@ -19,7 +19,8 @@ from ledger.errors import StorageError
 from ledger.events import ProjectionSwitched
 from ledger.sqlite_file import BUSY_TIMEOUT_SECONDS, TROUBLE
 from ledger.sqlite_switch import record, switching
-from projections.books import Books, open_books
+from projections.books import Books
+from projections.books_file import open_books
 from projections.follow import Progress, catch_up, nobody
 from projections.replay_books_sql import (
     ATTACH,

@@ -9,12 +9,15 @@ TABLES: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {  # what identifie
         (
             *("purpose", "created_at", "resolved_model", "status", "finished_at"),
             *("before_update", "before_update_finished_at", "cancel_requested_at"),
-            *("held_at", "held_micros", "charged_micros", "refunded_micros", "identified"),
+            *("held_at", "expected_micros", "held_micros", "charged_micros", "refunded_micros", "billed_micros"),
+            "identified",
         ),
     ),
     "movements": (("position",), ("task", "purpose", "kind", "amount_micros", "recorded_at", "effective_at")),
     "provider_tasks": (("provider_task_id", "task"), ()),
     "breaks": (("break",), ("provider", "kind", "life", "at_stake_micros", "row")),
+    "billed_lines": (("provider", "line"), ("task", "account", "contract", "model", "micros", "at")),
+    "billing_streams": (("provider",), ("version",)),
 }
 CHECKPOINT = "SELECT position, hash FROM main.checkpoint"
 MOVE_ON = "UPDATE main.checkpoint SET (position, hash) = (SELECT position, hash FROM green.checkpoint)"

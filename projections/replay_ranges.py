@@ -25,7 +25,7 @@ from ledger.ids import TaskId
 from ledger.records import SUM_MAX_MICROS, AccountRow
 from ledger.seals import Opener
 from ledger.sqlite_rows import task_values
-from ledger.task import Task, fold
+from ledger.task import LIVE, Task, fold
 from ledger.views import row_of
 from projections.audit_findings import brief, is_task_stream
 from projections.refold import AT, FACTS, PAYLOAD, POSITION, TASK, TYPE, VERSION, HotRow, refold, row_values
@@ -77,12 +77,14 @@ class Sums(msgspec.Struct):
     charged_micros: int = 0
     refunded_micros: int = 0
     expected_micros: int = 0
+    live_tasks: int = 0
 
     def add(self, task: Task, *, sign: int = 1) -> None:
         self.held_micros += sign * task.held_micros
         self.charged_micros += sign * task.charged_micros
         self.refunded_micros += sign * task.refunded_micros
         self.expected_micros += sign * expected_of(task)
+        self.live_tasks += sign * (task.status in LIVE)
 
     def merge(self, other: "Sums") -> None:
         """Add what another part of the log has of the same account."""
@@ -91,6 +93,7 @@ class Sums(msgspec.Struct):
         self.charged_micros += other.charged_micros
         self.refunded_micros += other.refunded_micros
         self.expected_micros += other.expected_micros
+        self.live_tasks += other.live_tasks
         if other.version > self.version:
             self.set_terms(other.version, other.limit_micros, other.granted_micros)
 
@@ -109,6 +112,7 @@ class Sums(msgspec.Struct):
             charged_micros=min(self.charged_micros, SUM_MAX_MICROS),
             refunded_micros=min(self.refunded_micros, SUM_MAX_MICROS),
             expected_micros=min(self.expected_micros, SUM_MAX_MICROS),
+            live_tasks=self.live_tasks,
         )
 
 
@@ -222,16 +226,16 @@ def _task(found: Found, history: Sequence[HotRow], live: Row | None, key: bytes 
         if not history:
             return
         task = folded(stream, history, key)
-    moved_at = moved_last(history, task)
+    moved_at = moved_last(history)
     if moved_at:
         sums = found.sums_of(task.account)
         sums.add(task)
         sums.position = max(sums.position, moved_at)
 
 
-def moved_last(history: Sequence[HotRow], task: Task) -> int:
+def moved_last(history: Sequence[HotRow]) -> int:
     """Where in the log the task last moved its account; 0: never."""
-    return next((row[POSITION] for row in reversed(history) if moves(row[TYPE], task.terms)), 0)
+    return next((row[POSITION] for row in reversed(history) if moves(row[TYPE])), 0)
 
 
 def compare(stream: bytes, history: Sequence[HotRow], live: Row | None, key: bytes | None) -> Difference | None:

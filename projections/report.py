@@ -47,7 +47,10 @@ class Wanted(NamedTuple):
 
 
 class Line(msgspec.Struct, frozen=True, kw_only=True):
-    """The sums of one account, model or day. Amounts are decimal text of credits, exact."""
+    """The sums of one account, model or day. Amounts are decimal text of credits, exact.
+
+    An empty key, or an empty contract in it, is of what providers bill for no task of ours.
+    """
 
     key: str
     movements: int
@@ -58,6 +61,10 @@ class Line(msgspec.Struct, frozen=True, kw_only=True):
     net_credits: str
     open_credits: str
     """Of what was held in these movements, what they have neither released nor charged."""
+    cost_credits: str
+    """What providers have billed, in the statements that were read."""
+    margin_credits: str
+    """What is left of *net* after it."""
 
 
 class Report(msgspec.Struct, frozen=True, kw_only=True):
@@ -115,6 +122,8 @@ def line(key: str, sums: Sums) -> Line:
         refunded_credits=credits_text(sums.refunded_micros),
         net_credits=credits_text(sums.net_micros),
         open_credits=credits_text(sums.open_micros),
+        cost_credits=credits_text(sums.cost_micros),
+        margin_credits=credits_text(sums.margin_micros),
     )
 
 

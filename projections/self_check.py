@@ -1,10 +1,6 @@
-"""The ledger held against itself: whether every task is settled, and the books say what the rows of the tasks say.
+"""The ledger held against itself, task by task: whether money is settled by rule, and late reports agree with it."""
 
-Another keeper of balances is held against the books in the same way: it gives its `Balance` of each account, and
-`apart` tells where they differ.
-"""
-
-from collections.abc import AsyncIterator, Iterator, Mapping
+from collections.abc import AsyncIterator, Sequence
 from typing import NamedTuple
 
 from ledger.breaks import Difference
@@ -12,15 +8,16 @@ from ledger.engine import Engine
 from ledger.events import BreakKind
 from ledger.ids import TaskId
 from ledger.money import credits_text
-from ledger.records import TaskFilter
 from ledger.times import US_PER_HOUR
+from ledger.views import seen_of
 from projections.booked import Asked, Booked, unsettled
-from projections.books import FOREVER_US, Books, Period
-from projections.follow import catch_up
+from projections.books import FOREVER_US
+from projections.deadlines import Deadlines
+from projections.late import late_truth
 from projections.matching import about_task
 
 STUCK_HOURS = 24
-PAGE_MAX = 500
+LATE_PAGE_MAX = 20
 
 
 class Scope(NamedTuple):
@@ -56,57 +53,21 @@ def _unsettled(task: Booked) -> Difference:
     return about_task(task, BreakKind.UNSETTLED, at_stake_micros, detail)
 
 
-# Balances
+# Late truth
 
 
-class Balance(NamedTuple):
-    """What an account has open and has paid, in micro-credits."""
-
-    held_micros: int = 0
-    net_micros: int = 0
-
-
-def apart(
-    books: Mapping[str, Balance], other: Mapping[str, Balance], *, whose: str, at_us: int
-) -> Iterator[Difference]:
-    """The accounts of which the books say something else than *whose* figures."""
-    for account in sorted({*books, *other}):
-        here, there = books.get(account, Balance()), other.get(account, Balance())
-        if here != there:
-            yield Difference(
-                provider="",
-                kind=BreakKind.AMOUNT,
-                about=f"account {account} by {whose}",
-                at_stake_micros=abs(here.held_micros - there.held_micros) + abs(here.net_micros - there.net_micros),
-                since_us=at_us,
-                detail=f"account {account}: {_words(here)} in the books, {_words(there)} by {whose}",
-            )
+async def late_truths(
+    engine: Engine, deadlines: Deadlines, *, scope: Scope | None = None
+) -> AsyncIterator[list[Difference]]:
+    """Tasks of which something else was reported after their outcome, page by page, as they stand now."""
+    scope, beyond = scope or Scope(), None
+    while tasks := await deadlines.late_tasks(beyond=beyond, limit=LATE_PAGE_MAX):
+        yield [found for found in await late_truths_of(engine, deadlines, tasks) if scope.has(found)]
+        beyond = tasks[-1]
 
 
-async def balances(engine: Engine, books: Books, *, now_us: int) -> list[Difference]:
-    """Where the books and the rows of the tasks differ, of one moment: not for an engine that serves."""
-    async with engine.snapshot():
-        position = (await engine.head()).position
-        await catch_up(engine, books, until=position)
-        kept: dict[str, Balance] = {}
-        for (purpose, _), sums in (await books.totals(Period(position))).items():
-            held_micros, net_micros = kept.get(purpose.account, Balance())
-            kept[purpose.account] = Balance(held_micros + sums.open_micros, net_micros + sums.net_micros)
-        rows = await _of_the_rows(engine)
-    return list(apart(kept, rows, whose="the rows of its tasks", at_us=now_us))
-
-
-async def _of_the_rows(engine: Engine) -> dict[str, Balance]:
-    balances: dict[str, Balance] = {}
-    after: TaskId | None = None
-    while page := await engine.page(TaskFilter(after=after, oldest_first=True, limit=PAGE_MAX)):
-        for row in (placed.row for placed in page):
-            held_micros, net_micros = balances.get(row.account, Balance())
-            net_micros += row.charged_micros - row.refunded_micros
-            balances[row.account] = Balance(held_micros + row.held_micros, net_micros)
-        after = page[-1].row.task_id
-    return balances
-
-
-def _words(balance: Balance) -> str:
-    return f"{credits_text(balance.held_micros)} held and {credits_text(balance.net_micros)} charged"
+async def late_truths_of(engine: Engine, deadlines: Deadlines, tasks: Sequence[TaskId]) -> list[Difference]:
+    """The same of these tasks, of which there are at most `LATE_PAGE_MAX`: their rows may be large."""
+    reports, placed = await deadlines.late_of(tasks), await engine.tasks(tasks)
+    told = (late_truth(seen_of(placed[task]).task, reports[task]) for task in tasks)
+    return [found for found in told if found is not None]

@@ -1,12 +1,19 @@
-"""`task-ledger accounts`: what they may spend. Works on the store of a running ledger too, which heeds it at once."""
+"""`task-ledger accounts`: what they may spend. Works on the store of a running ledger too, which heeds it at once.
+
+How many tasks an account may have under way stands in the configuration, not in the store, so it is shown when that is
+told.
+"""
 
 import asyncio
 import sys
+from collections.abc import Mapping
+from pathlib import Path
 from typing import Annotated
 
 import msgspec
 import typer
 
+from api import settings
 from api.native_shapes import account_view
 from ledger.accounts import Accounts
 from ledger.credit import Grant, RevokeGrant
@@ -63,13 +70,17 @@ CreditsArgument = Annotated[Credits, typer.Argument(metavar="CREDITS", parser=_m
 def show(
     account: Annotated[str | None, typer.Argument(metavar="[ACCOUNT]", help="Without it: all.")] = None,
     *,
+    config: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Settings in TOML: to show how many tasks at once they allow.")
+    ] = None,
     store: stores.StoreOption = stores.DEFAULT,
     as_json: JsonOption = False,
 ) -> None:
-    """Show what accounts may spend, and what their tasks cost."""
+    """Show what accounts may spend, what their tasks cost, and how many are under way."""
     name = None if account is None else account_in(account)
+    found = None if config is None else _settings(config)
     rows, known = asyncio.run(_rows(store, name))
-    _tell(rows, as_json=as_json)
+    _tell(rows, as_json=as_json, caps=None if found is None else _caps(found, rows))
     if not known:
         print(f"the ledger has no key, no task and no credit of {name!r}", file=sys.stderr)
 
@@ -143,25 +154,40 @@ async def _revoke(store: str, account: str, command: RevokeGrant) -> AccountRow:
         return await Accounts(engine).revoke(account, command, by=BY)
 
 
+def _settings(config: Path) -> settings.Settings:
+    try:
+        return settings.read(config)
+    except (ValueError, OSError) as error:
+        raise typer.BadParameter(str(error), param_hint="'--config'") from error
+
+
+def _caps(found: settings.Settings, rows: list[AccountRow]) -> Mapping[str, int | None]:
+    """How many tasks each of the accounts may have under way."""
+    limits = found.budgets()
+    return {row.account: limits.tasks_max(row.account) for row in rows}
+
+
 def _micros(amount: Credits) -> int:
     assert amount.micros is not None, "only a limit can be none"
     return amount.micros
 
 
-def _tell(rows: list[AccountRow], *, as_json: bool) -> None:
+def _tell(rows: list[AccountRow], *, as_json: bool, caps: Mapping[str, int | None] | None = None) -> None:
+    """Print the accounts; *caps* None: those are not known."""
     if as_json:
         for row in rows:
-            json_line(account_view(row))
+            json_line(account_view(row) | ({} if caps is None else {"tasks_max": caps[row.account]}))
         return
-    columns = ("account", "limit", "granted", "held", "charged", "refunded", "expected", "available")
-    table(columns, [_as_row(row) for row in rows])
+    columns = ("account", "limit", "granted", "held", "charged", "refunded", "expected", "tasks", "available")
+    table(columns, [_as_row(row, None if caps is None else caps[row.account]) for row in rows])
 
 
-def _as_row(row: AccountRow) -> tuple[str, ...]:
+def _as_row(row: AccountRow, tasks_max: int | None) -> tuple[str, ...]:
     sums = (row.held_micros, row.charged_micros, row.refunded_micros, row.expected_micros)
     available = "unlimited" if row.unlimited else credits_text(row.available_micros)
     given = (_given(row.limit_micros), _given(row.granted_micros))
-    return row.account, *given, *map(credits_text, sums), available
+    tasks = str(row.live_tasks) if tasks_max is None else f"{row.live_tasks}/{tasks_max}"
+    return row.account, *given, *map(credits_text, sums), tasks, available
 
 
 def _given(micros: int | None) -> str:

@@ -8,20 +8,26 @@ from typing import Annotated
 
 import typer
 
-from scripts.benches import books, reads, replays, writes
+from scripts.benches import audits, books, reads, replays, sizes, statements, writes
 from scripts.benches.load import LoadError
 from scripts.benches.measure import Effort, Result, Row, result
 from scripts.printed import JsonOption, json_line
 
 ROUNDS = 7
 SECONDS_MAX = 60.0
-_ALL = (*reads.ROWS, *writes.ROWS, *books.ROWS, *replays.ROWS)
-ROWS: dict[str, Row] = {row.name: row for row in sorted(_ALL, key=lambda row: int(row.name[1:]))}
+ROWS: dict[str, Row] = {
+    row.name: row
+    for row in sorted(
+        (row for bench in (reads, writes, replays, sizes, books, statements, audits) for row in bench.ROWS),
+        key=lambda row: int(row.name[1:]),
+    )
+}
+UNASKED = ",".join(name for name, row in ROWS.items() if not row.minutes)
 
 
 def bench(
     *,
-    rows: Annotated[str, typer.Option(metavar="P1,P2,...", help="Which rows.")] = ",".join(ROWS),
+    rows: Annotated[str, typer.Option(metavar="P1,P2,...", help=f"Which of {', '.join(ROWS)}.")] = UNASKED,
     rounds: Annotated[int, typer.Option(min=1, max=1000, help="Of each row; below 7 they say little.")] = ROUNDS,
     seconds: Annotated[float, typer.Option(min=0.01, max=SECONDS_MAX, help="Of load on each side, each round.")] = 1.0,
     as_json: JsonOption = False,

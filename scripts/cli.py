@@ -19,8 +19,8 @@ from typer.main import get_command
 from ledger.errors import Fault, Refusal
 
 VERBS = (
-    *("serve", "keys", "accounts", "tail", "trace", "explain", "verify", "replay"),
-    *("report", "reconcile", "breaks", "work", "simulate", "bench"),
+    *("serve", "keys", "accounts", "tail", "trace", "explain", "verify", "checkpoint", "prove", "replay"),
+    *("report", "reconcile", "breaks", "backup", "restore", "drill", "export", "import", "work", "simulate", "bench"),
 )
 """Each a module of this package with a function of its name, or with an `app` if it has verbs of its own."""
 

@@ -13,7 +13,9 @@ from api.native_shapes import task_view
 from ledger.ids import TaskId
 from ledger.records import Recorded
 from ledger.task import Task
+from projections import explain_costs
 from projections.explain import Explanation, Figure, Given, explanations, is_set
+from projections.explain_costs import Cost, explain_cost
 from projections.explain_fields import FIELDS, NoSuchFieldError, named
 from projections.explain_rules import Rate
 from projections.places import NoSuchPlaceError, Place, place_of
@@ -27,7 +29,8 @@ def explain(
     field: Annotated[
         str | None,
         typer.Argument(
-            metavar="FIELD", help="A field of the native task, such as status or billing.charged_credits; else all."
+            metavar="FIELD",
+            help="A field of the native task, such as status or billing.charged_credits, or provider_cost; else all.",
         ),
     ] = None,
     *,
@@ -41,6 +44,9 @@ def explain(
     task_id = parse_any(task)
     if task_id is None:
         raise typer.BadParameter(f"{task!r} is no task id in any spelling", param_hint="'TASK'")
+    if field == explain_costs.NAME:
+        _tell_cost(asyncio.run(_cost(store, task_id, task, at)), as_json=as_json)
+        return
     try:
         fields = tuple(FIELDS) if field is None else named(field)
     except NoSuchFieldError as error:
@@ -75,6 +81,45 @@ async def _history(store: str, task: TaskId, at: str | None) -> _Found:
             raise typer.BadParameter(str(error), param_hint="'--at'") from error
         rows = [row for row in await engine.streams([task]) if row.position <= place.position]
         return _Found(engine.log_id, place, rows)
+
+
+class _Billed(NamedTuple):
+    """What a task's provider has billed, as known at a place of its log."""
+
+    place: Place
+    cost: Cost
+
+
+async def _cost(store: str, task: TaskId, spelled: str, at: str | None) -> _Billed:
+    async with stores.with_books(store) as (engine, books):
+        try:
+            place = await place_of(engine, at)
+        except NoSuchPlaceError as error:
+            raise typer.BadParameter(str(error), param_hint="'--at'") from error
+        if not await engine.tasks([task]):
+            raise typer.BadParameter(f"there is no task {spelled}", param_hint="'TASK'")
+        return _Billed(place, await explain_cost(engine, books, task, place))
+
+
+def _tell_cost(billed: _Billed, *, as_json: bool) -> None:
+    place, cost = billed
+    if as_json:
+        json_line({"as_of": place.position, "head": place.hash.hex()} | msgspec.structs.asdict(cost))
+        return
+    _say(f"{cost.field} = {cost.value}: {cost.meaning}")
+    if not cost.sum:
+        _say("  never billed: no line of a statement that was read is its own")
+    for line in cost.sum:
+        sign = "" if line.credits.startswith("-") else "+"
+        origin = f"{line.type} (position {line.position}) at {line.effective_at} by {line.actor}"
+        _say(f"  {sign}{line.credits}  {origin}: {line.rule}")
+        _say(
+            f"      {line.line} of {line.provider}, {line.credits_per_unit} credits a unit, statement {line.statement}"
+        )
+    _say(f"  = {cost.value}")
+    for rule in cost.rules:
+        _say(f"  {rule.name}: {rule.sentence}")
+    print(f"as of position {place.position}, hash {place.hash.hex()}")
 
 
 def _shown(log_id: str, task: Task, position: int) -> dict[str, Any]:

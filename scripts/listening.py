@@ -4,8 +4,8 @@ import socket
 
 import typer
 
-BACKLOG = 1024
-"""Connections that may wait to be taken."""
+from api.app import BACKLOG
+
 ANYWHERE = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104 - told apart from an address that can be asked
 
 

@@ -17,13 +17,17 @@ from ledger.engine import Engine
 from ledger.events import BreakKind
 from ledger.money import credits_text
 from projections.asked import WrongWordError, period_of
-from projections.books import Books, open_books
+from projections.balances import account_balances, task_balances
+from projections.books import Books
+from projections.books_file import open_books
 from projections.break_rows import Count, count_breaks
 from projections.break_shapes import counts_view, statement_view, told_view
+from projections.comparison import Billed, Comparison
+from projections.cost_log import CostLog
 from projections.follow import Progress, catch_up
 from projections.places import NoSuchPlaceError, Place, place_of
-from projections.reconcile import Billed, Clerk, Told, against_statement
-from projections.self_check import STUCK_HOURS, Scope, balances, settlement
+from projections.reconcile import Clerk, Told
+from projections.self_check import STUCK_HOURS, Scope, late_truths, settlement
 from projections.statement_format import StatementFormat
 from projections.statements import NotAStatementError, Statement, read_statement
 from scripts import stores
@@ -135,6 +139,8 @@ class _Outcome(NamedTuple):
     shown: list[Told]
     open: dict[BreakKind, Count]
     """All that is open when it is over: found just now, or before."""
+    moving: int = 0
+    """Accounts that could not be compared with their rows, since others moved them all the while."""
 
 
 async def _reconciled(store: str, wanted: _Wanted, *, as_json: bool) -> _Outcome:
@@ -153,12 +159,15 @@ async def _reconciled(store: str, wanted: _Wanted, *, as_json: bool) -> _Outcome
             place = await place_of(engine, wanted.at)
             if wanted.at is None:
                 await catch_up(engine, books, progress=move)
-                await _compare(books, clerk, wanted, place, move)
-                await clerk.take(await balances(engine, books, now_us=wanted.now_us))
+                await _compare(CostLog(writing or engine, books), clerk, wanted, move)
+                await _take_late(store, engine, clerk, wanted)
+                await clerk.take(await task_balances(engine, books, now_us=wanted.now_us))
+                accounts = await account_balances(engine, books, now_us=wanted.now_us)
+                await clerk.take(accounts.found)
                 await catch_up(engine, books)
-                return _Outcome(place, clerk, shown, await _all_open(books, clerk, wanted))
+                return _Outcome(place, clerk, shown, await _all_open(books, clerk, wanted), accounts.moving)
             async with _as_known_at(engine, place, move) as then:
-                await _compare(then, clerk, wanted, place, move)
+                await _compare(CostLog(engine, then), clerk, wanted, move)
                 return _Outcome(place, clerk, shown, dict(clerk.tally.open))
 
 
@@ -183,14 +192,20 @@ async def _as_known_at(engine: Engine, place: Place, move: Progress) -> AsyncIte
             await books.close()
 
 
-async def _compare(books: Books, clerk: Clerk, wanted: _Wanted, place: Place, move: Progress) -> None:
+async def _compare(costs: CostLog, clerk: Clerk, wanted: _Wanted, move: Progress) -> None:
     if wanted.billed is not None:
-        async for found in against_statement(books, wanted.billed, progress=move):
-            await clerk.take(found, billed=wanted.billed)
-        await clerk.has_read(wanted.billed, position=place.position)
-    looked_at = settlement(books, now_us=wanted.now_us, stuck_hours=wanted.stuck_hours, scope=wanted.scope)
+        await clerk.read(Comparison(costs.books, wanted.billed), costs, progress=move)
+    looked_at = settlement(costs.books, now_us=wanted.now_us, stuck_hours=wanted.stuck_hours, scope=wanted.scope)
     async for found in looked_at:
         await clerk.take(found)
+
+
+async def _take_late(store: str, engine: Engine, clerk: Clerk, wanted: _Wanted) -> None:
+    """Take what was reported after outcomes that it contradicts: of the tasks as they stand now."""
+    async with stores.deadlines(store, engine) as deadlines:
+        await catch_up(engine, deadlines)
+        async for found in late_truths(engine, deadlines, scope=wanted.scope):
+            await clerk.take(found)
 
 
 async def _all_open(books: Books, clerk: Clerk, wanted: _Wanted) -> dict[BreakKind, Count]:
@@ -233,6 +248,8 @@ def _tell(outcome: _Outcome, wanted: _Wanted, *, as_json: bool) -> None:
         hidden = sum(count.breaks for count in tally.found.values()) - len(outcome.shown)
         if hidden:
             print(f"and {hidden} more: task-ledger breaks list")
+    if outcome.moving:
+        print(f"{outcome.moving} accounts were moved all the while, and not compared with their rows")
     still = sum(count.breaks for count in outcome.open.values())
     where = f"at position {outcome.place.position}"
     print(f"{'clean' if not still else f'{still} breaks are open'}, compared {where}")
@@ -246,6 +263,7 @@ def _summary(outcome: _Outcome, wanted: _Wanted) -> dict[str, Any]:
         "found": counts_view(tally.found),
         "new": counts_view(tally.new),
         "open": counts_view(outcome.open),
+        "accounts_not_compared": outcome.moving,
         "written": wanted.writes,
     }
     return summary if wanted.billed is None else summary | statement_view(wanted.billed)

@@ -5,23 +5,23 @@ import gc
 import signal
 import socket
 import sys
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Annotated
 
 import structlog
 import typer
 import uvloop
-from aiohttp import web
 
 from api import logs, settings
-from api.app import make_runner, make_server
-from api.bookkeeper import Bookkeeper
-from api.switches import heeding
+from api.app import service
 from ledger.catalogue import Catalogue
+from ledger.errors import ReadOnlyError
 from ledger.ledger import Ledger
-from ledger.sqlite import open_to_serve
-from scripts.listening import BACKLOG, bound_url, listen
-from scripts.stores import DEFAULT, StoreOption, books_path, path_of, pepper
+from ledger.sqlite import SqliteEngine, open_to_serve
+from scripts.listening import bound_url, listen
+from scripts.stores import DEFAULT, StoreOption, path_of, pepper, real_path
 
 GC_THRESHOLD = 10_000
 """Objects between two looks of the garbage collector; requests leave few cycles behind."""
@@ -62,23 +62,32 @@ async def _serve(path: Path, found: settings.Settings, catalogue: Catalogue, *, 
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
-    async with ledger, heeding(ledger), Bookkeeper(ledger.engine, books_path(path)) as books:
-        server = make_server(
-            ledger, catalogue=catalogue, books=books, statements=found.statements, limits=found.budgets()
-        )
-        runner = make_runner(server, drain_seconds=found.drain_seconds)
-        await runner.setup()
-        try:
-            await web.SockSite(runner, listener, backlog=BACKLOG).start()
-            gc.collect()
-            gc.freeze()  # what is there now stays: it need not be looked through again and again
-            gc.set_threshold(GC_THRESHOLD)
-            print(f"listening on {bound_url(listener)}", file=sys.stderr, flush=True)
+    async with ledger, service(ledger, found, catalogue, store=real_path(path), listener=listener):
+        gc.collect()
+        gc.freeze()  # what is there now stays: it need not be looked through again and again
+        gc.set_threshold(GC_THRESHOLD)
+        print(f"listening on {bound_url(listener)}", file=sys.stderr, flush=True)
+        async with _looking_through(engine, path):
             await stop.wait()
-        finally:
-            await runner.cleanup()
     if not engine.is_wiped:
         structlog.get_logger().warning("store.not_wiped", store=str(path))
+
+
+@asynccontextmanager
+async def _looking_through(engine: SqliteEngine, path: Path) -> AsyncIterator[None]:
+    """While it is entered, every page of the store is looked at once; damage is logged, with what to do next."""
+
+    async def look() -> None:
+        damage = await engine.look_through()
+        if damage is not None:
+            structlog.get_logger().error("store.damaged", store=str(path), fault=str(ReadOnlyError(damage)))
+
+    looking = asyncio.create_task(look())
+    try:
+        yield
+    finally:
+        looking.cancel()
+        await asyncio.wait([looking])
 
 
 if __name__ == "__main__":

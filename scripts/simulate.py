@@ -22,6 +22,7 @@ from scripts import stores
 from scripts.printed import JsonOption, json_line
 from scripts.progress import bar
 from scripts.simulation.history import Setting, history
+from scripts.simulation.market import Portion
 from scripts.simulation.play import Played, ledger_over, play
 from scripts.simulation.statement import FORMATS, Stated, state
 
@@ -67,6 +68,10 @@ def simulate(
     provider: Annotated[
         str | None, typer.Option(metavar="NAME", help="Whose; else of the one with the most tasks.")
     ] = None,
+    portion: Annotated[
+        float | None,
+        typer.Option(min=0, max=1, metavar="SHARE", help="The share of all tasks that --provider makes."),
+    ] = None,
     faults: Annotated[
         float, typer.Option(min=0, max=FAULTS_MAX, help="The share of its lines with a fault planted; 0: none.")
     ] = 0.002,
@@ -74,21 +79,29 @@ def simulate(
     as_json: JsonOption = False,
 ) -> None:
     """Make a history of tasks and their money, as if a gateway had run for weeks."""
-    setting = Setting(seed=seed, tasks=tasks, accounts=accounts, since_us=_midnight(since), days=days)
     catalogue = read()
     wanted = None if statement is None else _Wanted(statement, provider, faults)
     if wanted is not None:
         _check_path(wanted.path)
-    elif provider is not None:
+    elif provider is not None and portion is None:
         raise typer.BadParameter("there is a provider, and no --statement", param_hint="'--provider'")
     known = sorted({model.provider for model in catalogue.models.values()})
     if provider is not None and provider not in known:
         raise typer.BadParameter(f"no such provider; there are {', '.join(known)}", param_hint="'--provider'")
+    setting = Setting(seed, tasks, accounts, _midnight(since), days, _portion(provider, portion))
     simulated = asyncio.run(_simulate(store, setting, catalogue, wanted))
     if as_json:
         json_line(simulated)
     else:
         _tell(simulated)
+
+
+def _portion(provider: str | None, share: float | None) -> Portion | None:
+    if share is None:
+        return None
+    if provider is None:
+        raise typer.BadParameter("it is a provider's: name it with --provider", param_hint="'--portion'")
+    return Portion(provider, share)
 
 
 def _midnight(day: str) -> int:

@@ -12,7 +12,9 @@ import typer
 from ledger import sqlite
 from ledger.engine import Engine
 from ledger.errors import CannotOpenError
-from projections.books import Books, books_of, open_books
+from projections.books import Books
+from projections.books_file import books_of, open_books
+from projections.deadlines import Deadlines, deadlines_of, open_deadlines
 
 DEFAULT = "sqlite:ledger.db"
 
@@ -40,6 +42,11 @@ def path_of(store: str) -> Path:
     return Path(path)
 
 
+def real_path(ledger: Path) -> Path:
+    """The ledger's own path, by whatever name it is reached: what follows it keeps its files beside that."""
+    return ledger.resolve()
+
+
 def existing(store: str) -> Path:
     """The file of a ledger that there is, by whatever name it is reached.
 
@@ -47,7 +54,7 @@ def existing(store: str) -> Path:
         typer.BadParameter: as `path_of`.
         CannotOpenError: there is none, or it is none of ours.
     """
-    path = path_of(store).resolve()
+    path = real_path(path_of(store))
     asyncio.run(_looked_at(path))
     return path
 
@@ -58,8 +65,8 @@ async def _looked_at(path: Path) -> None:
 
 
 def books_path(ledger: Path) -> Path:
-    """Where the books of that ledger are, by whatever name it is reached."""
-    return books_of(ledger.resolve())
+    """Where the books of that ledger are."""
+    return books_of(real_path(ledger))
 
 
 def pepper() -> bytes | None:
@@ -97,6 +104,20 @@ async def with_books(store: str) -> AsyncIterator[tuple[Engine, Books]]:
             yield engine, books
         finally:
             await books.close()
+
+
+@asynccontextmanager
+async def deadlines(store: str, engine: Engine) -> AsyncIterator[Deadlines]:
+    """What is due in the store of *engine*, which is made if it is not there.
+
+    Raises:
+        CannotOpenError: it has no place beside the store.
+    """
+    opened = await open_deadlines(deadlines_of(real_path(path_of(store))), engine)
+    try:
+        yield opened
+    finally:
+        await opened.close()
 
 
 @asynccontextmanager

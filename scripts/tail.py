@@ -10,6 +10,7 @@ import typer
 from ledger.cursors import position_cursor, position_of
 from ledger.engine import Engine
 from ledger.events import AccountEvent, BookEvent, TaskEvent
+from ledger.lineage import earlier
 from ledger.money import credits_text
 from ledger.records import Recorded
 from scripts import stores
@@ -75,11 +76,11 @@ def _start(engine: Engine, cursor: str | None, *, head: int) -> int:
     """The position after which to begin.
 
     Raises:
-        typer.BadParameter: the cursor is not of this log, or lies beyond its end, as after a restore.
+        typer.BadParameter: the cursor is not of this log, as one from beyond a restore is none, or lies beyond its end.
     """
     if cursor is None:
         return 0
-    position = position_of(engine.log_id, cursor)
+    position = position_of(engine.log_id, cursor, earlier=earlier(engine.lineage))
     if position is None:
         raise typer.BadParameter("this is no cursor of this log", param_hint="'--from'")
     if position > head:

@@ -19,17 +19,15 @@ from typing import Annotated, Any, NamedTuple
 import msgspec
 import typer
 import uvloop
-from aiohttp import web
 
 from api import logs
-from api.app import clock, make_runner, make_server
-from api.bookkeeper import Bookkeeper
+from api.app import clock, service
 from api.settings import Settings
 from ledger.keys import Role
 from ledger.ledger import Ledger
 from ledger.sqlite import open_to_serve
-from scripts.listening import BACKLOG, listen, local_url
-from scripts.stores import DEFAULT, StoreOption, books_path, path_of, pepper
+from scripts.listening import listen, local_url
+from scripts.stores import DEFAULT, StoreOption, path_of, pepper, real_path
 from scripts.work import PACE_MAX_SECONDS, Habits, KeyRefused, RequestRefused, Worker, open_session
 
 DELAY_PACES = 5
@@ -160,16 +158,9 @@ async def _served(path: Path, listener: socket.socket) -> AsyncIterator[Ledger]:
     settings = Settings()
     async with (
         Ledger(await open_to_serve(path), pepper=pepper()) as ledger,
-        Bookkeeper(ledger.engine, books_path(path)) as books,
+        service(ledger, settings, settings.models(), store=real_path(path), listener=listener),
     ):
-        server = make_server(ledger, catalogue=settings.models(), books=books, statements=settings.statements)
-        runner = make_runner(server, drain_seconds=settings.drain_seconds)
-        await runner.setup()
-        try:
-            await web.SockSite(runner, listener, backlog=BACKLOG).start()
-            yield ledger
-        finally:
-            await runner.cleanup()
+        yield ledger
 
 
 async def _issue(ledger: Ledger, url: str) -> Access:

@@ -2,37 +2,62 @@
 
 import asyncio
 from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated
 
 import typer
 
+from ledger.notes import Checkpoint
 from projections.audit import audit
 from projections.audit_findings import Finding, Report
-from scripts import stores
+from scripts import note_files, stores
 from scripts.printed import JsonOption, json_line, table
 from scripts.progress import bar
 
 
-def verify(*, store: stores.StoreOption = stores.DEFAULT, as_json: JsonOption = False) -> None:
+def verify(
+    *,
+    against: Annotated[
+        list[Path] | None,
+        typer.Option("--checkpoint", metavar="NOTE", help="The log extends this one too; any number of them."),
+    ] = None,
+    key: note_files.VerifierOption = None,
+    store: stores.StoreOption = stores.DEFAULT,
+    as_json: JsonOption = False,
+) -> None:
     """Check store, chain, positions, versions, seals, money, accounts and every row; exit 1: something was found."""
-    report = asyncio.run(_audit(store))
+    checkpoints = _signed(against or [], key)
+    report = asyncio.run(_audit(store, checkpoints))
     if as_json:
         json_line(report)
     else:
-        _tell(report)
+        tell(report, checkpoints)
     if report.found:
         raise typer.Exit(1)
 
 
-async def _audit(store: str) -> Report:
+def _signed(paths: Sequence[Path], key: str | None) -> list[Checkpoint]:
+    if not paths and key is not None:
+        raise typer.BadParameter("there is a key, and no --checkpoint", param_hint="'--key'")
+    if not paths:
+        return []
+    verifier = note_files.verifier(key)
+    return [note_files.signed_checkpoint(path, verifier, hint="--checkpoint") for path in paths]
+
+
+async def _audit(store: str, checkpoints: Sequence[Checkpoint]) -> Report:
     with bar("verify") as move:
         async with stores.to_read(store) as engine:
-            return await audit(engine, progress=move)
+            return await audit(engine, checkpoints=checkpoints, progress=move)
 
 
-def _tell(report: Report) -> None:
+def tell(report: Report, checkpoints: Sequence[Checkpoint] = ()) -> None:
+    """Print what an audit came to."""
     read = f"{report.events} events of {report.tasks} tasks up to position {report.position}, head {report.head}"
     if not report.found:
         print(f"clean: {read}")
+        for one in checkpoints:
+            print(f"extends the checkpoint of size {one.tree.size}")
         return
     table(("check", "position", "task", "detail"), map(_row, report.findings))
     if report.found > len(report.findings):

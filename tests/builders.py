@@ -11,11 +11,13 @@ from typing import Any, NamedTuple
 from msgspec.structs import replace
 
 from ledger.commands import Claim, Complete, Create, Delete, RequestCancel, Start
-from ledger.engine import Engine
+from ledger.engine import Engine, Trouble
 from ledger.events import AnyEvent, CreditLimited, Progressed
 from ledger.ids import ENTROPY_BYTES, TaskId, task_id
 from ledger.keys import account_stream
 from ledger.ledger import fold_rows
+from ledger.lineage import Lineage
+from ledger.log_end import LogEnd
 from ledger.memory import MemoryEngine
 from ledger.records import (
     AccountRow,
@@ -323,6 +325,18 @@ class Watched:
     def pepper(self) -> bytes:
         return self.engine.pepper
 
+    @property
+    def end(self) -> LogEnd:
+        return self.engine.end
+
+    @property
+    def lineage(self) -> Lineage:
+        return self.engine.lineage
+
+    @property
+    def trouble(self) -> Trouble | None:
+        return self.engine.trouble
+
     async def commit(self, batch: Sequence[Append]) -> list[Outcome]:
         self.commits.append(batch)
         fault = self.commit_faults.popleft() if self.commit_faults else None
@@ -353,6 +367,9 @@ class Watched:
 
     async def claims(self, ids: Sequence[ClaimId]) -> dict[ClaimId, ClaimRow]:
         return await self.engine.claims(ids)
+
+    async def claims_after(self, claim: ClaimId | None, limit: int) -> list[ClaimRow]:
+        return await self.engine.claims_after(claim, limit)
 
     async def key(self, key_id: str) -> KeyRow | None:
         self.key_reads.append(key_id)

@@ -41,16 +41,22 @@ MODELS = {"lemondata": "seedance-2.0", "bytespike": "wan-2.6", "chunkr": "chunkr
 
 
 class Clock:
-    """Unix microseconds, as the test sets them."""
+    """Unix microseconds, as the test sets them; to set them is to make the clock jump, while no time passes."""
 
     def __init__(self) -> None:
         self.now_us = CREATED_US
+        self._passed_us = 0
 
     def __call__(self) -> int:
         return self.now_us
 
     def advance(self, seconds: int) -> None:
         self.now_us += seconds * US_PER_SECOND
+        self._passed_us += seconds * US_PER_SECOND
+
+    def passed_us(self) -> int:
+        """Time as it passes."""
+        return self._passed_us
 
 
 class Entropy:

@@ -23,7 +23,7 @@ async def common_invariant(engine: Engine) -> dict[TaskId, list[Recorded]]:
 
     For each hold, captured, voided and still held are what was authorised; no more is given back than was taken; a
     run of a task has one outcome at most; a fold from scratch equals the stored view byte for byte; what an account's
-    tasks cost is the sum of what each does; the chain holds.
+    tasks cost is the sum of what each does, and as many are under way as are counted; the chain holds.
     """
     report = await audit(engine)
     assert report.found == 0, report.findings
@@ -42,12 +42,13 @@ async def common_invariant(engine: Engine) -> dict[TaskId, list[Recorded]]:
 
 
 class Sums(NamedTuple):
-    """What an account's tasks cost, in micro-credits."""
+    """What an account's tasks cost, in micro-credits, and how many are under way."""
 
     held: int
     charged: int
     refunded: int
     expected: int
+    live: int
 
     @property
     def exposure(self) -> int:
@@ -62,10 +63,15 @@ def exposures(rows: Sequence[Recorded]) -> dict[str, Sums]:
 
 def _exposure(rows: Sequence[Recorded]) -> Sums:
     moved, schools, expected = Counter[str](), dict[bytes, dict[str, Any]](), dict[bytes, int]()
+    live: set[bytes] = set()
     for row in rows:
         kind, amount = row.entry.type, row.entry.amount_micros or 0
         if kind == "created":
             schools[row.stream] = msgspec.json.decode(row.entry.facts)["terms"]
+        if kind in {"created", "update-requested"}:
+            live.add(row.stream)
+        elif kind in OUTCOMES:
+            live.remove(row.stream)
         terms = schools.get(row.stream, {"school": "none"})
         if kind in {"created", "update-requested"} and terms["school"] == "on-success":
             expected[row.stream] = terms["estimated_micros"]
@@ -74,11 +80,11 @@ def _exposure(rows: Sequence[Recorded]) -> Sums:
         moved[kind] += amount
         moved["captured"] += amount if kind == "charged" and terms["school"] == "hold" else 0
     held = moved["held"] - moved["released"] - moved["captured"]
-    return Sums(held, moved["charged"], moved["refunded"], sum(expected.values()))
+    return Sums(held, moved["charged"], moved["refunded"], sum(expected.values()), len(live))
 
 
 def _sums_of(row: AccountRow) -> Sums:
-    return Sums(row.held_micros, row.charged_micros, row.refunded_micros, row.expected_micros)
+    return Sums(row.held_micros, row.charged_micros, row.refunded_micros, row.expected_micros, row.live_tasks)
 
 
 def _one_task(placed: Placed, rows: Sequence[Recorded]) -> None:

@@ -6,10 +6,16 @@ from random import Random
 from msgspec.structs import replace
 
 from ledger.commands import Complete, Create, TaskCommand
+from ledger.costs import Owed, Source, Whose
 from ledger.errors import Refusal
-from ledger.ids import TaskId
+from ledger.ids import Spelling, TaskId
 from ledger.ledger import Ledger
+from ledger.records import TaskFilter
 from ledger.times import US_PER_SECOND
+from ledger.views import seen_of
+from projections.books import Books
+from projections.cost_log import CostLog
+from projections.follow import catch_up
 from tests.builders import CREATED_US, cancel, create, ident, start
 from tests.rules_dsl import HOLD, ON_SUCCESS, PREPAID, charge, fail, refund
 
@@ -21,6 +27,7 @@ OFFERS = (
     ("chunkr", "chunkr-parse", "chunkr", ON_SUCCESS),
 )
 HOUR_US = 3600 * US_PER_SECOND
+BILLED_US = CREATED_US + 100 * 24 * HOUR_US
 
 
 async def money_log(ledger: Ledger, *, seed: int, tasks: int, first: int = 0, actor: str = "w") -> list[TaskId]:
@@ -38,6 +45,29 @@ async def money_log(ledger: Ledger, *, seed: int, tasks: int, first: int = 0, ac
             except Refusal:
                 continue  # a random report may well come at the wrong time
     return made
+
+
+async def money_bills(ledger: Ledger, books: Books, *, seed: int) -> None:
+    """What providers bill for these tasks, and now and then for none of them; later some of it is corrected."""
+    random, engine = Random(f"bills {seed}"), ledger.engine
+    lines: dict[str, list[Owed]] = {}
+    for number, placed in enumerate(await engine.page(TaskFilter(oldest_first=True, limit=1000))):
+        row = placed.row
+        known = random.random() < 0.9
+        whose = Whose(Spelling.UUID.spell(row.task_id), row.account, row.contract, row.model)
+        line = Owed(
+            f"line {number}",
+            whose if known else Whose(model=row.model),
+            random.choice((-1, 0, 1, 250_000, 333_333)),
+            row.created_at_us + US_PER_SECOND,
+        )
+        lines.setdefault(seen_of(placed).task.provider, []).append(line)
+    for round_ in range(2):
+        for provider, own in lines.items():
+            some = [replace(one, micros=one.micros + random.randint(-round_, round_) * 100) for one in own]
+            await catch_up(engine, books)
+            log = CostLog(engine, books)
+            await log.post(some, Source(provider, f"{round_}"), by="test", now_us=BILLED_US)
 
 
 def _order(random: Random, number: int, at_us: int) -> Create:

@@ -21,12 +21,12 @@ READY = "listening on http://"
 class Server:
     """The server over *path*: at most one process at a time."""
 
-    def __init__(self, path: Path, *options: str) -> None:
+    def __init__(self, path: Path, *options: str, log: Path | None = None) -> None:
         self.path = path
         self.port = 0
         self.stderr: list[str] = []
         self._options = options
-        self._log = path.with_suffix(".log")
+        self._log = log or path.with_suffix(".log")
         self._process: Process | None = None
         self._listening: asyncio.Task[None] | None = None
 
@@ -52,6 +52,11 @@ class Server:
     async def stop(self) -> int:
         """Ask it to end; its exit code."""
         return await self._end(signal.SIGTERM)
+
+    @property
+    def pid(self) -> int:
+        assert self._process is not None
+        return self._process.pid
 
     def wire(self) -> Wire:
         return Wire("127.0.0.1", self.port)

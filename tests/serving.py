@@ -17,8 +17,10 @@ from api.app import make_runner, make_server
 from api.bookkeeper import Bookkeeper
 from api.contracts import CONTRACTS, parse_any
 from api.contracts.shape import Act, Operation
+from api.followers import Followers
 from api.limits import Limits
 from api.mounts import MOUNTS
+from api.sweep import Sweeper
 from ledger.catalogue import read
 from ledger.commands import Expire
 from ledger.engine import Engine
@@ -26,7 +28,8 @@ from ledger.ids import Spelling, TaskId
 from ledger.keys import Role
 from ledger.ledger import QUEUE_MAX, Ledger
 from ledger.task import Status
-from tests.builders import ACCOUNT, STRANGER
+from projections.silence import Patience
+from tests.builders import ACCOUNT, CREATED_US, STRANGER
 from tests.http import MODELS, Call, Clock
 from tests.wire import Reply, Wire, request
 
@@ -87,8 +90,11 @@ ROUTES = [Route(name, operation) for name, mount in MOUNTS.items() for operation
 class Service:
     """A running service and all that a test does with it."""
 
-    def __init__(self, ledger: Ledger, clock: Clock, port: int, lines: logs.Lines, out: io.StringIO) -> None:
+    def __init__(
+        self, ledger: Ledger, clock: Clock, port: int, lines: logs.Lines, out: io.StringIO, *, sweeper: Sweeper
+    ) -> None:
         self.ledger, self.clock, self.port = ledger, clock, port
+        self.sweeper = sweeper
         self._lines, self._out = lines, out
         self._idle: list[Wire] = []
         self._keys: dict[tuple[str, str, Role], str] = {}
@@ -246,21 +252,36 @@ async def serving(
     *,
     queue_max: int = QUEUE_MAX,
     limits: Limits | None = None,
+    patience: Patience | None = None,
     log_format: logs.Format = logs.Format.JSON,
+    is_followed: bool = False,
+    now_us: int = CREATED_US,
 ) -> AsyncIterator[Service]:
-    """The service over *engine*, which it closes."""
+    """The service over *engine*, which it closes; nothing follows its log unless it *is_followed*."""
     out = io.StringIO()
     lines = logs.configure(out, log_format)
     ledger, clock = Ledger(engine, queue_max=queue_max), Clock()
     await ledger.start()
+    clock.now_us = now_us
     folder = TemporaryDirectory(prefix="task-ledger-")
     books = Bookkeeper(engine, Path(folder.name, "books"))
-    server = make_server(ledger, catalogue=CATALOGUE, books=books, limits=limits, clock=clock)
+    sweeper = Sweeper(ledger, Path(folder.name, "deadlines"), clock=clock, passed_us=clock.passed_us, patience=patience)
+    following = Followers(engine, [books.duty, sweeper.duty] if is_followed else [])
+    await following.__aenter__()
+    server = make_server(
+        ledger,
+        catalogue=CATALOGUE,
+        books=books,
+        followers=following,
+        sweeper=sweeper,
+        limits=limits,
+        clock=clock,
+    )
     runner = make_runner(server, drain_seconds=5)
     await runner.setup()
     site = web.TCPSite(runner, "127.0.0.1", 0)
     await site.start()
-    service = Service(ledger, clock, runner.addresses[0][1], lines, out)
+    service = Service(ledger, clock, runner.addresses[0][1], lines, out, sweeper=sweeper)
     service.books_path = books.path
     service.worker = await service.key("ledger", role=Role.WORKER)
     service.operator = await service.key("ledger", role=Role.OPERATOR)
@@ -270,7 +291,9 @@ async def serving(
         await service.hang_up()
         await asyncio.sleep(0)
         await runner.cleanup()
+        await following.__aexit__()
         await books.close()
+        await sweeper.close()
         await ledger.close()
         folder.cleanup()
         lines.flush()

@@ -27,6 +27,8 @@ FREE = {
     "expected_credits": "0",
     "exposure_credits": "0",
     "available_credits": None,
+    "live_tasks": 0,
+    "tasks_max": None,
     "position": 0,
 }
 
@@ -93,6 +95,7 @@ async def test_an_account_shows_what_it_was_given_what_its_tasks_cost_and_where_
         "expected_credits": "0.25",
         "exposure_credits": "4.75",
         "available_credits": "7.75",
+        "live_tasks": 3,
         "position": await service.position(),
     }
     assert (await shown(service, STRANGER))["exposure_credits"] == "0"

@@ -592,7 +592,7 @@ def account_deleted(db: sqlite3.Connection, random: Random) -> Tampering:
 
 
 def account_inserted(db: sqlite3.Connection, _random: Random) -> Tampering:
-    db.execute("INSERT INTO accounts VALUES ('mallory', 1, 0, NULL, NULL, 0, 0, 0, 0)")
+    db.execute("INSERT INTO accounts VALUES ('mallory', 1, 0, NULL, NULL, 0, 0, 0, 0, 0)")
     return Tampering(None, {Check.ACCOUNTS}, said="'mallory'")
 
 
@@ -708,6 +708,7 @@ TAMPERINGS: dict[str, Tamper] = {
     "an account's charged credits": account_number("charged_micros"),
     "an account's refunded credits": account_number("refunded_micros"),
     "an account's expected credits": account_number("expected_micros"),
+    "an account's tasks under way": account_number("live_tasks"),
     "an account deleted": account_deleted,
     "an account invented": account_inserted,
     "an account without its grants": account_unlimited,

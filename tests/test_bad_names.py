@@ -73,6 +73,7 @@ WRONG: dict[Name, Wrong] = {
     Name("ledger", "query", "cursor"): CURSORS,
     Name("ledger", "query", "order"): ["", "up", "DESC"],
     Name("ledger", "query", "status"): ["", "absent", "done", "Queued"],
+    Name("ledger", "query", "stalled"): ["", "false", "True", "1", "%FF"],
     Name("ledger", "query", "life"): ["", "Open", "open,explained", "%FF"],
     Name("ledger", "query", "kind"): ["", "Amount", "amount,late", "%FF"],
     Name("ledger", "query", "provider"): ["", "x" * 129, "x" * 10_000, "%00", "%0A", "a%07"],

@@ -3,15 +3,16 @@
 import asyncio
 import sqlite3
 from collections.abc import AsyncIterator
-from contextlib import closing
+from contextlib import asynccontextmanager, closing
 from pathlib import Path
 from typing import Any
 
 import msgspec
 import pytest
 
-from api import bookkeeper
+from api import bookkeeper, followers
 from api.bookkeeper import Bookkeeper
+from api.followers import Followers
 from ledger.engine import Engine
 from ledger.errors import StorageError
 from ledger.keys import Role
@@ -20,7 +21,8 @@ from ledger.memory import MemoryEngine
 from ledger.records import Head, Recorded
 from ledger.times import rfc3339
 from projections.asked import NAMES
-from projections.books import Books, Clock, Period, open_books
+from projections.books import Books, Clock, Period
+from projections.books_file import open_books
 from projections.books_sql import SCHEMA_VERSION
 from projections.report import By, Wanted, draw
 from tests.builders import CREATED_US, Watched
@@ -110,6 +112,7 @@ async def test_a_summary_reads_like_this(service: Service) -> None:
     await service.reported(task["id"], "completed", actual_credits="1.25", output={"assets": []})
     head = await service.ledger.engine.head()
     amounts = {"held": "1.5", "released": "0.25", "charged": "1.25", "refunded": "0", "net": "1.25", "open": "0"}
+    amounts |= {"cost": "0", "margin": "1.25"}
     line = {"movements": 3} | {f"{name}_credits": text for name, text in amounts.items()}
     assert await summary(service, by="model") == {
         "books": SCHEMA_VERSION,
@@ -248,12 +251,20 @@ async def until_posted(path: Path, engine: Engine, position: int) -> None:
 
 @pytest.fixture
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(bookkeeper, "FOLLOW_SECONDS", 0.01)
+    monkeypatch.setattr(bookkeeper, "REST_SECONDS", 0.01)
+    monkeypatch.setattr(followers, "LOOK_SECONDS", 0.01)
+
+
+@asynccontextmanager
+async def kept(engine: Engine, path: Path) -> AsyncIterator[Bookkeeper]:
+    """Books that follow the log."""
+    async with Bookkeeper(engine, path) as keeper, Followers(engine, [keeper.duty]):
+        yield keeper
 
 
 @pytest.mark.usefixtures("quick")
 async def test_the_follower_keeps_the_books_without_being_asked(engine: Failing, tmp_path: Path) -> None:
-    async with Ledger(engine) as ledger, Bookkeeper(engine, tmp_path / "books"):
+    async with Ledger(engine) as ledger, kept(engine, tmp_path / "books"):
         for part in range(3):
             await money_log(ledger, seed=part, tasks=TASKS, first=part * TASKS)
             await until_posted(tmp_path / "books", engine, (await engine.head()).position)
@@ -266,17 +277,17 @@ async def test_a_follower_that_fails_goes_on_when_it_can(
 ) -> None:
     await money_log(service.ledger, seed=1, tasks=TASKS)
     engine.broken = failure
-    async with Bookkeeper(engine, tmp_path / "books") as keeper:
+    async with kept(engine, tmp_path / "books") as keeper:
         async with asyncio.timeout(10):
-            while not service.logged("books.failed"):  # noqa: ASYNC110 - nor does a log
+            while not service.logged("follower.failed"):  # noqa: ASYNC110 - nor does a log
                 await asyncio.sleep(0.01)
         await asyncio.sleep(0.1)
         with pytest.raises(type(failure)):
             await keeper.draw(Wanted())
         engine.broken = None
         await until_posted(tmp_path / "books", engine, await service.position())
-    (line,) = service.logged("books.failed")
-    assert line["fault"] == str(failure)
+    (line,) = service.logged("follower.failed")
+    assert (line["follower"], line["fault"]) == ("books", str(failure))
     assert ("Traceback" in line.get("exception", "")) == isinstance(failure, ZeroDivisionError)
 
 
@@ -287,7 +298,7 @@ async def test_a_follower_that_is_far_behind_is_left_at_once(
     monkeypatch.setattr("projections.follow.PAGE", 10)
     async with Ledger(engine) as ledger:
         await money_log(ledger, seed=1, tasks=TASKS)
-        async with asyncio.timeout(10), Bookkeeper(engine, tmp_path / "books") as keeper:
+        async with asyncio.timeout(10), kept(engine, tmp_path / "books") as keeper:
             await until_posted(tmp_path / "books", engine, 10)
             assert await posted(tmp_path / "books", engine) == 10
             drawn = await keeper.draw(Wanted())

@@ -20,7 +20,8 @@ from ledger.money import AMOUNT_MAX_MICROS, parse_credits
 from ledger.records import Recorded
 from ledger.sqlite import open_to_serve
 from ledger.times import rfc3339
-from projections.books import Books, Clock, Period, books_of, open_books
+from projections.books import Books, Clock, Period
+from projections.books_file import books_of, open_books
 from projections.follow import PAGE, Checkpoint, catch_up
 from projections.movements import Book, Kind, Sums, posting
 from projections.places import NoSuchPlaceError, place_of
@@ -92,14 +93,17 @@ def by_kind(sums: Sums) -> dict[str, int]:
         (Kind.REFUNDED, School.HOLD, Book.REVENUE, Book.CUSTOMER),
         (Kind.REFUNDED, School.PREPAID, Book.REVENUE, Book.CUSTOMER),
         (Kind.REFUNDED, School.ON_SUCCESS, Book.REVENUE, Book.CUSTOMER),
+        (Kind.BILLED, "", Book.COST, Book.PAYABLE),
+        (Kind.CREDITED, "", Book.PAYABLE, Book.COST),
     ],
 )
-def test_each_movement_leaves_one_account_for_another(kind: Kind, school: School, debit: Book, credit: Book) -> None:
+def test_each_movement_leaves_one_account_for_another(kind: Kind, school: str, debit: Book, credit: Book) -> None:
     assert posting(kind, school) == (debit, credit)
 
 
 def test_what_the_books_hold_is_what_their_postings_come_to() -> None:
     sums = Sums(held_micros=10, released_micros=3, charged_micros=9, captured_micros=5, refunded_micros=2)
+    sums = sums.plus(Sums(billed_micros=6, credited_micros=1))
     balance: Counter[Book] = Counter()
     for kind, school, micros in (
         (Kind.HELD, School.HOLD, 10),
@@ -107,6 +111,8 @@ def test_what_the_books_hold_is_what_their_postings_come_to() -> None:
         (Kind.CHARGED, School.HOLD, 5),
         (Kind.CHARGED, School.PREPAID, 4),
         (Kind.REFUNDED, School.PREPAID, 2),
+        (Kind.BILLED, "", 6),
+        (Kind.CREDITED, "", 1),
     ):
         debit, credit = posting(kind, school)
         balance[debit] -= micros
@@ -114,6 +120,8 @@ def test_what_the_books_hold_is_what_their_postings_come_to() -> None:
     assert balance[Book.REVENUE] == sums.net_micros
     assert balance[Book.HELD] == sums.open_micros
     assert balance[Book.CUSTOMER] == sums.customer_micros
+    assert -balance[Book.COST] == balance[Book.PAYABLE] == sums.cost_micros
+    assert sums.margin_micros == sums.net_micros - sums.cost_micros
     assert sum(balance.values()) == 0
 
 
@@ -356,9 +364,9 @@ async def test_a_month_as_known_then_is_the_same_for_ever_and_as_known_now_diffe
     ((old, new),) = changed
     assert new.key == corrected.account
     assert new.movements == old.movements + 1
-    assert msgspec.structs.replace(new, movements=0, refunded_credits="", net_credits="") == msgspec.structs.replace(
-        old, movements=0, refunded_credits="", net_credits=""
-    )
+    assert msgspec.structs.replace(
+        new, movements=0, refunded_credits="", net_credits="", margin_credits=""
+    ) == msgspec.structs.replace(old, movements=0, refunded_credits="", net_credits="", margin_credits="")
     by_record = await draw(engine, books, month._replace(clock=Clock.RECORDED))
     assert by_record.lines == then.lines, "by the other clock the correction belongs to the next month"
 

@@ -9,12 +9,16 @@ from typing import Any
 
 import msgspec
 import pytest
+from msgspec.structs import replace
 
 from ledger.keys import Role
+from ledger.ledger import Ledger
+from ledger.sqlite import open_to_serve
 from scripts.accounts import app
 from scripts.cli import run
-from tests.builders import ACCOUNT
+from tests.builders import ACCOUNT, create, ident
 from tests.processes import Server, keys_in
+from tests.rules_dsl import HOLD
 from tests.wire import request
 
 
@@ -74,20 +78,54 @@ def test_accounts_are_shown_as_a_table_all_or_one(shell: Shell) -> None:
     shell("grant", "acme", "2.5", "--key", "k1")
     _, out, _ = shell("show")
     head, *rows = (line.split() for line in out.splitlines())
-    assert head == ["account", "limit", "granted", "held", "charged", "refunded", "expected", "available"]
+    assert head == ["account", "limit", "granted", "held", "charged", "refunded", "expected", "tasks", "available"]
     assert rows == [
-        ["acme", "none", "2.5", "0", "0", "0", "0", "2.5"],
-        ["umbrella", "10", "none", "0", "0", "0", "0", "10"],
+        ["acme", "none", "2.5", "0", "0", "0", "0", "0", "2.5"],
+        ["umbrella", "10", "none", "0", "0", "0", "0", "0", "10"],
     ]
     assert [row["account"] for row in shell.objects("show")] == ["acme", "umbrella"]
-    assert shell("show", "initech")[1].split()[-8:] == ["initech", "none", "none", "0", "0", "0", "0", "unlimited"]
+    assert shell("show", "initech")[1].split()[-9:] == ["initech", "none", "none", "0", "0", "0", "0", "0", "unlimited"]
+
+
+def test_what_is_under_way_is_shown_and_how_much_may_be_when_the_configuration_is_told(
+    shell: Shell, tmp_path: Path
+) -> None:
+    made(shell.path, tasks=2)
+    shell("limit", "umbrella", "10")
+    config = tmp_path / "ledger.toml"
+    config.write_text('[tiers.free]\ntasks_max = 5\n[accounts]\nacme = "free"\n')
+
+    def tasks(*options: str) -> dict[str, str]:
+        return {line.split()[0]: line.split()[-2] for line in shell("show", *options)[1].splitlines()[1:]}
+
+    assert tasks() == {"acme": "2", "umbrella": "0"}
+    assert tasks("--config", str(config)) == {"acme": "2/5", "umbrella": "0"}
+    assert shell.one("show", "acme")["live_tasks"] == 2
+    assert "tasks_max" not in shell.one("show", "acme")
+    told = shell.objects("show", "--config", str(config))
+    assert [(row["live_tasks"], row["tasks_max"]) for row in told] == [(2, 5), (0, None)]
+    config.write_text("[tiers.free]\ntasks_max = 0")
+    code, out, err = shell("show", "--config", str(config))
+    assert (code, out, len(err.splitlines())) == (2, "", 1)
+    assert "tasks_max" in err
+
+
+def made(path: Path, *, tasks: int) -> None:
+    """A ledger in which `ACCOUNT` has so many tasks under way."""
+
+    async def make() -> None:
+        async with Ledger(await open_to_serve(path)) as ledger:
+            for number in range(tasks):
+                await ledger.handle(create(ident(number), terms=replace(HOLD, estimated_micros=0)))
+
+    asyncio.run(make())
 
 
 def test_an_account_of_which_the_ledger_has_nothing_is_shown_and_said_to_be_unknown(shell: Shell) -> None:
     shell("limit", "acme", "10")
     assert shell("show", "acme")[2] == ""
     code, out, err = shell("show", "amce")
-    assert (code, out.split()[-8]) == (0, "amce")
+    assert (code, out.split()[-9]) == (0, "amce")
     assert err == "the ledger has no key, no task and no credit of 'amce'\n"
     assert shell.one("show", "acme")["account"] == "acme"
 

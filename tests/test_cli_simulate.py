@@ -177,3 +177,28 @@ def test_a_bar_shows_how_far_it_is(shell: Shell, monkeypatch: pytest.MonkeyPatch
     monkeypatch.setattr(sys, "stderr", terminal := Terminal())
     assert shell("simulate", "--tasks", "50")[0] == 0
     assert "simulate" in terminal.getvalue()
+
+
+def test_a_portion_of_all_tasks_is_one_providers(shell: Shell) -> None:
+    options = ("--tasks", "300", "--seed", "11", "--provider", "suno")
+    whole = shell.made(*options, "--portion", "1", "--statement", "suno.csv", store="whole.db")
+    assert whole["providers"] == {"suno": 300}
+    assert 200 < whole["statement"]["lines"] < 400, "about a line for each of them"
+    half = shell.made(*options, "--portion", "0.5", store="half.db")
+    assert 130 < half["providers"]["suno"] < 200
+    assert len(half["providers"]) > 5
+
+
+@pytest.mark.parametrize(
+    ("options", "complaint"),
+    [
+        (("--portion", "0.5"), "name it with --provider"),
+        (("--portion", "2", "--provider", "suno"), "--portion"),
+        (("--portion", "1", "--provider", "nobody"), "no such provider"),
+    ],
+)
+def test_a_portion_of_nobody_is_refused(shell: Shell, options: tuple[str, ...], complaint: str) -> None:
+    code, out, err = shell("simulate", "--tasks", "10", *options)
+    assert (code, out, err.count("\n")) == (2, "", 1)
+    assert complaint in err
+    assert shell.files() == set()

@@ -13,7 +13,15 @@ from api.contracts import CONTRACTS, beatra, bytespike, chunkr, lemondata
 from api.contracts.shape import Cancel, Refused
 from api.refusals import Invalid, MethodNotAllowed, RateLimited, Standing, TooLarge
 from ledger.commands import RequestCancel
-from ledger.errors import InsufficientCredits, KeyReused, Overloaded, Refusal, StorageError, UnknownModel
+from ledger.errors import (
+    InsufficientCredits,
+    KeyReused,
+    Overloaded,
+    Refusal,
+    StorageError,
+    TooManyTasks,
+    UnknownModel,
+)
 from ledger.ids import TaskId
 from ledger.keys import Role
 from ledger.rules import decide
@@ -116,6 +124,7 @@ SAMPLES: dict[type[Refusal], Refusal] = {
     Overloaded: Overloaded(retry_after_seconds=1),
     RateLimited: RateLimited(Standing(1, 0, 1), retry_after_seconds=1),
     UnknownModel: UnknownModel("m"),
+    TooManyTasks: TooManyTasks(live_tasks=5, tasks_max=5, position=1),
     InsufficientCredits: InsufficientCredits(
         asked_micros=2, limit_micros=1, granted_micros=None, exposure_micros=0, position=1
     ),

@@ -20,20 +20,38 @@ from ledger.credit import (
     moves,
 )
 from ledger.engine import AccountChange
-from ledger.errors import SETTLED_BY_MAX, AmountExceeds, InsufficientCredits, KeyReused
-from ledger.events import CreditEvent, CreditGranted, CreditLimited, CreditRevoked, School, tag_of
+from ledger.errors import SETTLED_BY_MAX, AmountExceeds, InsufficientCredits, KeyReused, TooManyTasks
+from ledger.events import (
+    Cancelled,
+    Completed,
+    Created,
+    CreditEvent,
+    CreditGranted,
+    CreditLimited,
+    CreditRevoked,
+    Expired,
+    Failed,
+    School,
+    UpdateRequested,
+    UpdateReverted,
+    tag_of,
+)
 from ledger.money import AMOUNT_MAX_MICROS, MICROS_PER_CREDIT
 from ledger.records import SUM_MAX_MICROS, AccountRow, CreditTerms, Move
 from ledger.task import NO_TASK, Task, evolve
 from tests.rules_dsl import (
     ACCOUNT,
+    BEATRA,
     HOLD,
     ON_SUCCESS,
     PREPAID,
     cancel,
     charge,
     complete,
+    confirm,
     create,
+    delete,
+    expire,
     fail,
     given,
     progress,
@@ -78,7 +96,7 @@ def new_work(amount: int, **of: Any) -> Move:  # noqa: ANN401 - fields of the mo
     ],
 )
 def test_what_fits_into_limit_and_grants_less_the_exposure_is_admitted(row: AccountRow, asked: int) -> None:
-    admit(row, new_work(asked))
+    admit(row, new_work(asked), tasks_max=None)
 
 
 @pytest.mark.parametrize(
@@ -96,7 +114,7 @@ def test_what_fits_into_limit_and_grants_less_the_exposure_is_admitted(row: Acco
 )
 def test_what_does_not_fit_is_refused_with_the_value_that_refused_it(row: AccountRow, available: int) -> None:
     with pytest.raises(InsufficientCredits) as refused:
-        admit(row, new_work(10))
+        admit(row, new_work(10), tasks_max=None)
     no = refused.value
     assert (no.asked_micros, no.available_micros) == (10 * CREDIT, available * CREDIT)
     assert (no.limit_micros, no.granted_micros) == (row.limit_micros, row.granted_micros)
@@ -109,12 +127,37 @@ def test_what_does_not_fit_is_refused_with_the_value_that_refused_it(row: Accoun
 @pytest.mark.parametrize("half", ["held_micros", "charged_micros", "expected_micros"])
 def test_whatever_the_school_the_estimate_is_what_is_asked(half: str) -> None:
     row = account(limit=10)
-    admit(row, Move(**{half: 10 * CREDIT}))
+    admit(row, Move(**{half: 10 * CREDIT}), tasks_max=None)
     with pytest.raises(InsufficientCredits):
-        admit(row, Move(**{half: 10 * CREDIT + 1}))
+        admit(row, Move(**{half: 10 * CREDIT + 1}), tasks_max=None)
 
 
-# Exposure
+@pytest.mark.parametrize(("live", "tasks_max"), [(0, 1), (4, 5), (999, None), (0, None)])
+def test_one_more_task_is_admitted_while_there_are_fewer_than_the_cap(live: int, tasks_max: int | None) -> None:
+    admit(replace(account(), live_tasks=live), new_work(1, live_tasks=1), tasks_max=tasks_max)
+
+
+@pytest.mark.parametrize(("live", "tasks_max"), [(1, 1), (5, 5), (9, 5)])
+def test_one_more_than_the_cap_is_refused_with_the_count_and_the_cap(live: int, tasks_max: int) -> None:
+    with pytest.raises(TooManyTasks) as refused:
+        admit(replace(account(), live_tasks=live), new_work(1, live_tasks=1), tasks_max=tasks_max)
+    no = refused.value
+    assert (no.live_tasks, no.tasks_max, no.position, no.at(7).position) == (live, tasks_max, None, 7)
+    assert str(no) == f"{live} tasks under way, {tasks_max} at once allowed"
+    assert str(no.at(7)) == f"{no} as of position 7"
+
+
+def test_what_costs_nothing_needs_room_all_the_same() -> None:
+    with pytest.raises(TooManyTasks):
+        admit(replace(account(limit=0), live_tasks=1), Move(live_tasks=1), tasks_max=1)
+
+
+def test_of_one_that_has_neither_room_nor_credit_it_is_said_that_it_has_no_room() -> None:
+    with pytest.raises(TooManyTasks):
+        admit(replace(account(limit=0), live_tasks=1), new_work(1, live_tasks=1), tasks_max=1)
+
+
+# Exposure, and tasks under way
 
 
 def exposure(task: Task) -> int:
@@ -154,6 +197,33 @@ def test_a_task_costs_what_it_holds_was_charged_and_is_expected_to(history: tupl
     assert exposure(given(*history).task) == costs
 
 
+@pytest.mark.parametrize(
+    ("history", "live"),
+    [
+        ((create(),), 1),
+        ((create(), start(), progress(50)), 1),
+        ((create(), complete()), 0),
+        ((create(), fail()), 0),
+        ((create(), cancel()), 0),
+        ((create(), start(), cancel(BEATRA)), 1),
+        ((create(), start(), cancel(BEATRA), confirm()), 0),
+        ((create(), expire(second=9999)), 0),
+        ((create(), complete(), complete()), 0),
+        ((create(), complete(), delete()), 0),
+        ((create(ON_SUCCESS), complete(), update("x")), 1),
+        ((create(ON_SUCCESS), complete(), update("x"), complete()), 0),
+        ((create(ON_SUCCESS), complete(), update("x"), fail()), 0),
+        ((create(ON_SUCCESS), complete(), update("x"), cancel()), 0),
+        ((create(ON_SUCCESS), complete(), update("x"), expire(second=9999)), 0),
+    ],
+)
+def test_a_task_is_under_way_until_its_run_has_ended_and_an_update_is_a_further_run(
+    history: tuple[Any, ...], live: int
+) -> None:
+    move = move_of(NO_TASK, given(*history).task)
+    assert (0 if move is None else move.live_tasks) == live
+
+
 @pytest.mark.parametrize("school", School)
 def test_in_every_history_the_moves_add_up_to_the_task_and_are_told_by_the_event_alone(school: School) -> None:
     for seed in range(SEEDS):
@@ -162,12 +232,25 @@ def test_in_every_history_the_moves_add_up_to_the_task_and_are_told_by_the_event
             for event in step.events:
                 after = evolve(task, event)
                 move = move_of(task, after)
-                assert (move is not None) is moves(tag_of(event), after.terms), f"{school}, seed {seed}, {event}"
+                assert (move is not None) is moves(tag_of(event)), f"{school}, seed {seed}, {event}"
                 row, task = row if move is None else moved(row, move), after
+                assert row.live_tasks == _lives(task), f"{school}, seed {seed}, {event}"
         expected = row.expected_micros
         assert (row.held_micros, row.charged_micros) == (task.held_micros, task.charged_micros), seed
         assert row.refunded_micros == task.refunded_micros
         assert expected == (task.terms.estimated_micros if school is School.ON_SUCCESS and _lives(task) else 0)
+
+
+def test_every_ending_of_a_run_and_nothing_else_takes_the_task_off_the_count() -> None:
+    by: dict[int, set[type]] = {1: set(), -1: set()}
+    for school, seed in ((school, seed) for school in School for seed in range(SEEDS)):
+        task = NO_TASK
+        for event in (event for step in history(school, seed) for event in step.events):
+            before, task = task, evolve(task, event)
+            move = move_of(before, task)
+            if move is not None and move.live_tasks:
+                by[move.live_tasks].add(type(event))
+    assert by == {1: {Created, UpdateRequested}, -1: {Completed, Failed, Cancelled, Expired, UpdateReverted}}
 
 
 def _lives(task: Task) -> bool:
@@ -307,11 +390,13 @@ def test_an_account_is_unlimited_that_has_no_limit_and_was_never_granted_anythin
 def test_sums_are_moved_and_terms_are_set() -> None:
     change = AccountChange()
     change.position = 9
-    change.add(Move(held_micros=2, charged_micros=3, expected_micros=-1))
-    change.add(Move(held_micros=-1, refunded_micros=4))
-    row = AccountRow(account=ACCOUNT, position=5, version=2, limit_micros=7, held_micros=10, expected_micros=1)
+    change.add(Move(held_micros=2, charged_micros=3, expected_micros=-1, live_tasks=1))
+    change.add(Move(held_micros=-1, refunded_micros=4, live_tasks=-3))
+    row = AccountRow(
+        account=ACCOUNT, position=5, version=2, limit_micros=7, held_micros=10, expected_micros=1, live_tasks=9
+    )
     assert change.applied(row) == replace(
-        row, position=9, held_micros=11, charged_micros=3, refunded_micros=4, expected_micros=0
+        row, position=9, held_micros=11, charged_micros=3, refunded_micros=4, expected_micros=0, live_tasks=7
     )
     change.terms = CreditTerms(version=3, limit_micros=None, granted_micros=8)
     assert change.applied(row).granted_micros == 8

@@ -118,9 +118,34 @@ async def test_a_schema_that_this_program_did_not_make_is_found(path: Path, sql:
     assert await store_findings(path) == [detail]
 
 
+STRAYS = [
+    ("INSERT INTO lanes VALUES (1, 0, x'', 0)", "lanes: there are more than the one: 1"),
+    ("INSERT INTO seals VALUES (randomblob(16), randomblob(32))", "seals: a key is no task's: 1"),
+    (
+        "UPDATE claims SET task = randomblob(16) WHERE key = (SELECT min(key) FROM claims)",
+        "claims: a row points at no task: 1",
+    ),
+]
+
+
+@pytest.mark.parametrize(("sql", "detail"), STRAYS)
+async def test_a_row_that_nothing_looks_up_is_found(path: Path, sql: str, detail: str) -> None:
+    with closing(sqlite3.connect(path)) as db:
+        db.execute(sql)
+        db.commit()
+    assert await store_findings(path) == [detail]
+
+
 async def test_advice_to_the_planner_is_no_damage(path: Path) -> None:
     with closing(sqlite3.connect(path)) as db:
         db.execute("ANALYZE")
+    assert await store_findings(path) == []
+
+
+async def test_what_litestream_makes_is_no_damage(path: Path) -> None:
+    with closing(sqlite3.connect(path)) as db:
+        db.execute("CREATE TABLE _litestream_seq (id INTEGER PRIMARY KEY, seq INTEGER)")
+        db.execute("CREATE TABLE _litestream_lock (id INTEGER)")
     assert await store_findings(path) == []
 
 

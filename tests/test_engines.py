@@ -350,6 +350,15 @@ async def test_claims_alone_count_with_the_events_before_them_in_the_batch(engin
     assert await engine.claims([claim.id]) == {claim.id: claim}
 
 
+async def test_claims_are_listed_in_the_order_of_their_ids_from_any_of_them_on(engine: Engine) -> None:
+    rows = [claim_row(key) for key in ("b", "a", "c")]
+    await engine.commit([append(1, claims=tuple(rows))])
+    assert [row.key for row in await engine.claims_after(None, 10)] == ["a", "b", "c"]
+    assert [row.key for row in await engine.claims_after(None, 2)] == ["a", "b"]
+    assert await engine.claims_after(rows[0].id, 10) == [claim_row("c")]
+    assert await engine.claims_after((ACCOUNT, "create", "c"), 10) == []
+
+
 async def test_a_claim_that_is_taken_again_tells_of_its_last_taker(engine: Engine) -> None:
     again = claim_row("k", number=2, fingerprint="g")
     await engine.commit([append(1, claims=(claim_row("k"),))])
@@ -440,6 +449,18 @@ async def test_what_a_batch_does_to_an_account_is_one_row_at_the_place_of_the_la
     assert await engine.accounts(None) == {ACCOUNT: row}
     await engine.commit([append(4, expected=1, move=Move(held_micros=-12, refunded_micros=1, expected_micros=-2))])
     row = AccountRow(account=ACCOUNT, position=7, charged_micros=3, refunded_micros=1)
+    assert await engine.accounts([ACCOUNT]) == {ACCOUNT: row}
+
+
+async def test_a_task_under_way_that_costs_nothing_makes_a_row_and_the_row_stays(engine: Engine) -> None:
+    await engine.commit([append(1, move=Move(live_tasks=1)), append(2, move=Move(live_tasks=1))])
+    assert await engine.accounts(None) == {ACCOUNT: AccountRow(account=ACCOUNT, position=2, live_tasks=2)}
+    await engine.commit([append(1, expected=1, move=Move(live_tasks=-1)), owes(3, 5)])
+    assert await engine.accounts(None) == {
+        ACCOUNT: AccountRow(account=ACCOUNT, position=4, held_micros=5, live_tasks=1)
+    }
+    await engine.commit([credit(1, 100), append(2, expected=1, move=Move(live_tasks=-1))])
+    row = AccountRow(account=ACCOUNT, position=6, version=1, limit_micros=100, held_micros=5)
     assert await engine.accounts([ACCOUNT]) == {ACCOUNT: row}
 
 

@@ -19,6 +19,7 @@ from ledger.events import (
     Charged,
     Claimed,
     Completed,
+    CostMoved,
     Created,
     CreditGranted,
     CreditLimited,
@@ -37,6 +38,8 @@ from ledger.events import (
     Payload,
     Progressed,
     ProjectionSwitched,
+    ProviderBilled,
+    ProviderCredited,
     Refunded,
     Released,
     School,
@@ -266,6 +269,48 @@ GOLDEN: list[tuple[AnyEvent, str, str | None]] = [  # event, its facts, its payl
         None,
     ),
     (
+        ProviderBilled(
+            at_us=20,
+            amount_micros=500_000,
+            provider="volcengine",
+            line="line L9",
+            line_micros=1_500_000,
+            statement="9f86d081",
+            task="019ab1c2-7d04-78a5-9bcd-0123456789ab",
+            account="acme",
+            contract="lemondata",
+            model="seedance-2.0",
+            credits_per_unit="1/3",
+        ),
+        (
+            '{"type":"provider-billed","at_us":20,"amount_micros":500000,"provider":"volcengine","line":"line L9",'
+            '"line_micros":1500000,"statement":"9f86d081","task":"019ab1c2-7d04-78a5-9bcd-0123456789ab",'
+            '"account":"acme","contract":"lemondata","model":"seedance-2.0","credits_per_unit":"1/3"}'
+        ),
+        None,
+    ),
+    (
+        ProviderCredited(
+            at_us=20,
+            amount_micros=2,
+            provider="volcengine",
+            line="line L9",
+            line_micros=-2,
+            statement="9f86d081",
+            task="019ab1c2-7d04-78a5-9bcd-0123456789ab",
+            account="acme",
+            contract="lemondata",
+            model="seedance-2.0",
+            credits_per_unit="1/3",
+        ),
+        (
+            '{"type":"provider-credited","at_us":20,"amount_micros":2,"provider":"volcengine","line":"line L9",'
+            '"line_micros":-2,"statement":"9f86d081","task":"019ab1c2-7d04-78a5-9bcd-0123456789ab",'
+            '"account":"acme","contract":"lemondata","model":"seedance-2.0","credits_per_unit":"1/3"}'
+        ),
+        None,
+    ),
+    (
         BreakOpened(
             at_us=22,
             break_id="0123456789ab8def8123456789abcdef",
@@ -361,6 +406,7 @@ def _parts(facts: dict[str, Any], payload: str | None) -> list[dict[str, Any]]:
     return [*parts, content] if content else parts
 
 
+FOR_NOBODY: dict[str, object] = {"task": None, "account": "", "contract": "", "model": "", "credits_per_unit": "1"}
 LEFT_OUT: dict[type[msgspec.Struct], dict[str, object]] = {  # what the absence of a field means, for ever
     Created: {
         "resolved_model": None,
@@ -381,6 +427,8 @@ LEFT_OUT: dict[type[msgspec.Struct], dict[str, object]] = {  # what the absence 
     KeyIssued: {"replaces": None},
     CreditGranted: {"reason": None},
     CreditRevoked: {"reason": None},
+    ProviderBilled: FOR_NOBODY,
+    ProviderCredited: FOR_NOBODY,
     BreakOpened: {"task": None, "lines": (), "line_ids": (), "statement": None, "owner": None},
     BreakExplained: {"owner": None},
     BreakCorrected: {"position": None},
@@ -441,7 +489,7 @@ def test_the_tag_is_the_events_type_on_the_wire(event: AnyEvent, facts: str, pay
 def test_money_events_and_no_others_have_an_amount(event: AnyEvent, facts: str, payload: str | None) -> None:
     del payload
     assert amount_of(event) == json.loads(facts).get("amount_micros")
-    assert isinstance(event, MoneyEvent | CreditMoved) == (amount_of(event) is not None)
+    assert isinstance(event, MoneyEvent | CreditMoved | CostMoved) == (amount_of(event) is not None)
 
 
 # Reading what other hands and other versions wrote

@@ -15,7 +15,9 @@ from ledger.memory import MemoryEngine
 from ledger.task import Status
 from tests.builders import Watched
 from tests.http import CREATED_US, Call, cancel, query
+from tests.samples import SAMPLES
 from tests.serving import VENDORS, Service, serving, spelled
+from tests.test_concurrency_limit import CREATES
 from tests.wire import Reply
 
 TELL = {"lemondata", "bytespike"}
@@ -33,7 +35,7 @@ def watched() -> Watched:
 
 @pytest.fixture
 async def service(watched: Watched) -> AsyncIterator[Service]:
-    async with serving(watched) as running:
+    async with serving(watched, limits=Limits(Tier(tasks_max=1), {})) as running:
         yield running
 
 
@@ -43,13 +45,14 @@ async def every_answer(service: Service, watched: Watched, contract: str) -> dic
     task, absent = spelled((await service.create(contract))["id"]), TaskId(bytes(16))
     key, worker = await service.key(contract), service.worker
     one, missing, stop = query(contract, task), query(contract, absent), cancel(contract, task)
-    prefix = f"/{contract}"
+    prefix, order = f"/{contract}", f"/{contract}{CREATES[contract]}"
 
     async def ask(call: Call, *, key: str | None = key, prefix: str = prefix, body: bytes | None = None) -> Reply:
         sent = call.body or b"" if body is None else body
         return await service.ask(call.method, prefix + call.path, key=key, body=sent)
 
     answers = {
+        "too many tasks": (429, "account", await service.ask("POST", order, key=key, json=SAMPLES[f"POST {order}"][0])),
         "a query": (200, "account", await ask(one)),
         "a poll": (200, "account", await ask(one)),
         "a query at the root": (200, "account", await ask(one, prefix="")),
@@ -101,7 +104,7 @@ async def test_every_answer_has_its_own_request_id_and_says_when_to_come_back(
     answers = await every_answer(service, watched, contract)
     assert len({reply.headers["x-request-id"] for _, _, reply in answers.values()}) == len(answers)
     for what, (status, _, reply) in answers.items():
-        assert ("retry-after" in reply.headers) == (status == 503), what
+        assert ("retry-after" in reply.headers) == (status in {429, 503}), what
         assert reply.headers.get("www-authenticate") == ("Bearer" if status == 401 else None), what
         assert reply.headers["cache-control"] == "no-store", what
 

@@ -23,7 +23,8 @@ from ledger.memory import MemoryEngine
 from ledger.times import US_PER_SECOND
 from projections import beancount as bean
 from projections import hledger
-from projections.books import Books, Clock, Totals, open_books
+from projections.books import Books, Clock, Totals
+from projections.books_file import open_books
 from projections.books_sql import SCHEMA_VERSION
 from projections.journal import Account, Balance, Entry, Heading, Journal, draw_journal, journal
 from projections.movements import Purpose, Sums
@@ -33,12 +34,14 @@ from projections.report import By, Report, Wanted, draw
 from projections.rows import COLUMNS, csv_text, json_lines
 from tests.accounting import beancount_says, hledger_says, needs_hledger
 from tests.builders import CREATED_US
-from tests.money_logs import HOUR_US, money_log
+from tests.money_logs import HOUR_US, money_bills, money_log
 
 TASKS = 120
 SEEDS = range(4)
 MIDDLE_US = CREATED_US + TASKS // 2 * HOUR_US
-AMOUNTS = ("held_credits", "released_credits", "charged_credits", "refunded_credits", "net_credits", "open_credits")
+AMOUNTS = tuple(
+    f"{name}_credits" for name in ("held", "released", "charged", "refunded", "net", "open", "cost", "margin")
+)
 DAY = 86_400 * US_PER_SECOND
 PLACE = Place(7, b"\xab" * 32)
 VISIBLE = "".join(map(chr, range(0x21, 0x7F)))
@@ -67,11 +70,12 @@ ODD += [
 
 @pytest.fixture
 async def drawn(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[tuple[MemoryEngine, Books]]:
-    """A random log of the seed that the test asks for, and its books."""
+    """A random log of the seed that the test asks for, with what providers bill for it, and its books."""
     engine = MemoryEngine()
     async with Ledger(engine) as ledger:
         await money_log(ledger, seed=request.param, tasks=TASKS)
         books = await open_books(tmp_path / "books", engine)
+        await money_bills(ledger, books, seed=request.param)
         yield engine, books
         await books.close()
 
@@ -207,6 +211,10 @@ async def test_a_journal_comes_to_the_reports_total(drawn: Drawn, program: str) 
     assert by_root["liabilities:held"] == -micros(report.total.open_credits)
     revenue = sum(amount for root, amount in by_root.items() if root.startswith("income:usage"))
     assert revenue == -micros(report.total.net_credits)
+    cost = sum(amount for root, amount in by_root.items() if root.startswith("expenses:providers"))
+    assert cost == -by_root["liabilities:providers"] == micros(report.total.cost_credits) > 0
+    assert by_kind["provider-billed"] - by_kind["provider-credited"] == cost
+    assert by_kind["provider-credited"] > 0
     assert sum(by_root.values()) == 0
 
 
@@ -222,6 +230,8 @@ async def test_a_journals_accounts_come_to_the_reports_lines(drawn: Drawn, progr
     for line in (await draw(*drawn, Wanted(by=By.MODEL))).lines:
         contract, _, model = line.key.partition("/")
         assert held[module.name_of(Account(Heading.REVENUE, (contract, model)))] == -micros(line.net_credits)
+    for line in (await draw(*drawn, Wanted(by=By.PROVIDER))).lines:
+        assert held[module.name_of(Account(Heading.PAYABLE, (line.key,)))] == -micros(line.cost_credits)
 
 
 def entries_of(found: Journal) -> list[Entry]:
@@ -252,17 +262,20 @@ async def test_a_journal_of_a_part_opens_with_what_there_was_and_closes_with_wha
     first = await draw_journal(*drawn, Wanted(clock=clock, until_us=MIDDLE_US))
     second = await draw_journal(*drawn, Wanted(clock=clock, since_us=MIDDLE_US))
     whole = await draw_journal(*drawn, Wanted(clock=clock))
-    revenue_before = sum(held for one, held in closing(first).items() if one.heading is Heading.REVENUE)
-    own = {one: held for one, held in closing(first).items() if one.heading is not Heading.REVENUE}
+    of_period = {Heading.REVENUE, Heading.COST}
+    earned_before = sum(held for one, held in closing(first).items() if one.heading in of_period)
+    own = {one: held for one, held in closing(first).items() if one.heading not in of_period}
     opening = entries_of(second)[0]
-    assert {leg.account: leg.micros for leg in opening.legs} == own | {Account(Heading.OPENING): revenue_before}
-    for heading in (Heading.CUSTOMERS, Heading.HELD):
+    assert {leg.account: leg.micros for leg in opening.legs} == own | {Account(Heading.OPENING): earned_before}
+    for heading in (Heading.CUSTOMERS, Heading.HELD, Heading.PAYABLE):
         assert {one: held for one, held in closing(second).items() if one.heading is heading} == {
             one: held for one, held in closing(whole).items() if one.heading is heading
         }
     report = await draw(*drawn, Wanted(clock=clock, since_us=MIDDLE_US))
     earned = sum(held for one, held in closing(second).items() if one.heading is Heading.REVENUE)
     assert earned == -micros(report.total.net_credits), "revenue is the period's"
+    spent = sum(held for one, held in closing(second).items() if one.heading is Heading.COST)
+    assert spent == micros(report.total.cost_credits), "and so is cost"
 
 
 async def test_what_revenue_has_come_to_is_said_after_each_month_but_the_last() -> None:

@@ -28,7 +28,7 @@ from tests.wire import Cut, Wire, request
 from tests.worded import code_of
 
 CLIENTS = 8
-CUTS = 6
+CUTS, SOAK_CUTS = 6, 50
 KEYS = (("ledger", Role.WORKER), ("ledger", Role.OPERATOR), ("bytespike", Role.CLIENT))
 
 
@@ -163,12 +163,15 @@ def holds(path: Path, key: str) -> bool:
     return any(secret in file.read_bytes() for file in path.parent.glob(f"{path.name}*"))
 
 
-async def test_what_was_answered_survives_every_power_cut_and_nothing_else_was_written(
-    path: Path, server: Server
+@pytest.mark.parametrize(
+    "cuts", [CUTS, pytest.param(SOAK_CUTS, marks=[pytest.mark.soak, pytest.mark.timeout(SOAK_CUTS * 30)])]
+)
+async def test_r01_what_was_answered_survives_every_power_cut_and_nothing_else_was_written(
+    path: Path, server: Server, cuts: int
 ) -> None:
     keys = await keys_in(path, *KEYS)
     load, random = Load(keys), Random(1)
-    for _ in range(CUTS):
+    for _ in range(cuts):
         await server.start()
         async with load.on(server):
             await load.answers(random.randint(20, 200))
@@ -179,11 +182,11 @@ async def test_what_was_answered_survives_every_power_cut_and_nothing_else_was_w
         assert len(load.open) <= CLIENTS
         shown = {name: version for name, version in load.told.items() if version is not None}
         assert {name: events[name].version for name in shown} == shown
-    assert len(load.told) > 20 * CUTS
+    assert len(load.told) > 20 * cuts
     assert not any(holds(path, key) for key in keys)
 
 
-async def test_a_server_that_is_asked_to_stop_answers_all_that_it_took_and_takes_no_more(
+async def test_r19_a_server_that_is_asked_to_stop_answers_all_that_it_took_and_takes_no_more(
     path: Path, server: Server
 ) -> None:
     keys = await keys_in(path, *KEYS)
@@ -202,7 +205,7 @@ async def test_a_server_that_is_asked_to_stop_answers_all_that_it_took_and_takes
     assert not any(key.rpartition("_")[2] in server.logged() for key in keys)
 
 
-async def test_a_second_server_on_a_file_is_refused_in_one_line_and_the_first_serves_on(
+async def test_r15_a_second_server_on_a_file_is_refused_in_one_line_and_the_first_serves_on(
     path: Path, server: Server
 ) -> None:
     (key,) = await keys_in(path, ("ledger", Role.WORKER))
@@ -232,7 +235,7 @@ DEATHS = [  # contract, model, reports before the cancel; what the cancel adds t
 
 
 @pytest.mark.parametrize(("contract", "model", "percents", "added"), DEATHS)
-async def test_s11_a_crash_at_any_statement_of_a_cancel_leaves_the_outcome_and_its_money_or_neither(
+async def test_r02_s11_a_crash_at_any_statement_of_a_cancel_leaves_the_outcome_and_its_money_or_neither(
     *, path: Path, contract: str, model: str, percents: Sequence[int], added: list[str]
 ) -> None:
     async with serving(await open_to_serve(path)) as service:
@@ -273,7 +276,7 @@ async def types_of(path: Path, task: TaskId) -> list[str]:
 # A full disk
 
 
-async def test_on_a_full_disk_writes_are_refused_reads_are_served_and_space_is_all_it_takes(path: Path) -> None:
+async def test_r05_on_a_full_disk_writes_are_refused_reads_are_served_and_space_is_all_it_takes(path: Path) -> None:
     engine = await open_to_serve(path)
     full = ENGINES["sqlite"].full
     assert full is not None
@@ -291,11 +294,13 @@ async def test_on_a_full_disk_writes_are_refused_reads_are_served_and_space_is_a
             for vendor, task in tasks.items():
                 assert (await service.client(vendor, query(vendor, spelled(task)))).status == 200
                 assert (await service.task(task))["status"] == Status.QUEUED
-            assert (await service.ask("GET", "/readyz")).status == 200
+            ready = await service.ask("GET", "/readyz")
+            assert (ready.status, ready.json()) == (200, {"status": "degraded"})
             assert len((await service.native("GET", "/tasks")).json()["tasks"]) == len(tasks)
         assert len(service.logged("store.failed")) == 4
         assert not service.logged("http.broke")
         assert (await service.native("POST", "/tasks", big)).status == 201
+        assert (await service.ask("GET", "/readyz")).json()["status"] == "ready"
         for vendor, task in tasks.items():
             assert (await service.client(vendor, cancel(vendor, spelled(task)))).status in {200, 202}
         await common_invariant(engine)

@@ -28,6 +28,8 @@ def booked(number: int, **other: object) -> Booked:
     task = Booked(
         task=ident(number),
         account="acme",
+        contract="lemondata",
+        ordered=MODEL,
         model=MODEL,
         provider=PROVIDER,
         created_at_us=ended_us(number) - 30 * US_PER_SECOND,
@@ -38,6 +40,7 @@ def booked(number: int, **other: object) -> Booked:
         held_micros=0,
         charged_micros=1_500_000,
         refunded_micros=0,
+        billed_micros=0,
         identified=True,
     )
     return replace(task, **other)
@@ -50,7 +53,7 @@ Rows = Sequence[dict[str, str]]
 
 
 def breaks(tasks: Sequence[Booked], rows: Rows, form: StatementFormat | None = None) -> list[Difference]:
-    """Everything that differs, by the same steps as `projections.reconcile` takes them, with the tasks at hand."""
+    """Everything that differs, by the same steps as `projections.comparison` takes them, with the tasks at hand."""
     form = form or StatementFormat()
     read = read_statement(statement(rows, columns=COLUMNS), form, task_in=parse_any)
     assert not read.malformed
@@ -65,10 +68,10 @@ def breaks(tasks: Sequence[Booked], rows: Rows, form: StatementFormat | None = N
     for one in sorted(tasks, key=lambda task: task.finished_at_us or 0):
         if one.finished_at_us is None:
             continue
-        left.pass_by(one)
+        left.pass_by([one])
         if one.task in assigned.groups or one.net_micros <= 0:
             continue
-        line = left.take(one)
+        line = left.take(one, one.net_micros)
         found += [missing_there(one)] if line is None else compare(one, [line], side)
     return [*found, *missing_here(left.rest(), side)]
 

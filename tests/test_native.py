@@ -84,6 +84,7 @@ async def test_a_create_answers_with_the_task_its_address_and_its_version(servic
         "deleted": False,
         "billing": {
             "school": "hold",
+            "rule": None,
             "rate_version": "2026-01",
             "estimated_credits": "1.25",
             "held_credits": "1.25",
@@ -469,6 +470,7 @@ async def test_a_completed_task_shows_what_was_made_and_what_it_cost(service: Se
     assert shown["progress"]["percent"] == 100
     assert shown["billing"] | {"rate_version": ""} == {
         "school": "hold",
+        "rule": "hold.completed",
         "rate_version": "",
         "estimated_credits": "1.5",
         "held_credits": "0",

@@ -4,12 +4,15 @@ from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 
 from api import native_breaks
+from ledger.engine import Engine
 from ledger.events import BreakKind
 from ledger.ids import Spelling
 from ledger.keys import Role
 from ledger.memory import MemoryEngine
+from ledger.records import AccountRow
 from ledger.times import US_PER_SECOND
 from projections.audit import audit
 from tests.billing import PROVIDER, begin, row, run, statement
@@ -208,6 +211,29 @@ async def test_the_reconciliation_tells_what_is_unsettled_and_writes_nothing(ser
     (one,) = told["breaks"]
     assert (one["kind"], one["task"], one["at_stake_credits"], one["new"]) == ("unsettled", UUID(ident(5)), "10", True)
     assert await service.position() == position
+
+
+async def test_an_account_whose_row_is_not_what_the_books_say_is_a_break_of_its_amount(
+    service: Service, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await run(service.ledger, range(2))
+    engine = service.ledger.engine
+    rows = {name: replace(row, charged_micros=row.charged_micros + 5) for name, row in (await accounts(engine)).items()}
+
+    async def slipped(_: object) -> dict[str, AccountRow]:
+        return rows
+
+    assert (await asked(service, "/reconciliation"))["accounts_not_compared"] == 0
+    monkeypatch.setattr(engine, "accounts", slipped)
+    told = await asked(service, "/reconciliation")
+    (one,) = told["breaks"]
+    assert (one["kind"], one["about"], one["at_stake_credits"]) == ("amount", "account acme by its own row", "0.000005")
+    assert one["detail"] == "account acme: 3 charged in the books, 3.000005 charged by its own row"
+    assert told["accounts_not_compared"] == 0
+
+
+async def accounts(engine: Engine) -> dict[str, AccountRow]:
+    return await engine.accounts(None)
 
 
 async def test_the_reconciliation_counts_what_is_open(service: Service) -> None:

@@ -77,3 +77,9 @@ async def test_a_list_has_the_tasks_and_their_statuses_of_then(service: Service)
     page = await shown(service, f"/tasks?at={then}&limit=1&order=asc")
     rest = await shown(service, f"/tasks?at={then}&limit=1&order=asc&cursor={page['next_cursor']}")
     assert [one["id"] for one in page["tasks"] + rest["tasks"]] == sorted([first, second], key=spelled)
+
+
+async def test_who_is_silent_is_told_of_now_and_refused_of_then(service: Service) -> None:
+    at = await service.position()
+    reply = await service.native("GET", f"/tasks?stalled=true&at={at}")
+    assert (reply.status, reply.json()["code"], reply.json()["param"]) == (422, "invalid_request", "at"), reply

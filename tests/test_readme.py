@@ -1,6 +1,7 @@
 """The README's table of the four contracts, held to the service: one task, read and cancelled through each of them."""
 
 import re
+import tomllib
 from itertools import product
 from typing import Any, get_args
 
@@ -10,8 +11,10 @@ import pytest
 from api import native_bodies
 from api.contracts import CONTRACTS
 from api.contracts.shape import Alter, Browse, Cancel, Operation, Read, Submit
-from api.limits import FAILURES_PER_MINUTE, PER_MINUTE
+from api.limits import FAILURES_PER_MINUTE, PER_MINUTE, Limits, Tier
+from api.settings import Settings
 from ledger.ids import Digits
+from ledger.memory import MemoryEngine
 from ledger.task import Status
 from tests.http import (
     ACCOUNT,
@@ -29,6 +32,8 @@ from tests.http import (
     spell,
 )
 from tests.processes import ROOT
+from tests.serving import serving
+from tests.test_concurrency_limit import ordered
 
 README = (ROOT / "README.md").read_text()
 
@@ -204,6 +209,14 @@ async def test_too_little_credit_is_refused_and_told_as_the_table_says(service: 
         assert ("X-Quota-Remaining-Credits" in reply.headers) is (header == "X-Quota-Remaining-Credits")
 
 
+@every_contract
+async def test_too_many_tasks_under_way_are_refused_as_the_table_says(contract: str) -> None:
+    async with serving(MemoryEngine(), limits=Limits(Tier(tasks_max=1), {})) as service:
+        await service.create(contract)
+        reply = await ordered(service, contract)
+    assert [reply.status] == codes(TABLE["too many tasks under way"][contract])
+
+
 def test_the_documented_cancel_is_the_one_that_the_tests_ask() -> None:
     task = CONTRACTS["beatra"].spelling.parse("tsk_01KE40A2R7V5W8Y0B3D6F9H1JK")
     assert task is not None
@@ -238,6 +251,20 @@ def test_each_report_has_the_fields_that_the_table_says(kind: type[msgspec.Struc
 
 def test_the_table_tells_of_no_other_report() -> None:
     assert reports().keys() == {kind.__struct_config__.tag for kind in get_args(native_bodies.ReportBody)}
+
+
+def test_the_configuration_that_the_readme_shows_is_read_and_its_tiers_are_the_vendors() -> None:
+    found = re.search(r"```toml\n( *\[limits\].*?)```", README, re.DOTALL)
+    assert found is not None
+    shown = msgspec.convert(tomllib.loads(found[1]), Settings)
+    assert {name: tier.tasks_max for name, tier in shown.tiers.items()} == {
+        "free": 5,
+        "pro": 25,
+        "max": 100,
+        "enterprise": None,
+    }
+    limits = shown.budgets()
+    assert (limits.tasks_max("acme"), limits.tasks_max("else")) == (25, 5)
 
 
 def test_the_limits_are_those_that_hold_without_a_configuration() -> None:

@@ -18,18 +18,22 @@ from ledger.errors import DamagedError, Refusal, StorageError
 from ledger.events import BreakKind, School, Terms
 from ledger.ids import Spelling
 from ledger.ledger import Ledger
-from ledger.records import Append, Outcome
+from ledger.records import AccountRow, Append, Outcome
 from ledger.task import Status
 from ledger.times import US_PER_SECOND, parse_rfc3339
 from ledger.views import seen_of
-from projections import booked
+from projections import booked, report
 from projections.audit import audit
+from projections.balances import LOOKS_MAX, Balance, account_balances, apart, task_balances
 from projections.booked import Booked, by_end, by_ids, by_provider_ids
-from projections.books import Books, open_books
+from projections.books import Books
+from projections.books_file import open_books
 from projections.break_rows import Wanted, count_breaks, list_breaks
+from projections.comparison import Billed, Comparison, side_of
+from projections.cost_log import CostLog
 from projections.follow import PAGE, catch_up
-from projections.reconcile import Billed, Clerk, Tally, Told, against_statement, side_of
-from projections.self_check import Balance, apart, balances, settlement
+from projections.reconcile import Clerk, Tally, Told
+from projections.self_check import settlement
 from projections.statement_format import PeriodLength, StatementFormat
 from projections.statements import NotAStatementError, read_statement
 from tests.billing import MINUTE_US, PROVIDER, begin, ended_us, finish, row, run, statement
@@ -71,12 +75,10 @@ async def compare(
 ) -> Found:
     read = read_statement(data, form, task_in=parse_any)
     billed = Billed(PROVIDER, read, form, since_us, until_us)
-    head = await catch_up(engine, books)
+    await catch_up(engine, books)
     told: list[Told] = []
     clerk = Clerk(BreakLog(engine), by="test", now_us=NOW_US, writes=writes, tell=told.append)
-    async for found in against_statement(books, billed):
-        await clerk.take(found, billed=billed)
-    await clerk.has_read(billed, position=head.position)
+    await clerk.read(Comparison(books, billed), CostLog(engine, books))
     await catch_up(engine, books)
     return Found(clerk.tally, told)
 
@@ -100,6 +102,8 @@ async def test_s43_a_statement_of_nine_lines_against_a_ledger_of_eight_is_one_mi
     assert NOW_US - difference.since_us == NOW_US - ended_us(8), "its age"
     assert difference.task == UUID(ident(7)), "the candidate: of its model, and nearest in time"
     assert (difference.lines, difference.line_ids) == ((10,), ("L8",))
+    total = (await report.draw(engine, books, report.Wanted())).total
+    assert (total.cost_credits, total.net_credits) == ("14.25", "12"), "and the books know what was billed in all"
 
 
 async def test_s43_equal_totals_do_not_pass_the_check(ledger: Ledger, engine: Engine, books: Books) -> None:
@@ -341,7 +345,7 @@ async def test_a_wish_that_the_provider_cannot_do_is_no_cancel(
 async def test_tasks_go_by_in_the_order_of_their_ends_over_many_pages(
     ledger: Ledger, engine: Engine, books: Books, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(booked, "READ_MAX", 3)
+    monkeypatch.setattr(booked, "PAGE_MAX", 3)
     await run(ledger, range(10))
     await catch_up(engine, books)
     pages = [page async for page in by_end(books, PROVIDER, since_us=ended_us(1), until_us=ended_us(9))]
@@ -403,30 +407,90 @@ async def test_what_breaks_an_invariant_of_money_is_unsettled(
     assert found == [("unsettled", at_stake_micros, UUID(ident(1)))]
 
 
-async def test_the_books_and_the_rows_of_the_tasks_balance(ledger: Ledger, engine: Engine, books: Books) -> None:
-    await money_log(ledger, seed=4, tasks=80)
-    assert await balances(engine, books, now_us=NOW_US) == []
+@pytest.mark.parametrize("seed", range(3))
+async def test_the_books_and_the_rows_of_tasks_and_accounts_balance(
+    ledger: Ledger, engine: Engine, books: Books, seed: int
+) -> None:
+    await money_log(ledger, seed=seed, tasks=80)
+    assert await task_balances(engine, books, now_us=NOW_US) == []
+    assert await account_balances(engine, books, now_us=NOW_US) == ([], 0)
+    rows = (await engine.accounts(None)).values()
+    assert all(any(getattr(row, name) for row in rows) for name in Balance._fields)
 
 
-async def test_an_account_that_does_not_balance_is_a_break(ledger: Ledger, engine: Engine, books: Books) -> None:
+MOVED = [
+    ("UPDATE movements SET amount_micros = amount_micros + 5 WHERE kind = 'charged'", True),
+    ("UPDATE movements SET amount_micros = amount_micros + 5 WHERE kind = 'refunded'", True),
+    ("UPDATE movements SET amount_micros = amount_micros + 5 WHERE kind = 'held'", True),
+    ("UPDATE tasks SET expected_micros = expected_micros + 5 WHERE expected_micros > 0", False),
+]
+
+
+@pytest.mark.parametrize(("fault", "in_tasks"), MOVED)
+async def test_an_account_that_does_not_balance_is_a_break(
+    ledger: Ledger, engine: Engine, books: Books, fault: str, *, in_tasks: bool
+) -> None:
     await money_log(ledger, seed=4, tasks=80)
     await catch_up(engine, books)
-    await books._file.execute("UPDATE movements SET amount_micros = amount_micros + 5 WHERE kind = 'charged'")
-    found = await balances(engine, books, now_us=NOW_US)
-    assert {one.about for one in found} == {
-        f"account {name} by the rows of its tasks" for name in ("acme", "globex", "initech")
-    }
-    assert {one.kind for one in found} == {BreakKind.AMOUNT}
+    changed = await books._file.execute(fault)
+    assert changed.rowcount
+    tasks = await task_balances(engine, books, now_us=NOW_US)
+    accounts, moving = await account_balances(engine, books, now_us=NOW_US)
+    assert (bool(tasks), bool(accounts), moving) == (in_tasks, True, 0)
+    for found, whose in ((tasks, "the rows of its tasks"), (accounts, "its own row")):
+        assert {one.about for one in found} <= {f"account {name} by {whose}" for name in ("acme", "globex", "initech")}
+        assert {one.kind for one in found} <= {BreakKind.AMOUNT}
+        assert all(one.at_stake_micros % 5 == 0 and one.at_stake_micros for one in found)
 
 
 def test_any_keeper_of_balances_is_held_against_the_books() -> None:
-    books = {"a": Balance(1, 2), "b": Balance(0, 5), "c": Balance()}
-    other = {"a": Balance(1, 2), "b": Balance(1, 3), "d": Balance(4, 0)}
+    books = {"a": Balance(1, 2), "b": Balance(0, 5), "c": Balance(), "e": Balance(0, 0, 1, 2)}
+    other = {"a": Balance(1, 2), "b": Balance(1, 3), "d": Balance(4, 0), "e": Balance(0, 0, 2, 1)}
     found = list(apart(books, other, whose="another", at_us=1))
     assert [(one.about, one.at_stake_micros) for one in found] == [
         ("account b by another", 3),
         ("account d by another", 4),
+        ("account e by another", 2),
     ]
+    assert found[0].detail == "account b: 0.000005 charged in the books, 0.000001 held, 0.000003 charged by another"
+    assert found[1].detail == "account d: nothing in the books, 0.000004 held by another"
+
+
+class _Busy(Watched):
+    """A log on which somebody orders something whenever the accounts have been read, so many times."""
+
+    ledger: Ledger
+    orders = 0
+
+    async def accounts(self, names: Sequence[str] | None) -> dict[str, AccountRow]:
+        rows = await super().accounts(names)
+        if names is None and self.orders:
+            self.orders -= 1
+            await begin(self.ledger, 1000 + self.orders)
+        return rows
+
+
+@pytest.mark.parametrize(("orders", "moving"), [(0, 0), (1, 0), (2 * LOOKS_MAX - 2, 0), (2 * LOOKS_MAX, 1)])
+async def test_accounts_are_compared_while_others_move_them_and_those_never_at_rest_are_counted(
+    ledger: Ledger, engine: Engine, books: Books, orders: int, moving: int
+) -> None:
+    await money_log(ledger, seed=4, tasks=80)
+    busy = _Busy(engine)
+    busy.ledger, busy.orders = ledger, orders
+    assert await account_balances(busy, books, now_us=NOW_US) == ([], moving)
+
+
+async def test_of_accounts_on_the_move_those_at_rest_are_compared(ledger: Ledger, engine: Engine, books: Books) -> None:
+    await money_log(ledger, seed=4, tasks=80)
+    await catch_up(engine, books)
+    await books._file.execute("UPDATE movements SET amount_micros = amount_micros + 5 WHERE kind = 'charged'")
+    busy = _Busy(engine)
+    busy.ledger, busy.orders = ledger, 2 * LOOKS_MAX
+    found, moving = await account_balances(busy, books, now_us=NOW_US)
+    assert ([one.about for one in found], moving) == (
+        ["account globex by its own row", "account initech by its own row"],
+        1,
+    )
 
 
 # Scenarios by number

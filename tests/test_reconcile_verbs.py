@@ -1,7 +1,10 @@
 """``task-ledger reconcile`` and ``breaks``: what they print and leave behind, also beside a running service."""
 
 import asyncio
+import hashlib
 import json
+import sqlite3
+from contextlib import closing
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -97,6 +100,53 @@ def test_a_ledger_that_agrees_with_itself_and_its_statement_is_clean(shell: Shel
     assert (ended.code, ended.err) == (0, "")
     assert f"{TASKS} lines of {PROVIDER}, 0 malformed" in ended.out
     assert "clean" in ended.out
+
+
+@pytest.mark.parametrize("figure", ["held", "charged", "refunded", "expected"])
+def test_an_account_whose_row_is_not_what_the_books_say_is_a_break(shell: Shell, path: Path, figure: str) -> None:
+    with closing(sqlite3.connect(path)) as db:
+        db.execute(f"UPDATE accounts SET {figure}_micros = {figure}_micros + 5")  # noqa: S608 - one of four
+        db.commit()
+    *found, summary = shell("reconcile", "--json").objects
+    assert [(one["kind"], one["about"], one["at_stake_credits"]) for one in found] == [
+        ("amount", "account acme by its own row", "0.000005")
+    ]
+    assert summary["new"] == {"amount": {"breaks": 1, "at_stake_credits": "0.000005"}}
+    assert shell("reconcile", "--json").objects[-1]["new"] == {}, "the same one is known"
+    assert shell("verify").code == 1, "and verify says the same"
+
+
+def test_what_a_task_cost_is_explained_by_the_lines_that_bill_it(shell: Shell, path: Path, tmp_path: Path) -> None:
+    task, digests = UUID(ident(0)), []
+    assert shell("explain", task, "provider_cost").out.splitlines()[:2] == [
+        "provider_cost = 0: what the provider has billed for the task, in the statements that were read",
+        "  never billed: no line of a statement that was read is its own",
+    ]
+    for amount in ("2", "1.5"):
+        file = tmp_path / "statement.csv"
+        file.write_bytes(statement([row(0, amount=amount), *(row(number) for number in range(1, TASKS))]))
+        digests.append(hashlib.sha256(file.read_bytes()).hexdigest())
+        shell("reconcile", "--statement", file, "--provider", PROVIDER)
+    first, second = costs_in(path, task)
+    lines = shell("explain", task, "provider_cost").out.splitlines()
+    assert lines[:6] == [
+        "provider_cost = 1.5: what the provider has billed for the task, in the statements that were read",
+        f"  +2  provider-billed (position {first}) at 2026-01-02T03:04:35Z by cli: statement.read.billed",
+        f"      line L0 of {PROVIDER}, 1 credits a unit, statement {digests[0]}",
+        f"  -0.5  provider-credited (position {second}) at 2026-01-02T03:04:35Z by cli: statement.read.corrected",
+        f"      line L0 of {PROVIDER}, 1 credits a unit, statement {digests[1]}",
+        "  = 1.5",
+    ]
+    (then,) = shell("explain", task, "provider_cost", "--at", str(first), "--json").objects
+    assert (then["value"], then["as_of"], [one["total_credits"] for one in then["sum"]]) == ("2", first, ["2"])
+    assert shell("explain", UUID(ident(999)), "provider_cost").code == 2
+
+
+def costs_in(path: Path, task: str) -> list[int]:
+    """The positions of the events that say what was billed for *task*."""
+    with closing(sqlite3.connect(path)) as db:
+        asked = "SELECT position FROM events WHERE type LIKE 'provider-%' AND data ->> 'task' = ? ORDER BY position"
+        return [row[0] for row in db.execute(asked, (task,))]
 
 
 def test_what_differs_is_told_in_a_table_by_kind_with_a_total(shell: Shell, bad: Path) -> None:

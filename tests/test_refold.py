@@ -4,10 +4,11 @@ from collections.abc import Iterator, Sequence
 
 import pytest
 
+from ledger.credit import move_of
 from ledger.events import School, TaskEvent, amount_of, encode, tag_of
 from ledger.seals import KEY_BYTES, NONCE_BYTES, seal
 from ledger.sqlite_rows import task_values
-from ledger.task import fold
+from ledger.task import NO_TASK, evolve, fold
 from ledger.views import row_of
 from projections.refold import _STEPS, HotRow, refold, row_values
 from projections.replay_ranges import folded, moved_last
@@ -65,8 +66,11 @@ def test_every_event_of_a_task_has_a_step() -> None:
     assert seen == set(_STEPS)
 
 
-def test_what_last_moved_an_account_is_the_last_movement_of_money() -> None:
-    for seed, events in lives(School.HOLD):
-        rows = hot(events)
-        money = [row[3] for row in rows if row[4] is not None]
-        assert moved_last(rows, fold(events, ID)) == max(money, default=0), f"seed {seed}"
+@pytest.mark.parametrize("school", School)
+def test_what_last_moved_an_account_is_the_last_event_by_which_the_task_moved_it(school: School) -> None:
+    for seed, events in lives(school):
+        rows, task, last = hot(events), NO_TASK, 0
+        for row, event in zip(rows, events, strict=True):
+            before, task = task, evolve(task, event)
+            last = last if move_of(before, task) is None else row[3]
+        assert moved_last(rows) == last, f"seed {seed}"

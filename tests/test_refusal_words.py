@@ -31,6 +31,7 @@ from ledger.errors import (
     Overloaded,
     Refusal,
     TaskNotFound,
+    TooManyTasks,
     UnknownModel,
 )
 from tests.http import compact
@@ -101,6 +102,14 @@ WORDS: dict[str, dict[type[Refusal], tuple[int, dict[str, Any]]]] = {
                 "type": "invalid_request_error",
                 "code": "model_not_found",
                 "param": "model",
+            },
+        ),
+        TooManyTasks: (
+            429,
+            {
+                "message": "Too many tasks in flight. Please retry later.",
+                "type": "rate_limit_exceeded",
+                "code": "rate_limit_exceeded",
             },
         ),
         RateLimited: (
@@ -202,6 +211,15 @@ WORDS: dict[str, dict[type[Refusal], tuple[int, dict[str, Any]]]] = {
         UnknownModel: (
             400,
             {"message": "Unknown model.", "type": "invalid_request_error", "code": "model_not_found", "param": "model"},
+        ),
+        TooManyTasks: (
+            429,
+            {
+                "message": "Too many tasks in flight.",
+                "type": "rate_limit_error",
+                "code": "concurrency_limit",
+                "param": None,
+            },
         ),
         RateLimited: (
             429,
@@ -319,6 +337,10 @@ WORDS: dict[str, dict[type[Refusal], tuple[int, dict[str, Any]]]] = {
                 "request_id": "req_1",
                 "param": "/model",
             },
+        ),
+        TooManyTasks: (
+            429,
+            {"code": "rate_limited", "message": "Too many tasks in flight.", "retryable": True, "request_id": "req_1"},
         ),
         RateLimited: (
             429,

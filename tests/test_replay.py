@@ -14,8 +14,11 @@ import pytest
 
 from ledger.ids import Spelling
 from ledger.task import Task
+from projections import books_sql
 from projections.audit import audit
 from projections.audit_findings import Report
+from projections.books_sql import FOUNDING
+from projections.replay_books_sql import TABLES
 from scripts.cli import app, run
 from tests import stored
 from tests.builders import ACCOUNT, create, ident, start
@@ -230,8 +233,17 @@ async def read(ledger: Any, task: Any) -> Task:  # noqa: ANN401
 
 
 def books(path: Path) -> dict[str, list[tuple[Any, ...]]]:
-    tables = ("purposes", "tasks", "movements", "provider_tasks", "breaks")
-    return {table: rows(Path(f"{path}.books"), table) for table in tables}
+    return {table: rows(Path(f"{path}.books"), table) for table in TABLES}
+
+
+def test_all_that_the_books_keep_is_compared_to_the_last_column() -> None:
+    with closing(sqlite3.connect(":memory:")) as db:
+        for statement in FOUNDING:
+            db.execute(statement)
+        kept = {
+            table: {name for _, name, *_ in db.execute(f"PRAGMA table_info({table})")} for table in books_sql.TABLES
+        }
+    assert {table: {*key, *rest} for table, (key, rest) in TABLES.items()} | {"checkpoint": kept["checkpoint"]} == kept
 
 
 BOOKS_WRONG = [  # what is done to the books, and in which table and field it shows

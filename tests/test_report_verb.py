@@ -86,7 +86,8 @@ def as_json(ended: tuple[int, str, str]) -> Any:  # noqa: ANN401 - JSON
 def test_a_table_has_a_line_for_each_account_and_the_total_and_says_what_it_rests_on(report: Shell) -> None:
     drawn = as_json(report("--json"))
     head, *lines, _, period, ground = told(report()).splitlines()
-    assert head.split() == ["account", "movements", "held", "released", "charged", "refunded", "net", "open"]
+    names = ["held", "released", "charged", "refunded", "net", "open", "cost", "margin"]
+    assert head.split() == ["account", "movements", *names]
     for line, shown in zip([*drawn["lines"], drawn["total"]], lines, strict=True):
         key, movements, *amounts = shown.split()
         assert (key, int(movements)) == (line["key"], line["movements"])

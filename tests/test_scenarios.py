@@ -454,6 +454,8 @@ async def test_s21_the_value_that_refuses_is_the_log_s_at_its_position_under_loa
             assert reply.json()["exposure_credits"] == credits_text(cost.exposure)
         before = await service.native("POST", "/tasks", priced("beatra", "21"))
         await common_invariant(engine)
+        told = (await service.native("GET", "/billing/reconciliation")).json()
+        assert (told["found"], told["accounts_not_compared"]) == ({}, 0), "the limiter's figures are the books' own"
     again = await open_to_serve(path)
     async with serving(again) as service:
         after = await service.native("POST", "/tasks", priced("beatra", "21"))

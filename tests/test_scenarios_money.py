@@ -18,7 +18,7 @@ from ledger.errors import StorageError
 from ledger.keys import Role
 from ledger.task import Status
 from ledger.times import rfc3339
-from projections.books import open_books
+from projections.books_file import open_books
 from projections.explain import Explanation, explanations
 from projections.explain_fields import MONEY
 from projections.report import By, Line, Wanted, draw
@@ -300,6 +300,8 @@ async def test_s16_two_pollers_and_a_write_that_times_out_move_every_total_once(
     for by in By:
         line = await booked(watched, tmp_path, by)
         assert (line.movements, line.charged_credits, line.net_credits) == (1, "0.01", "0.01")
+    (row,) = (await watched.accounts(None)).values()
+    assert (row.charged_micros, row.held_micros, row.expected_micros) == (10_000, 0, 0), "what admits new work as well"
 
 
 # S17
@@ -376,11 +378,9 @@ async def test_s26_of_four_units_of_which_one_was_delivered_three_are_given_back
     task = (await service.bring(Status.RUNNING, "beatra", estimated_credits="4"))["id"]
     assert (await service.client("beatra", cancel("beatra", spelled(task)))).status == 202
     answer = await service.reported(task, "cancelled", actual_credits="1")
-    assert (answer["status"], answer["billing"]["net_credits"], answer["billing"]["refunded_credits"]) == (
-        "cancelled",
-        "1",
-        "3",
-    )
+    told = answer["billing"]
+    assert (answer["status"], told["net_credits"], told["refunded_credits"]) == ("cancelled", "1", "3")
+    assert told["rule"] == "prepaid.cancelled", "the reply names the rule"
     theirs = (await service.client("beatra", query("beatra", spelled(task)))).json()["billing"]
     assert theirs["refunded_credits"] == "3.0000"
     net = (await explained(watched, task))["net_credits"]
@@ -389,6 +389,27 @@ async def test_s26_of_four_units_of_which_one_was_delivered_three_are_given_back
         ("4", "prepaid.created.charged-estimate"),
         ("-3", "prepaid.cancelled.refunded-undelivered"),
     ]
+    assert net.figure.sum[-1].rule.startswith(f"{told['rule']}."), "and each act of it, when it is explained"
+
+
+SETTLED: list[tuple[str, str, dict[str, Any], str]] = [
+    ("lemondata", "completed", {"output": {"assets": []}}, "hold.completed"),
+    ("bytespike", "failed", {"code": "broke"}, "hold.failed"),
+    ("chunkr", "completed", {"output": {"assets": []}}, "on-success.completed"),
+    ("beatra", "failed", {"code": "broke"}, "prepaid.failed"),
+]
+
+
+@pytest.mark.parametrize(("contract", "kind", "fields", "rule"), SETTLED)
+async def test_s26_every_reply_names_the_rule_that_settled_the_task_as_its_explanation_does(
+    *, service: Service, watched: Watched, contract: str, kind: str, fields: dict[str, Any], rule: str
+) -> None:
+    task = await service.bring(Status.RUNNING, contract)
+    assert task["billing"]["rule"] is None, "nothing has settled it yet"
+    assert (await service.reported(task["id"], kind, **fields))["billing"]["rule"] == rule
+    told = await explained(watched, task["id"])
+    acts = [line.rule for one in told.values() if one.figure is not None for line in one.figure.sum]
+    assert any(act.startswith(f"{rule}.") for act in acts)
 
 
 # S28 and S29
@@ -421,6 +442,10 @@ async def test_s29_a_voided_hold_is_never_revived_whatever_turns_out_to_be_deliv
     shown = await service.task(task)
     assert (shown["status"], shown["billing"], shown["late_reports"]) == ("expired", voided, 1)
     assert moved(await service.history(task)) == [("released", "1.5")]
+    again = (await service.create("lemondata", estimated_credits="1.5", metadata={"instead_of": task}))["id"]
+    paid = await service.reported(again, "completed", output={"assets": []}, actual_credits="1.5")
+    assert (paid["billing"]["net_credits"], paid["metadata"]) == ("1.5", {"instead_of": task}), "held and paid anew"
+    assert (await service.task(task))["billing"] == voided, "and the old one stays as it was"
 
 
 # S34

@@ -412,7 +412,7 @@ async def test_health_is_told_to_whoever_asks(service: Service, method: str, pat
     reply = await service.ask(method, path)
     assert reply.status == 200
     if method == "GET":
-        assert reply.json() == {"status": status}
+        assert reply.json()["status"] == status
 
 
 async def test_a_service_whose_store_fails_is_alive_and_not_ready(fragile: Service, breaking: Breaking) -> None:

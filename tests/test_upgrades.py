@@ -1,5 +1,6 @@
 """Files of older schemas: upgraded in place when they are opened to write, with the rows that they would have had."""
 
+import asyncio
 import sqlite3
 from contextlib import closing
 from pathlib import Path
@@ -15,12 +16,16 @@ from ledger.records import SUM_MAX_MICROS, AccountRow, Move
 from ledger.sqlite import open_beside, open_to_read, open_to_serve
 from ledger.sqlite_rows import read_account
 from ledger.sqlite_sql import ACCOUNTS_ALL, APPEND_COLUMNS, SCHEMA_VERSION
+from ledger.sqlite_upgrades import UPGRADES
 from projections.audit import audit
 from tests import stored
 from tests.builders import ACCOUNT, STRANGER, append, cancel, create, ident
+from tests.rules_dsl import HOLD
 
-OLDEST = 2
-"""The first schema that is upgraded: without accounts, and what is appended did not bring any."""
+OLDEST, UNCOUNTED = 2, 3
+"""The first schema that is upgraded, without accounts; and the one whose accounts do not count their tasks."""
+FREE = "globex"
+"""An account whose tasks cost nothing."""
 
 
 @pytest.fixture(scope="module")
@@ -28,7 +33,35 @@ def filled(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A ledger with something of everything in it, but for what came after the oldest schema."""
     path = tmp_path_factory.mktemp("older") / "ledger.db"
     stored.make(path, terms=False)
+    asyncio.run(add_free_tasks(path))
     return path
+
+
+@pytest.fixture(scope="module")
+def given(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The same, with what accounts were given."""
+    path = tmp_path_factory.mktemp("given") / "ledger.db"
+    stored.make(path, terms=True)
+    asyncio.run(add_free_tasks(path))
+    return path
+
+
+@pytest.fixture
+def uncounted(given: Path, tmp_path: Path) -> Path:
+    path = tmp_path / "uncounted.db"
+    path.write_bytes(given.read_bytes())
+    set_back_to_uncounted(path)
+    return path
+
+
+async def add_free_tasks(path: Path) -> None:
+    """Two under way and one that is over, which have cost nothing and are the last that happened."""
+    free = replace(HOLD, estimated_micros=0)
+    async with stored.serving(path) as ledger:
+        for number in (900, 901, 902):
+            await ledger.handle(create(ident(number), account=FREE, terms=free))
+        await ledger.handle(create(ident(903), terms=free))
+        await ledger.handle(cancel(ident(902), account=FREE))
 
 
 @pytest.fixture
@@ -45,6 +78,29 @@ def set_back(path: Path) -> None:
     with closing(sqlite3.connect(path)) as db:
         db.executescript(f"DROP TABLE accounts; DROP VIEW appends; CREATE VIEW appends AS SELECT {older}")
         db.execute(f"PRAGMA user_version = {OLDEST}")
+
+
+def set_back_to_uncounted(path: Path) -> None:
+    """Make it a ledger of the schema whose accounts only knew what costs: rows, and places, of nothing else."""
+    with closing(sqlite3.connect(path)) as db:
+        terms = db.execute(
+            "SELECT account, version, limit_micros, granted_micros FROM accounts WHERE version"
+        ).fetchall()
+    set_back(path)
+    with closing(sqlite3.connect(path)) as db:
+        db.executescript(UPGRADES[OLDEST])
+        for account, *told in terms:
+            (place,) = db.execute(
+                "SELECT max(position) FROM events WHERE account = ? AND type LIKE 'credit-%'", (account,)
+            ).fetchone()
+            db.execute("INSERT OR IGNORE INTO accounts VALUES (?, 0, 0, NULL, NULL, 0, 0, 0, 0)", (account,))
+            db.execute(
+                """UPDATE accounts SET version = ?, limit_micros = ?, granted_micros = ?, position = max(position, ?)
+                WHERE account = ?""",
+                (*told, place, account),
+            )
+        db.execute(f"PRAGMA user_version = {UNCOUNTED}")
+        db.commit()
 
 
 def rows_in(path: Path) -> list[AccountRow]:
@@ -69,6 +125,7 @@ async def test_a_ledger_without_accounts_gets_those_that_it_would_have(filled: P
     assert version_of(path) == SCHEMA_VERSION
     assert rows_in(path) == rows_in(filled)
     assert any(row.expected_micros for row in rows_in(path))
+    assert {row.account: row.live_tasks for row in rows_in(path)}[FREE] == 2
     report = await audit(engine)
     assert report.found == 0, report.findings
     await goes_on(engine)
@@ -76,6 +133,28 @@ async def test_a_ledger_without_accounts_gets_those_that_it_would_have(filled: P
     again = await open_to_serve(path)
     assert (await again.accounts(None)).keys() == {row.account for row in rows_in(filled)}
     await again.close()
+
+
+@pytest.mark.parametrize("how", [open_to_serve, open_beside])
+async def test_a_ledger_that_did_not_count_tasks_counts_them_and_keeps_what_accounts_were_given(
+    given: Path, uncounted: Path, how: object
+) -> None:
+    assert callable(how)
+    before = rows_in(given)
+    with closing(sqlite3.connect(uncounted)) as db:
+        rows = {row[0]: row for row in db.execute("SELECT account, position, version FROM accounts")}
+    assert FREE not in rows
+    assert rows[ACCOUNT][1] < next(row.position for row in before if row.account == ACCOUNT)
+    assert rows[STRANGER][2]
+    engine = await how(uncounted)
+    assert version_of(uncounted) == SCHEMA_VERSION
+    assert rows_in(uncounted) == before
+    assert {row.account: row.live_tasks for row in before}[FREE] == 2
+    assert any(row.granted_micros for row in before)
+    report = await audit(engine)
+    assert report.found == 0, report.findings
+    assert await engine.damage() == []
+    await engine.close()
 
 
 async def test_sums_beyond_64_bits_are_kept_at_the_most_that_there_is(tmp_path: Path) -> None:
@@ -122,7 +201,7 @@ async def test_an_upgrade_that_fails_leaves_the_file_as_it_was(path: Path) -> No
     with closing(sqlite3.connect(path)) as db:
         db.execute("CREATE TABLE accounts (mine)")
     with pytest.raises(
-        CannotOpenError, match=f"cannot be brought to schema {OLDEST + 1}: table accounts already exists"
+        CannotOpenError, match=f"cannot be brought to schema {SCHEMA_VERSION}: table accounts already exists"
     ):
         await open_to_serve(path)
     assert version_of(path) == OLDEST
@@ -131,3 +210,14 @@ async def test_an_upgrade_that_fails_leaves_the_file_as_it_was(path: Path) -> No
     engine = await open_to_serve(path)
     await goes_on(engine)
     await engine.close()
+
+
+async def test_an_upgrade_whose_last_step_fails_undoes_the_first_as_well(path: Path) -> None:
+    with closing(sqlite3.connect(path)) as db:
+        db.execute("CREATE TABLE accounts_before (mine)")
+        before = db.execute("SELECT name, sql FROM sqlite_schema ORDER BY name").fetchall()
+    with pytest.raises(CannotOpenError, match="there is already another table or index with this name"):
+        await open_to_serve(path)
+    assert version_of(path) == OLDEST
+    with closing(sqlite3.connect(path)) as db:
+        assert db.execute("SELECT name, sql FROM sqlite_schema ORDER BY name").fetchall() == before

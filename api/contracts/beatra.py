@@ -71,6 +71,7 @@ from ledger.errors import (
     Overloaded,
     Refusal,
     TaskNotFound,
+    TooManyTasks,
     UnknownModel,
 )
 from ledger.events import School
@@ -99,6 +100,7 @@ REFUSALS: dict[type[Refusal], tuple[int, str, str, bool]] = {  # HTTP, code, mes
     UnknownModel: (400, "unsupported_model", "The model is not supported.", False),
     UnsupportedCapability: (400, "unsupported_capability", "The model does not have this capability.", False),
     UnsupportedOption: (422, "unsupported_option", "The model does not take this option.", False),
+    TooManyTasks: (429, "rate_limited", "Too many tasks in flight.", True),  # the vendor is silent on tasks at once
     InsufficientCredits: (402, "insufficient_balance", "The balance does not cover this task.", False),
     RateLimited: (429, "rate_limited", "Too many requests.", True),
     KeyReused: (409, "idempotency_key_conflict", "The Idempotency-Key was used with another body.", False),

@@ -28,8 +28,8 @@ docs also count a million credits to the dollar (chosen). A terminal task shows 
 estimates unless it was cancelled; the fields of a failure are chosen. "Another API key" is another account's. What
 tasks have cost is in ``bytespike_usage``.
 
-Not here: caps on how many tasks are under way (429 ``concurrency_limit``). Two submits at once must not both take the
-last place, so it is the writer that would have to count.
+How many tasks an account may have under way is its tier's (Free 5, Pro 25, Max 100, Enterprise as agreed): a submit
+beyond that is a 429 ``concurrency_limit``, with ``Retry-After`` (chosen, as its message).
 """
 
 from collections.abc import Mapping
@@ -86,6 +86,7 @@ from ledger.errors import (
     Overloaded,
     Refusal,
     TaskNotFound,
+    TooManyTasks,
     UnknownModel,
 )
 from ledger.events import School
@@ -126,6 +127,7 @@ REFUSALS: dict[type[Refusal], tuple[int, str, str, str]] = {  # HTTP, type, code
     CancelUnsupported: (400, REQUEST, "invalid_param", "This task cannot be cancelled."),
     NotCancellable: (400, REQUEST, "invalid_param", "This task cannot be cancelled."),
     UnknownModel: (400, REQUEST, "model_not_found", "Unknown model."),
+    TooManyTasks: (429, "rate_limit_error", "concurrency_limit", "Too many tasks in flight."),
     InsufficientCredits: (402, "insufficient_quota", "insufficient_balance", "Insufficient balance."),
     RateLimited: (429, "rate_limit_error", "rate_limit_exceeded", "Rate limit exceeded."),
     KeyReused: (409, REQUEST, "duplicate_out_task_id", "This out_task_id was used for another request."),

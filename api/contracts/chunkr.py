@@ -76,6 +76,7 @@ from ledger.errors import (
     Overloaded,
     Refusal,
     TaskNotFound,
+    TooManyTasks,
     UnknownModel,
     UpdateUnchanged,
 )
@@ -109,6 +110,7 @@ REFUSALS: dict[type[Refusal], tuple[int, str]] = {  # HTTP, text; in order of pr
     UpdateUnchanged: (400, "Task cannot be updated: configuration is unchanged"),
     NotDeletable: (400, "Task cannot be deleted: status is {status}"),
     UnknownModel: (400, "Unknown model"),
+    TooManyTasks: (429, "Usage limit exceeded"),  # the vendor is silent on tasks at once: its one 429
     InsufficientCredits: (429, "Usage limit exceeded"),
     RateLimited: (429, "Usage limit exceeded"),
     KeyReused: (409, "Idempotency key was used for another request"),

@@ -68,6 +68,7 @@ from ledger.errors import (
     Overloaded,
     Refusal,
     TaskNotFound,
+    TooManyTasks,
     UnknownModel,
 )
 from ledger.events import School
@@ -109,6 +110,8 @@ REFUSALS: dict[type[Refusal], tuple[int, str, str, str]] = {  # HTTP, type, code
     CancelUnsupported: (400, INVALID_REQUEST, "unsupported_task_cancel", "This task does not support cancellation."),
     NotCancellable: (409, INVALID_REQUEST, "task_not_cancellable", "Task can no longer be cancelled."),
     UnknownModel: (400, INVALID_REQUEST, "model_not_found", "The model does not exist."),
+    # The vendor is silent on tasks at once: the words of its 429, and a message of our own.
+    TooManyTasks: (429, "rate_limit_exceeded", "rate_limit_exceeded", "Too many tasks in flight. Please retry later."),
     InsufficientCredits: (402, "insufficient_balance", "insufficient_balance", "Insufficient balance for this task."),
     RateLimited: (429, "rate_limit_exceeded", "rate_limit_exceeded", "Rate limit exceeded. Please retry later."),
     KeyReused: (409, INVALID_REQUEST, "idempotency_key_reused", "Idempotency key was used for another request."),

@@ -49,6 +49,8 @@ class Row(NamedTuple):
     measure: Callable[[Effort], Iterator[Pair]]
     """Sets up, yields a pair a round, and clears away."""
     more_is_better: bool = True
+    minutes: bool = False
+    """It takes minutes to set up, and is measured when it is asked for by name."""
 
 
 class Result(NamedTuple):

@@ -38,6 +38,7 @@ class Ours(NamedTuple):
     address: Address
     worker: str
     client: str
+    pid: int
 
     def create(self, contract: str, count: int) -> list[str]:
         """The ids of *count* new tasks, as *contract* spells them."""
@@ -73,23 +74,23 @@ _numbers = itertools.count()
 
 
 @contextmanager
-def ours(**settings: int) -> Iterator[Ours]:
-    """The real service with these settings; a worker's key, and a client's that each contract takes."""
+def ours(*, path: Path | None = None, **settings: int) -> Iterator[Ours]:
+    """The real service with these settings over *path*, or a new store; a worker's key, and a client's."""
     with tempfile.TemporaryDirectory(prefix="task-ledger-bench-") as folder:
         config = Path(folder, "config.toml")
         told = "".join(f"{name} = {value}\n" for name, value in settings.items())
         config.write_text(f"{told}{UNLIMITED}", encoding="utf-8")
-        store = f"sqlite:{folder}/ledger.db"
+        store = f"sqlite:{path or Path(folder, 'ledger.db')}"
         arguments = ["-m", "scripts.serve", "--store", store, "--port", "0", "--config", str(config)]
-        with _process(arguments) as address:
+        with _process(arguments) as (address, pid):
             worker, client = asyncio.run(_keys(store))
-            yield Ours(address, worker, client)
+            yield Ours(address, worker, client, pid)
 
 
 @contextmanager
 def bare(length_bytes: int) -> Iterator[Address]:
     """The yardstick, answering with bodies of this length."""
-    with _process(["-m", yardstick.__name__, str(length_bytes)]) as address:
+    with _process(["-m", yardstick.__name__, str(length_bytes)]) as (address, _):
         yield address
 
 
@@ -108,8 +109,8 @@ def _now_us() -> int:
 
 
 @contextmanager
-def _process(arguments: Sequence[str]) -> Iterator[Address]:
-    """A Python process that tells on stderr where it listens."""
+def _process(arguments: Sequence[str]) -> Iterator[tuple[Address, int]]:
+    """A Python process that tells on stderr where it listens, and its id."""
     process = subprocess.Popen(  # noqa: S603 - our own modules
         [sys.executable, *arguments], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
     )
@@ -119,7 +120,7 @@ def _process(arguments: Sequence[str]) -> Iterator[Address]:
         told = _LISTENING.search(line)
         if told is None:
             raise LoadError(f"{' '.join(arguments)} does not start: {line.strip()}")
-        yield told[1], int(told[2])
+        yield (told[1], int(told[2])), process.pid
     finally:
         process.terminate()
         try:

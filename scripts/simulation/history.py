@@ -15,7 +15,7 @@ from scripts.simulation import dice_for
 from scripts.simulation.arrivals import arrivals
 from scripts.simulation.jobs import job
 from scripts.simulation.lives import life
-from scripts.simulation.market import key_id, market
+from scripts.simulation.market import Portion, key_id, market
 
 
 class Setting(NamedTuple):
@@ -27,12 +27,14 @@ class Setting(NamedTuple):
     since_us: int
     """Midnight of the first day, UTC."""
     days: int
+    portion: Portion | None = None
 
 
 def history(setting: Setting, catalogue: Catalogue) -> Iterator[TaskCommand]:
     """All that is asked of the ledger and reported to it, in order of time."""
     dice = dice_for(setting.seed, "market")
-    marketplace, worker_key = market(catalogue, dice, accounts=setting.accounts), key_id(dice)
+    marketplace = market(catalogue, dice, accounts=setting.accounts, portion=setting.portion)
+    worker_key = key_id(dice)
     times = arrivals(
         dice_for(setting.seed, "arrivals"), tasks=setting.tasks, since_us=setting.since_us, days=setting.days
     )

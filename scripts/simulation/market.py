@@ -63,21 +63,33 @@ class Urn(Generic[T]):
         return dice.choices(self.things, cum_weights=self.cum_weights)[0]
 
 
+class Portion(NamedTuple):
+    """That share of all tasks is one provider's, whatever else would have been ordered."""
+
+    provider: str
+    share: float
+
+
 class Market(NamedTuple):
     """All accounts, all contracts, and what there is to order in each."""
 
     accounts: Urn[Account]
     contracts: Urn[str]
     offers: dict[str, Urn[Offer]]
+    portion: Portion | None
+    of_portion: Urn[Offer]
+    """What the provider of the portion makes."""
 
     def order(self, dice: Random) -> tuple[Account, Offer]:
         """Somebody orders something."""
         account = self.accounts.draw(dice)
+        if self.portion is not None and dice.random() < self.portion.share:
+            return account, self.of_portion.draw(dice)
         contract = account.favours if dice.random() < FAVOURED_SHARE else self.contracts.draw(dice)
         return account, self.offers[contract].draw(dice)
 
 
-def market(catalogue: Catalogue, dice: Random, *, accounts: int) -> Market:
+def market(catalogue: Catalogue, dice: Random, *, accounts: int, portion: Portion | None = None) -> Market:
     """The offers of *catalogue*, and as many accounts to order them."""
     by_contract: dict[str, list[Offer]] = {}
     for model in catalogue.models.values():
@@ -87,8 +99,19 @@ def market(catalogue: Catalogue, dice: Random, *, accounts: int) -> Market:
     return Market(
         accounts=Urn((account, rank**-RANK_EXPONENT) for rank, account in enumerate(made, start=1)),
         contracts=contracts,
-        offers={name: Urn((offer, _weight(offer)) for offer in offers) for name, offers in by_contract.items()},
+        offers={name: _urn(offers) for name, offers in by_contract.items()},
+        portion=portion,
+        of_portion=_urn(
+            offer
+            for offers in by_contract.values()
+            for offer in offers
+            if portion is not None and offer.provider == portion.provider
+        ),
     )
+
+
+def _urn(offers: Iterable[Offer]) -> Urn[Offer]:
+    return Urn((offer, _weight(offer)) for offer in offers)
 
 
 def _account(dice: Random, number: int, favours: str) -> Account:

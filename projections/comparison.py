@@ -1,0 +1,197 @@
+"""A provider's statement against the books, line by line.
+
+Totals are never compared: two faults that cancel each other out are two breaks. Memory is the statement's and a page
+of tasks: what is found is handed on in chunks. What the statement's ids name is looked up; then the provider's tasks of
+the period go by in order, for the lines that name none, and to find those that the statement has left out.
+
+What other statements have billed for a task counts with what this one does; what this one has billed when it was read
+before does not count twice, for its lines are known.
+"""
+
+import asyncio
+from collections import Counter
+from collections.abc import AsyncIterator, Iterator, Sequence
+from typing import NamedTuple
+
+from ledger.breaks import Difference
+from ledger.costs import Owed, Source, Whose
+from ledger.ids import Spelling, TaskId
+from projections.booked import Asked, Booked, by_end, by_ids, by_provider_ids
+from projections.cost_rows import lines_known, stream_version
+from projections.follow import Progress, nobody
+from projections.leftovers import Leftovers
+from projections.matching import Assigned, Side, assign, compare, duplicate, missing_here, missing_there
+from projections.statement_format import StatementFormat, whole_period
+from projections.statements import Line, NotAStatementError, Statement
+
+LINES_PAGE = 500
+"""Tasks compared before others have a turn."""
+
+
+class Billed(NamedTuple):
+    """A statement, whose it is, and which period it covers; without a period, the one that its lines lie in."""
+
+    provider: str
+    statement: Statement
+    form: StatementFormat = StatementFormat()
+    since_us: int | None = None
+    until_us: int | None = None
+
+    @property
+    def source(self) -> Source:
+        """Whose costs these are, and where it says so."""
+        return Source(self.provider, self.statement.digest, self.form.credits_per_unit)
+
+
+def side_of(billed: Billed) -> Side:
+    """What the statement is compared under.
+
+    Raises:
+        NotAStatementError: neither it nor whoever reads it tells its period.
+    """
+    since_us, until_us = billed.since_us, billed.until_us
+    if since_us is None or until_us is None:
+        times = [line.billed_at_us or line.at_us for line in billed.statement.lines]
+        known = [at_us for at_us in times if at_us is not None]
+        if not known:
+            raise NotAStatementError("no line tells a time: name the period with since and until")
+        first_us = whole_period(min(known), billed.form.period)[0]
+        end_us = whole_period(max(known), billed.form.period)[1]
+        since_us = first_us if since_us is None else since_us
+        until_us = end_us if until_us is None else until_us
+    form = billed.form
+    return Side(billed.provider, billed.statement.currency, form, form.terms(), since_us, until_us)
+
+
+def names_of(lines: Sequence[Line]) -> list[str]:
+    """What each line is known by, no two the same: its id, or what it names and when, whatever it bills."""
+    told = [_name_of(line) for line in lines]
+    if len(set(told)) == len(told):
+        return told
+    times: Counter[str] = Counter()
+    names: list[str] = []
+    taken: set[str] = set()
+    for said in told:
+        name = said
+        while name in taken:
+            times[said] += 1
+            name = f"{said} again {times[said]}"
+        taken.add(name)
+        names.append(name)
+    return names
+
+
+def _name_of(line: Line) -> str:
+    if line.line_id:
+        return f"line {line.line_id}"
+    named = f"{line.provider_task_id}/{line.our_task_id}/{line.model}"
+    return f"line of {named}/{line.started_at_us}/{line.finished_at_us}/{line.billed_at_us}"
+
+
+class Comparison:
+    """A statement held against the books: what differs, and after that which line is billed for which task.
+
+    Raises:
+        NotAStatementError: as `side_of`.
+    """
+
+    def __init__(self, books: Asked, billed: Billed) -> None:
+        self.billed, self.side = billed, side_of(billed)
+        self._books = books
+        self._lines = billed.statement.lines
+        self._names = names_of(self._lines)
+        self._owners: dict[int, Booked] = {}
+        """Whose each line is, by its number; that of nobody's is not in it."""
+        self._counted: Counter[TaskId] = Counter()
+        """Micro-credits that the tasks were billed before by these very lines."""
+
+    async def differences(self, *, progress: Progress = nobody) -> AsyncIterator[list[Difference]]:
+        """What differs between the books and the statement, in chunks."""
+        assigned = await self._assigned()
+        yield [duplicate(repeat, self.side) for repeat in assigned.repeats]
+        groups = list(assigned.groups.items())
+        for start in range(0, len(groups), LINES_PAGE):
+            some = groups[start : start + LINES_PAGE]
+            yield [found for task, own in some for found in self._compared(assigned.tasks[task], own)]
+            progress(start + len(some), len(self._lines))
+        left = Leftovers(assigned.left, self.side.terms)
+        async for found in self._gone_by(assigned, left):
+            yield found
+        for earlier, line, _ in assigned.repeats:
+            if earlier.number in self._owners:
+                self._owners[line.number] = self._owners[earlier.number]
+        yield list(missing_here(left.rest(), self.side))
+        progress(len(self._lines), len(self._lines))
+
+    def owed(self) -> Iterator[Owed]:
+        """What each line bills for whom, once `differences` has come to its end.
+
+        A line in a currency that nobody agreed to has no amount that could be owed: chosen.
+        """
+        currency = self.side.currency
+        for line, name in zip(self._lines, self._names, strict=True):
+            if not line.currency or line.currency == currency:
+                whose = _whose(line, self._owners.get(line.number))
+                yield Owed(name, whose, line.amount_micros, self.side.since_us if line.at_us is None else line.at_us)
+
+    async def _assigned(self) -> Assigned:
+        """The lines with the tasks that their ids name."""
+        books, lines, provider = self._books, self._lines, self.billed.provider
+        await self._count_known()
+        provider_ids = list(dict.fromkeys(line.provider_task_id for line in lines if line.provider_task_id))
+        by_provider_id = await by_provider_ids(books, provider, provider_ids)
+        unknown = (line for line in lines if line.provider_task_id not in by_provider_id)
+        ids: list[TaskId] = list(dict.fromkeys(line.task for line in unknown if line.task is not None))
+        by_id = {task: one for task, one in (await by_ids(books, ids)).items() if one.provider == provider}
+        assigned = await asyncio.to_thread(assign, lines, by_provider_id, by_id)
+        for task, own in assigned.groups.items():
+            self._owners.update(dict.fromkeys((line.number for line in own), assigned.tasks[task]))
+        return assigned
+
+    async def _count_known(self) -> None:
+        """Take note of what these lines have billed already."""
+        if not await stream_version(self._books, self.billed.provider):
+            return
+        for known in (await lines_known(self._books, self.billed.provider, self._names)).values():
+            task = None if known.whose.task is None else Spelling.UUID.parse(known.whose.task)
+            if task is not None:
+                self._counted[task] += known.micros
+
+    async def _gone_by(self, assigned: Assigned, left: Leftovers) -> AsyncIterator[list[Difference]]:
+        """Let the provider's tasks of the period go by, in the order of their ends, page by page.
+
+        Lines without ids may belong to tasks a window away from it; only those inside are missed when no line is
+        theirs, and none has been read before.
+        """
+        side, window_us = self.side, self.side.terms.window_us
+        since_us, until_us = max(side.since_us - window_us, 0), side.until_us + window_us
+        async for page in by_end(self._books, side.provider, since_us=since_us, until_us=until_us):
+            found: list[Difference] = []
+            left.pass_by(page)
+            for task in page:
+                if task.task in assigned.groups:
+                    continue
+                before_micros = self._before(task) if task.billed_micros else 0
+                due_micros = task.net_micros - before_micros
+                if due_micros <= 0:
+                    continue
+                line = left.take(task, due_micros) if left else None
+                if line is not None:
+                    self._owners[line.number] = task
+                    found += compare(task, [line], side, before_micros=before_micros)
+                elif not before_micros and side.since_us <= (task.finished_at_us or 0) < side.until_us:
+                    found.append(missing_there(task))
+            yield found
+
+    def _compared(self, task: Booked, lines: Sequence[Line]) -> Sequence[Difference]:
+        return compare(task, lines, self.side, before_micros=self._before(task))
+
+    def _before(self, task: Booked) -> int:
+        """What other statements have billed for it."""
+        return task.billed_micros - self._counted[task.task]
+
+
+def _whose(line: Line, task: Booked | None) -> Whose:
+    if task is None:
+        return Whose(model=line.model)
+    return Whose(Spelling.UUID.spell(task.task), task.account, task.contract, task.ordered)
