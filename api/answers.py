@@ -62,6 +62,23 @@ class Sent(web.StreamResponse):
         """Nothing is left to be sent."""
 
 
+def stream_head(  # noqa: PLR0913 - all that a head is made of
+    status: int, content_type: str, *, is_old: bool, also: bytes, at_us: int, request_id: str
+) -> bytes:
+    """The head of an answer whose body comes piece by piece, and with which its connection ends."""
+    return b"".join(
+        (
+            b"HTTP/1.0 " if is_old else b"HTTP/1.1 ",
+            _head(status, content_type),
+            b"" if is_old else b"Transfer-Encoding: chunked\r\n",
+            b"Connection: close\r\n",
+            also,
+            _date(at_us // US_PER_SECOND),
+            b"X-Request-Id: %b\r\n\r\n" % request_id.encode("ascii"),
+        )
+    )
+
+
 _CONNECTION = {
     (False, True): b"",
     (False, False): b"Connection: close\r\n",

@@ -10,6 +10,7 @@ from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import structlog
 from aiohttp import web
@@ -19,12 +20,14 @@ from api.bookkeeper import Bookkeeper
 from api.callers import Callers
 from api.contracts import CONTRACTS
 from api.deps import Deps
+from api.feed import Feed
 from api.followers import Followers
 from api.limits import Limits, Tier
 from api.repeats import Repeats
 from api.request_ids import RequestIds
 from api.service import handle
 from api.settings import Settings
+from api.stays import Staying, Stays
 from api.sweep import Sweeper
 from api.switches import heeding
 from ledger.catalogue import Catalogue
@@ -62,6 +65,7 @@ def make_server(  # noqa: PLR0913 - the live parts, and what a test puts in the 
     sweeper: Sweeper | None = None,
     statements: Mapping[str, StatementFormat] = _AS_OURS,
     limits: Limits | None = None,
+    waiting: Staying | None = None,
     clock: Callable[[], int] = clock,
     entropy: Callable[[int], bytes] | None = None,
 ) -> web.Server:
@@ -71,6 +75,7 @@ def make_server(  # noqa: PLR0913 - the live parts, and what a test puts in the 
     without a *sweeper* nobody can tell which tasks are stalled.
     """
     entropy = entropy or Entropy()
+    stays = Stays(ledger.engine, clock=clock, limits=waiting or Staying())
     deps = Deps(
         ledger=ledger,
         catalogue=catalogue,
@@ -83,18 +88,33 @@ def make_server(  # noqa: PLR0913 - the live parts, and what a test puts in the 
         books=books,
         followers=followers or Followers(ledger.engine, []),
         sweeper=sweeper,
+        feed=Feed(ledger.engine),
+        stays=stays,
         statements=statements,
         lines=logs.in_force(),
         log=structlog.get_logger().bind(),
     )
-    return web.Server(
+    return _Server(
         partial(handle, deps),
+        stays=stays,
         access_log=None,
         keepalive_timeout=KEEPALIVE_SECONDS,
         max_line_size=LINE_MAX_BYTES,
         max_field_size=LINE_MAX_BYTES,
         auto_decompress=False,  # compressed bodies are refused, in the contract's words
     )
+
+
+class _Server(web.Server):
+    """The server, which lets go of those who stay before it waits for the requests that it has taken."""
+
+    def __init__(self, handler: Callable[[web.BaseRequest], Any], *, stays: Stays, **options: Any) -> None:  # noqa: ANN401
+        super().__init__(handler, **options)
+        self._stays = stays
+
+    def pre_shutdown(self) -> None:
+        self._stays.close()
+        super().pre_shutdown()
 
 
 def make_runner(server: web.Server, *, drain_seconds: float) -> web.ServerRunner:
@@ -124,6 +144,7 @@ async def service(
             sweeper=sweeper,
             statements=found.statements,
             limits=found.budgets(),
+            waiting=found.waiting,
         )
         runner = make_runner(server, drain_seconds=found.drain_seconds)
         await runner.setup()

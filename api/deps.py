@@ -7,11 +7,13 @@ from structlog.typing import FilteringBoundLogger
 
 from api.bookkeeper import Bookkeeper
 from api.callers import Callers
+from api.feed import Feed
 from api.followers import Followers
 from api.limits import Limits
 from api.logs import Lines
 from api.repeats import Repeats
 from api.request_ids import RequestIds
+from api.stays import Stays
 from api.sweep import Sweeper
 from ledger.catalogue import Catalogue
 from ledger.ledger import Ledger
@@ -34,6 +36,8 @@ class Deps(NamedTuple):
     followers: Followers
     sweeper: Sweeper | None
     """None: nothing is swept."""
+    feed: Feed
+    stays: Stays
     statements: Mapping[str, StatementFormat]
     """How each provider writes its statements; those that are not here write them in our own way."""
     lines: Lines

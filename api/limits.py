@@ -21,7 +21,7 @@ from typing import Annotated
 
 import msgspec
 
-from api.contracts.shape import Alter, Balance, Browse, Cancel, Operation, Read, Submit
+from api.contracts.shape import Alter, Balance, Browse, Cancel, Follow, Operation, Read, Submit
 from api.refusals import RateLimited, Standing
 from ledger.times import US_PER_SECOND
 
@@ -48,6 +48,7 @@ class Kind(StrEnum):
 
 _KINDS: Mapping[type[Operation], Kind] = {
     Read: Kind.READ,
+    Follow: Kind.READ,
     Browse: Kind.READ,
     Balance: Kind.READ,
     Submit: Kind.CREATE,

@@ -3,7 +3,7 @@
 Errors are problem details (RFC 9457). A write answers with the task at or after its own change.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 import msgspec
@@ -14,7 +14,9 @@ from api.bookkeeper import BooksUnavailable
 from api.contracts import CONTRACTS, parse_any
 from api.contracts.shape import Act, Answer, Asked, Contract, Refused, bearer, json_answer
 from api.deps import Deps
+from api.following import await_task
 from api.native_accounts import ACCOUNT_ROUTES
+from api.native_batch import BATCH_MAX_BYTES, report_many
 from api.native_billing import summary
 from api.native_bodies import (
     CancelBody,
@@ -29,9 +31,11 @@ from api.native_bodies import (
     time_in,
 )
 from api.native_breaks import STATEMENT_MAX_BYTES, breaks, change_break, reconciliation, statement
-from api.native_queries import limit_in, moment_in, only
+from api.native_feed import WrongCursor, events
+from api.native_list import list_tasks
+from api.native_queries import moment_in, wait_in
 from api.native_shapes import ROOT, Problem, event_view, key_view, problem_view, shortage_view, task_view
-from api.native_stalled import stalled_page
+from api.native_tags import etag, has_seen, news
 from api.refusals import (
     Broken,
     Forbidden,
@@ -46,7 +50,6 @@ from api.refusals import (
     WrongKey,
 )
 from ledger.commands import CancelPolicy, Create, Effect, RequestCancel
-from ledger.cursors import cursor, place
 from ledger.errors import (
     AlreadyStarted,
     AmountExceeds,
@@ -73,11 +76,9 @@ from ledger.events import School, Terms
 from ledger.ids import ENTROPY_BYTES, Spelling, TaskId, task_id
 from ledger.keys import Role
 from ledger.money import credits_text
-from ledger.records import TaskFilter
-from ledger.task import Status, Task
+from ledger.task import Status
 from ledger.times import US_PER_SECOND
-from ledger.views import Seen
-from projections.then import Moment, Stood, task_then, tasks_then
+from projections.then import Moment, task_then
 
 CANCEL = CancelPolicy(queued=Effect.CANCEL, running=Effect.ASK, terminal=Effect.RETURN)
 """The operator's row of the cancel table."""
@@ -92,6 +93,7 @@ REFUSALS: dict[type[Refusal], Problem] = {  # in order of precedence
     UnknownRoute: Problem(404, "not_found", "Nothing is served here"),
     MethodNotAllowed: Problem(405, "method_not_allowed", "Not with this method"),
     TooLarge: Problem(413, "body_too_large", "The body is too large"),
+    WrongCursor: Problem(400, "wrong_cursor", "The cursor is not one of this log"),
     Invalid: Problem(422, "invalid_request", "The request cannot be read"),
     TaskNotFound: Problem(404, "task_not_found", "No such task"),
     UnknownModel: Problem(422, "unknown_model", "The catalogue has no such model, and the request names no price"),
@@ -112,7 +114,7 @@ REFUSALS: dict[type[Refusal], Problem] = {  # in order of precedence
     NotUpdatable: Problem(409, "not_updatable", "The task cannot be updated"),
     UpdateUnchanged: Problem(409, "update_unchanged", "The configuration is unchanged"),
     NotDeletable: Problem(409, "not_deletable", "The task cannot be deleted"),
-    Overloaded: Problem(503, "overloaded", "The write queue is full"),
+    Overloaded: Problem(503, "overloaded", "There is no room for more just now"),
     Unavailable: Problem(503, "store_unavailable", "The store did not take the request; nothing was written"),
     BooksUnavailable: Problem(503, "books_unavailable", "The books cannot be kept just now; all else goes on"),
     Broken: Problem(500, "internal_error", "We are at fault"),
@@ -149,7 +151,7 @@ async def create(deps: Deps, asked: Asked) -> Answer:
     if outcome.replayed:
         return await _current(deps, outcome.task.task_id, status=200, headers={"Idempotent-Replayed": "true"})
     view = task_view(outcome.task, position=outcome.position, log_id=deps.ledger.engine.log_id)
-    headers = {"ETag": _etag(outcome.task), "Location": f"{ROOT}/tasks/{Spelling.UUID.spell(outcome.task.task_id)}"}
+    headers = {"ETag": etag(outcome.task), "Location": f"{ROOT}/tasks/{Spelling.UUID.spell(outcome.task.task_id)}"}
     return json_answer(201, view, headers)
 
 
@@ -174,14 +176,22 @@ def _first(mine: int | None, otherwise: int | None) -> int | None:
 
 
 async def read(deps: Deps, asked: Asked) -> Answer:
-    """The task as it is, or with ``at`` as it stood."""
+    """The task as it stands, or 304; with ``wait`` once there is `news` of it, or when that time is over.
+
+    With ``at`` it is the task as it stood.
+    """
     task = _task(asked)
-    moment = await moment_in(deps, asked)
+    seconds, moment = (
+        wait_in(asked, most=deps.stays.limits.wait_max_seconds),
+        await moment_in(deps, asked, of_now="wait"),
+    )
     if moment is not None:
         return await _stood(deps, task, moment)
+    if seconds:
+        await await_task(deps, asked, task, seconds=seconds, is_news=news(asked))
     seen = await deps.ledger.task(task, account=None)
-    if _has_seen(asked, seen.task):
-        return Answer(304, b"", headers={"ETag": _etag(seen.task)})
+    if has_seen(asked, seen.task):
+        return Answer(304, b"", headers={"ETag": etag(seen.task)})
     return await _current(deps, task, status=200)
 
 
@@ -190,56 +200,7 @@ async def _stood(deps: Deps, task: TaskId, moment: Moment) -> Answer:
     if one is None:
         raise TaskNotFound
     view = task_view(one.task, position=one.position, log_id=deps.ledger.engine.log_id)
-    return json_answer(200, view, {"ETag": _etag(one.task)})
-
-
-async def list_tasks(deps: Deps, asked: Asked) -> Answer:
-    """Newest first, or oldest first with ``order=asc``, which is how a dispatcher takes queued work."""
-    wanted, log_id = _wanted(asked, deps.ledger.engine.log_id), deps.ledger.engine.log_id
-    moment = await moment_in(deps, asked)
-    page: Sequence[Seen | Stood]
-    if "stalled" in asked.query:
-        page, beyond = await stalled_page(deps, asked, wanted)
-    elif moment is not None:
-        page, beyond = await tasks_then(deps.ledger.engine, wanted, moment)
-    else:
-        page, more = await deps.ledger.page(wanted)
-        beyond = page[-1].task.task_id if more else None
-    body = {
-        "tasks": [task_view(one.task, position=one.position, log_id=log_id) for one in page],
-        "next_cursor": None if beyond is None else cursor(log_id, beyond),
-        "has_more": beyond is not None,
-    }
-    return json_answer(200, body)
-
-
-LIST_PARAMS = frozenset({"status", "account", "model", "stalled", "cursor", "limit", "order", "at", "clock"})
-
-
-def _wanted(asked: Asked, log_id: str) -> TaskFilter:
-    query = asked.query
-    only(asked, LIST_PARAMS)
-    status = query.get("status")
-    if status is not None and status not in set(Status) - {Status.ABSENT}:
-        raise Invalid("status is not one of a task's", param="status")
-    order = query.get("order", "desc")
-    if order not in {"asc", "desc"}:
-        raise Invalid("order is asc or desc", param="order")
-    limit = limit_in(asked)
-    beyond = None
-    if "cursor" in query:
-        beyond = place(log_id, query["cursor"])
-        if beyond is None or len(beyond) != 16:  # noqa: PLR2004 - a task id
-            raise Invalid("cursor is not one that a list of this log gave", param="cursor")
-    ends: dict[str, Any] = {"after" if order == "asc" else "before": None if beyond is None else TaskId(beyond)}
-    return TaskFilter(
-        account=query.get("account"),
-        status=status,
-        model=query.get("model"),
-        oldest_first=order == "asc",
-        limit=limit,
-        **ends,
-    )
+    return json_answer(200, view, {"ETag": etag(one.task)})
 
 
 async def report(deps: Deps, asked: Asked) -> Answer:
@@ -253,7 +214,7 @@ async def report(deps: Deps, asked: Asked) -> Answer:
     view = task_view(outcome.task, position=outcome.position, log_id=deps.ledger.engine.log_id)
     if outcome.late:
         view["late"] = True
-    return json_answer(200, view, {"ETag": _etag(outcome.task)})
+    return json_answer(200, view, {"ETag": etag(outcome.task)})
 
 
 async def history(deps: Deps, asked: Asked) -> Answer:
@@ -278,7 +239,7 @@ async def cancel(deps: Deps, asked: Asked) -> Answer:
     outcome = await deps.ledger.handle(command)
     view = task_view(outcome.task, position=outcome.position, log_id=deps.ledger.engine.log_id)
     status = 202 if outcome.task.status is Status.RUNNING else 200
-    return json_answer(status, view, {"ETag": _etag(outcome.task)})
+    return json_answer(status, view, {"ETag": etag(outcome.task)})
 
 
 async def issue_key(deps: Deps, asked: Asked) -> Answer:
@@ -319,7 +280,7 @@ async def rotate_key(deps: Deps, asked: Asked) -> Answer:
 async def _current(deps: Deps, task: TaskId, *, status: int, headers: Mapping[str, str] | None = None) -> Answer:
     seen = await deps.ledger.task(task, account=None)
     view = task_view(seen.task, position=seen.position, log_id=deps.ledger.engine.log_id)
-    return json_answer(status, view, {"ETag": _etag(seen.task), **(headers or {})})
+    return json_answer(status, view, {"ETag": etag(seen.task), **(headers or {})})
 
 
 def _task(asked: Asked) -> TaskId:
@@ -334,21 +295,19 @@ def _task(asked: Asked) -> TaskId:
     return task
 
 
-def _etag(task: Task) -> str:
-    return f'"{task.version}"'
-
-
-def _has_seen(asked: Asked, task: Task) -> bool:
-    """Whether ``If-None-Match`` names the task as it stands; proxies make weak tags of strong ones."""
-    tags = [tag.strip().removeprefix("W/") for tag in asked.headers.get("If-None-Match", "").split(",")]
-    return tags == ["*"] or _etag(task) in tags
+async def report_all(deps: Deps, asked: Asked) -> Answer:
+    return await report_many(deps, asked, _problem)
 
 
 def refuse(refusal: Refusal, refused: Refused) -> Answer:
+    body = _problem(refusal, refused.request_id)
+    return json_answer(body["status"], body)._replace(content_type="application/problem+json")
+
+
+def _problem(refusal: Refusal, request_id: str) -> dict[str, Any]:
     problem = REFUSALS[type(refusal)]
     detail = str(refusal) or problem.title
-    body = problem_view(problem, detail=detail, request_id=refused.request_id, facts=_facts(refusal))
-    return json_answer(problem.status, body)._replace(content_type="application/problem+json")
+    return problem_view(problem, detail=detail, request_id=request_id, facts=_facts(refusal))
 
 
 def _facts(refusal: Refusal) -> dict[str, Any]:
@@ -383,6 +342,8 @@ CONTRACT = Contract(
         Act("GET", "/v1/tasks/{id}", read),
         Act("POST", "/v1/tasks/{id}/events", report, body_max_bytes=CREATE_MAX_BYTES),
         Act("GET", "/v1/tasks/{id}/events", history),
+        Act("GET", "/v1/events", events, operator_only=True),
+        Act("POST", "/v1/events", report_all, body_max_bytes=BATCH_MAX_BYTES),
         Act("POST", "/v1/tasks/{id}/cancel", cancel, operator_only=True),
         Act("POST", "/v1/keys", issue_key, operator_only=True),
         Act("GET", "/v1/keys", list_keys, operator_only=True),

@@ -24,12 +24,14 @@ def only(asked: Asked, names: Collection[str]) -> None:
         raise Invalid(f"unknown query parameter {unknown[0]}", param=unknown[0])
 
 
-async def moment_in(deps: Deps, asked: Asked) -> Moment | None:
-    """The moment that the query asks for; None: now.
+async def moment_in(deps: Deps, asked: Asked, *, of_now: str) -> Moment | None:
+    """The moment that the query asks for; None: now. *of_now* is a parameter that asks for what is now.
 
     Raises:
-        Invalid: ``at`` is none, or ``clock`` is none.
+        Invalid: ``at`` is none, or ``clock`` is none, or ``at`` stands beside *of_now*.
     """
+    if "at" in asked.query and of_now in asked.query:
+        raise Invalid(f"{of_now} is of now: leave out either it or at", param="at")
     try:
         return await moment_of(deps.ledger.engine, asked.query)
     except WrongWordError as wrong:
@@ -47,4 +49,16 @@ def limit_in(asked: Asked) -> int:
     text = asked.query.get("limit", str(PAGE_DEFAULT))
     if not (text.isascii() and text.isdigit() and len(text) < 4 and 1 <= int(text) <= PAGE_MAX):  # noqa: PLR2004
         raise Invalid(f"limit is a number from 1 to {PAGE_MAX}", param="limit")
+    return int(text)
+
+
+def wait_in(asked: Asked, *, most: int) -> int:
+    """How many seconds the answer may wait for news; 0 unless the query says so.
+
+    Raises:
+        Invalid: it is no whole number from 0 to *most*.
+    """
+    text = asked.query.get("wait", "0")
+    if not (text.isascii() and text.isdigit() and len(text) <= len(str(most)) and int(text) <= most):
+        raise Invalid(f"wait is a whole number of seconds from 0 to {most}", param="wait")
     return int(text)

@@ -19,13 +19,11 @@ async def stalled_page(deps: Deps, asked: Asked, wanted: TaskFilter) -> tuple[li
     A page is short, with more to come, when other tasks among the stalled do not fit, or when they are large.
 
     Raises:
-        Invalid: what is asked is not *true*, or is of another moment than now.
+        Invalid: what is asked is not *true*.
         Unavailable: it cannot be told just now which they are.
     """
     if asked.query["stalled"] != "true":
         raise Invalid("stalled is true, or left out", param="stalled")
-    if "at" in asked.query:
-        raise Invalid("stalled tells who is silent now: leave out either it or at", param="at")
     if deps.sweeper is None:
         raise Unavailable
     beyond = wanted.after if wanted.oldest_first else wanted.before

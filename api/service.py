@@ -22,20 +22,20 @@ from api.contracts.shape import (
     Asked,
     Balance,
     Browse,
-    ByKey,
-    ByTask,
     Cancel,
     Contract,
+    Follow,
     Idempotency,
     Open,
     Read,
     Refused,
+    Streamed,
     Submit,
-    Target,
     Told,
     json_answer,
 )
 from api.deps import Deps
+from api.following import follow
 from api.logs import Answered
 from api.mounts import Exchange, at_root, mounted
 from api.refusals import (
@@ -50,11 +50,12 @@ from api.refusals import (
     WrongKey,
 )
 from api.repeats import Repeat
+from api.streams import Streaming
+from api.visible import visible
 from ledger.commands import Claim, Create, Delete, RequestCancel, RequestUpdate
-from ledger.errors import Overloaded, ReadOnlyError, Refusal, StorageError, TaskNotFound, TooManyTasks, WrongVersion
-from ledger.ids import ENTROPY_BYTES, TaskId, task_id
+from ledger.errors import Overloaded, ReadOnlyError, Refusal, StorageError, TooManyTasks, WrongVersion
+from ledger.ids import ENTROPY_BYTES, task_id
 from ledger.times import rfc3339
-from ledger.views import Seen
 
 ATTEMPTS_MAX = 5
 """How often a change is made anew because the task has moved on since it was read."""
@@ -62,11 +63,12 @@ KEPT_MAX_CHARS = 1024
 """Of path, query and host: what is asked at greater length is answered and not remembered, for memory is bounded."""
 
 
-async def handle(deps: Deps, request: web.BaseRequest) -> Sent:
+async def handle(deps: Deps, request: web.BaseRequest) -> Sent | Streaming:
     """Answer any request: the one handler of the server."""
     now_us, started_ns = deps.clock(), time.perf_counter_ns()
     headers = request.headers
     exchange = Exchange(incoming.request_id(deps, headers, now_us), deps.callers.mark(headers))
+    answer: Answer | Streamed
     try:
         answer = _again(deps, request, exchange, now_us) or await _answer(deps, request, exchange, now_us)
     except Refusal as refusal:
@@ -91,9 +93,10 @@ async def handle(deps: Deps, request: web.BaseRequest) -> Sent:
         timestamp=rfc3339(now_us + took_us),
     )
     deps.lines.answered(line)
-    return Sent(
-        request, answer, also=_told(deps, request, exchange, now_us), request_id=exchange.request_id, at_us=now_us
-    )
+    also = _told(deps, request, exchange, now_us)
+    if isinstance(answer, Streamed):
+        return Streaming(deps, request, answer, also=also, request_id=exchange.request_id, at_us=now_us)
+    return Sent(request, answer, also=also, request_id=exchange.request_id, at_us=now_us)
 
 
 def _again(deps: Deps, request: web.BaseRequest, exchange: Exchange, now_us: int) -> Answer | None:
@@ -108,7 +111,7 @@ def _again(deps: Deps, request: web.BaseRequest, exchange: Exchange, now_us: int
     return answer
 
 
-async def _answer(deps: Deps, request: web.BaseRequest, exchange: Exchange, now_us: int) -> Answer:
+async def _answer(deps: Deps, request: web.BaseRequest, exchange: Exchange, now_us: int) -> Answer | Streamed:
     """Find the row and the asker, and carry out what the row asks for."""
     headers, path = request.headers, request.rel_url.raw_path
     if path in HEALTH and request.method in {"GET", "HEAD"}:
@@ -147,10 +150,13 @@ async def _answer(deps: Deps, request: web.BaseRequest, exchange: Exchange, now_
         key_id=key.key_id,
         now_us=now_us,
         log_id=deps.ledger.engine.log_id,
+        is_gone=lambda: request.transport is None,
     )
     match operation:
         case Read():
             return await _read(deps, request, exchange, operation, asked)
+        case Follow():
+            return await follow(deps, contract, operation, asked)
         case Cancel():
             return await _cancel(deps, contract, operation, asked)
         case Submit():
@@ -229,7 +235,7 @@ async def _open(deps: Deps, request: web.BaseRequest, operation: Open, prefix: s
 async def _read(deps: Deps, request: web.BaseRequest, exchange: Exchange, operation: Read, asked: Asked) -> Answer:
     """The task that is meant, rendered; the rendering is kept with it, and under what it varies by."""
     contract, keep = exchange.contract, len(request.raw_path) + len(request.host) <= KEPT_MAX_CHARS
-    seen = await _visible(deps, contract, operation.target(asked), asked)
+    seen = await visible(deps, contract, operation.target(asked), asked)
     if asked.query:
         asked = asked._replace(query={name: asked.query[name] for name in operation.varies_by if name in asked.query})
     variant: Hashable = (operation.answer, asked.base_url, *asked.query.items())
@@ -247,7 +253,7 @@ async def _read(deps: Deps, request: web.BaseRequest, exchange: Exchange, operat
 
 async def _cancel(deps: Deps, contract: Contract, operation: Cancel, asked: Asked) -> Answer:
     wish = operation.wish(asked)
-    seen = await _visible(deps, contract, wish.target, asked, tells_foreign=True)
+    seen = await visible(deps, contract, wish.target, asked, tells_foreign=True)
     command = RequestCancel(
         task_id=seen.task.task_id,
         at_us=asked.now_us,
@@ -296,7 +302,7 @@ async def _submit(deps: Deps, contract: Contract, operation: Submit, asked: Aske
 
 async def _alter(deps: Deps, contract: Contract, operation: Alter, asked: Asked) -> Answer:
     for attempt in range(1, ATTEMPTS_MAX + 1):
-        seen = await _visible(deps, contract, operation.target(asked), asked)
+        seen = await visible(deps, contract, operation.target(asked), asked)
         try:
             outcome = await deps.ledger.handle(_capped(deps, operation.command(asked, seen.task)))
         except WrongVersion:
@@ -321,33 +327,6 @@ def _claims(deps: Deps, keys: Sequence[Idempotency], account: str) -> tuple[Clai
         except UnicodeEncodeError:  # bytes that are no text, as aiohttp hands them on
             raise Invalid("Idempotency-Key is not UTF-8", param="Idempotency-Key") from None
     return deps.ledger.keys.keyed(tuple(Claim(account=account, **one._asdict()) for one in keys))
-
-
-async def _visible(
-    deps: Deps, contract: Contract, target: Target, asked: Asked, *, tells_foreign: bool = False
-) -> Seen:
-    """The task that is meant, if this account may see it and the vendor still keeps it.
-
-    Raises:
-        TaskNotFound: else; that it is another account's is told of cancels only, which one vendor words otherwise.
-    """
-    task = await _resolve(deps, target, asked.account)
-    if task is None:
-        raise TaskNotFound
-    return await deps.ledger.task(
-        task,
-        account=asked.account,
-        gone=lambda found: contract.gone(found, asked.now_us),
-        tells_foreign=tells_foreign,
-    )
-
-
-async def _resolve(deps: Deps, target: Target, account: str) -> TaskId | None:
-    match target:
-        case ByTask(task=task):
-            return task
-        case ByKey(operation=operation, key=key):
-            return await deps.ledger.task_by_key(account, operation, key)
 
 
 # Answers

@@ -9,6 +9,7 @@ from msgspec.structs import replace
 
 from api.contracts import CONTRACTS
 from api.limits import Limits, Tier
+from api.stays import Staying
 from ledger.catalogue import Catalogue
 from ledger.catalogue import read as read_catalogue
 from ledger.ledger import BATCH_MAX, QUEUE_MAX, VIEWS_MAX_BYTES
@@ -40,6 +41,9 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     tiers: dict[str, Tier] = {}
     accounts: dict[str, str] = {}
     """The tier of an account, by its name."""
+
+    waiting: Staying = Staying()
+    """How many may wait or follow at a time, and for how long."""
 
     statements: dict[str, StatementFormat] = {}
     """How a provider writes its statements, by its name."""

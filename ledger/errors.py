@@ -215,10 +215,10 @@ class BreakClosed(Refusal):
 
 
 class Overloaded(Refusal):
-    """The queue to the log is full; nothing was taken in. Come back in *retry_after_seconds*."""
+    """There is no room for more; nothing was taken in. Come back in *retry_after_seconds*."""
 
-    def __init__(self, *, retry_after_seconds: int) -> None:
-        super().__init__("the write queue is full")
+    def __init__(self, reason: str = "the write queue is full", *, retry_after_seconds: int) -> None:
+        super().__init__(reason)
         self.retry_after_seconds = retry_after_seconds
 
 

@@ -387,12 +387,13 @@ BreakEvent: TypeAlias = BreakOpened | BreakExplained | BreakCorrected
 CostEvent: TypeAlias = ProviderBilled | ProviderCredited
 BookEvent: TypeAlias = StatementRead | CostEvent | BreakEvent
 AnyEvent: TypeAlias = TaskEvent | AccountEvent | BookEvent | ProjectionSwitched
+TYPES: frozenset[str] = frozenset(str(kind.__struct_config__.tag) for kind in get_args(AnyEvent))
+"""Every type that an event of the log may have."""
 
 _encoder = msgspec.json.Encoder()
 _facts: msgspec.json.Decoder[AnyEvent] = msgspec.json.Decoder(AnyEvent)
 _payload: msgspec.json.Decoder[Payload] = msgspec.json.Decoder(Payload)
 _MOVEMENTS = (MoneyEvent, CreditMoved, CostMoved)
-_TAGS = frozenset(str(kind.__struct_config__.tag) for kind in get_args(AnyEvent))
 _ONCE_OTHERWISE = tuple(kind for kind in get_args(AnyEvent) if kind.__struct_config__.tag in OLD_SHAPES)
 
 
@@ -425,7 +426,7 @@ def decode(facts: bytes, payload: bytes | None) -> AnyEvent:
     try:
         event = _facts.decode(facts)
     except msgspec.ValidationError as error:
-        raise unknown(facts, _TAGS) or error from None
+        raise unknown(facts, TYPES) or error from None
     if event.shape != SHAPE:
         refuse_newer(tag_of(event), event.shape)
     if isinstance(event, _ONCE_OTHERWISE):

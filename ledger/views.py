@@ -18,6 +18,7 @@ from typing import Any, TypeAlias
 
 import msgspec
 
+from ledger.changes import Changes
 from ledger.engine import Engine
 from ledger.errors import DamagedError
 from ledger.ids import TaskId
@@ -88,6 +89,8 @@ class Views:
     """The tasks of an engine, each as of its last commit."""
 
     def __init__(self, engine: Engine, *, weight_max_bytes: int) -> None:
+        self.changes = Changes()
+        """Who waits for what is put or dropped here."""
         self._engine = engine
         self._weight_max_bytes = weight_max_bytes
         self._weight_bytes = 0
@@ -144,12 +147,14 @@ class Views:
         if self._reading is not None:
             self._outdated.add(task)
         self._forget(task)
+        self.changes.tell(task)
 
     def forget(self) -> None:
         """Forget all tasks, and what is just being read of any: rows have been replaced in the store."""
         self._lost += 1
         self._cache.clear()
         self._weight_bytes = 0
+        self.changes.tell_all()
 
     def keep_answer(self, seen: Seen, variant: Hashable, answer: Any, *, weight_bytes: int) -> None:  # noqa: ANN401
         """Keep *answer* with the task that it was rendered from, if that is in memory still and has room for it."""

@@ -1,6 +1,8 @@
 """The address that a service listens on."""
 
+import resource
 import socket
+from contextlib import suppress
 
 import typer
 
@@ -38,3 +40,10 @@ def local_url(listener: socket.socket) -> str:
 
 def _url(host: str, port: int) -> str:
     return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+
+
+def allow_files() -> None:
+    """Let this process have as many files open as it may: each client that waits is one, and many begin at 1,024."""
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    with suppress(ValueError, OSError):  # where "no limit" cannot be asked for it stays as it is
+        resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))

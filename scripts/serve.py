@@ -20,7 +20,7 @@ from ledger.catalogue import Catalogue
 from ledger.errors import ReadOnlyError
 from ledger.ledger import Ledger
 from ledger.sqlite import SqliteEngine, open_to_serve
-from scripts.listening import bound_url, listen
+from scripts.listening import allow_files, bound_url, listen
 from scripts.stores import DEFAULT, StoreOption, path_of, pepper, real_path
 
 GC_THRESHOLD = 10_000
@@ -43,6 +43,7 @@ def serve(
         raise typer.BadParameter(str(error), param_hint="'--config'") from error
     path = path_of(store)
     lines = logs.configure(sys.stdout, log)
+    allow_files()
     try:
         uvloop.run(_serve(path, found, catalogue, listener=listen(host, port)))
     finally:

@@ -3,13 +3,13 @@
 import asyncio
 from collections import deque
 from collections.abc import AsyncIterator, Iterable
-from typing import Annotated, NamedTuple, get_args
+from typing import Annotated, NamedTuple
 
 import typer
 
 from ledger.cursors import position_cursor, position_of
 from ledger.engine import Engine
-from ledger.events import AccountEvent, BookEvent, TaskEvent
+from ledger.events import TYPES
 from ledger.lineage import earlier
 from ledger.money import credits_text
 from ledger.records import Recorded
@@ -18,7 +18,7 @@ from scripts.printed import JsonOption, event_json, facts_text, instant, json_li
 
 PAGE = 512
 POLL_SECONDS = 0.2
-TYPES = sorted(kind.__struct_config__.tag for union in (TaskEvent, AccountEvent, BookEvent) for kind in get_args(union))
+"""After so long it is looked anyway: whoever appends is as a rule another process, which wakes nobody here."""
 
 
 def tail(
@@ -35,7 +35,7 @@ def tail(
 ) -> None:
     """Print the log, oldest first."""
     if kind is not None and kind not in TYPES:
-        raise typer.BadParameter(f"no event has this type; there are {', '.join(TYPES)}", param_hint="'--type'")
+        raise typer.BadParameter(f"no event has this type; there are {', '.join(sorted(TYPES))}", param_hint="'--type'")
     wanted = _Wanted(kind, account)
     asyncio.run(_tail(store, wanted, cursor=cursor, last=last, follow=follow, as_json=as_json))
 
@@ -96,7 +96,7 @@ async def _pages(engine: Engine, position: int, *, until: int | None) -> AsyncIt
             yield rows
             position = rows[-1].position
         elif until is None:
-            await asyncio.sleep(POLL_SECONDS)
+            await engine.end.beyond(max(position, engine.end.position), seconds=POLL_SECONDS)
         else:
             return
 

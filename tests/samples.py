@@ -199,7 +199,11 @@ SAMPLES: dict[str, list[dict[str, Any]]] = {
 """For every route that reads a body, bodies that are good in every field."""
 
 STATEMENT = b"provider_task_id,amount,finished_at\np1,1.5,2026-01-02T03:04:05Z\n"
+REPORTS = b"""{"task":"019ab1c2-7d04-78a5-9bcd-0123456789ab","type":"started","worker":"w1"}
+{"task":"019ab1c2-7d04-78a5-9bcd-0123456789ab","type":"completed"}
+"""
 FILES: dict[str, tuple[str, str, bytes]] = {
+    "POST /ledger/v1/events": ("", "application/x-ndjson", REPORTS),
     "POST /ledger/v1/billing/statements": ("?provider=volcengine", "text/csv", STATEMENT),
 }
 """For every route that takes a file: the query that goes with it, its content type, and one that is good."""

@@ -20,6 +20,7 @@ from api.contracts.shape import Act, Operation
 from api.followers import Followers
 from api.limits import Limits
 from api.mounts import MOUNTS
+from api.stays import Staying
 from api.sweep import Sweeper
 from ledger.catalogue import read
 from ledger.commands import Expire
@@ -253,6 +254,7 @@ async def serving(
     queue_max: int = QUEUE_MAX,
     limits: Limits | None = None,
     patience: Patience | None = None,
+    waiting: Staying | None = None,
     log_format: logs.Format = logs.Format.JSON,
     is_followed: bool = False,
     now_us: int = CREATED_US,
@@ -275,6 +277,7 @@ async def serving(
         followers=following,
         sweeper=sweeper,
         limits=limits,
+        waiting=waiting,
         clock=clock,
     )
     runner = make_runner(server, drain_seconds=5)

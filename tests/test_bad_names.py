@@ -11,6 +11,7 @@ import msgspec
 import pytest
 
 from api.contracts.shape import Asked, Browse
+from ledger.cursors import position_cursor
 from ledger.memory import MemoryEngine
 from tests.samples import FILES, SAMPLES
 from tests.serving import ROUTES, Route, Service, serving
@@ -43,6 +44,9 @@ FLAGS = ["", "yes", "1", "TRUE", "%00"]
 KEYS: list[str | bytes] = ["", "x" * 256, "x" * 10_000, b"\xff\xfe", b"k\xed\xa0\x80"]
 VERSIONS: list[str | bytes] = ["2", '"2', '2"', '"x"', 'W/"2"', '"-1"', '"2", "3"', f'"{"9" * 30}"', "", b"\xff"]
 
+FOREIGN = position_cursor("another", 0)
+"""A cursor of another log."""
+
 Wrong = list[str] | list[str | bytes]
 WRONG: dict[Name, Wrong] = {
     Name("lemondata", "header", "Idempotency-Key"): KEYS,
@@ -71,6 +75,11 @@ WRONG: dict[Name, Wrong] = {
     Name("ledger", "header", "If-Match"): VERSIONS,
     Name("ledger", "query", "limit"): [*NUMBERS, "0", "201"],
     Name("ledger", "query", "cursor"): CURSORS,
+    Name("ledger", "query", "after"): [*CURSORS, "END", FOREIGN],
+    Name("ledger", "header", "Last-Event-ID"): ["", "x", "end", "AAAA", "A" * 10_000, FOREIGN],
+    Name("ledger", "query", "wait"): [*NUMBERS, "61", "0.5"],
+    Name("ledger", "query", "type"): ["", "Created", "created,", "created;completed", "%FF"],
+    Name("ledger", "query", "envelope"): ["", "CloudEvents", "native,cloudevents", "%FF"],
     Name("ledger", "query", "order"): ["", "up", "DESC"],
     Name("ledger", "query", "status"): ["", "absent", "done", "Queued"],
     Name("ledger", "query", "stalled"): ["", "false", "True", "1", "%FF"],
@@ -97,6 +106,7 @@ FREE = {
     Name("ledger", "query", "account"),
     Name("ledger", "query", "model"),
     Name("ledger", "header", "If-None-Match"),
+    Name("ledger", "header", "Accept"),
 }
 """Names that any text is taken for: it fits something, or nothing."""
 

@@ -204,10 +204,13 @@ async def test_readiness_names_the_followers_and_is_not_lost_by_their_failure(
 
     before = await service.position()
     await until_told(before, failing=False)
-    with closing(sqlite3.connect(service.books_path)) as db:
-        db.execute("ALTER TABLE movements RENAME TO mislaid")
+    await asyncio.to_thread(_rename, service.books_path, "movements", "mislaid")
     await service.create()
     await until_told(before, failing=True)
-    with closing(sqlite3.connect(service.books_path)) as db:
-        db.execute("ALTER TABLE mislaid RENAME TO movements")
+    await asyncio.to_thread(_rename, service.books_path, "mislaid", "movements")
     await until_told(await service.position(), failing=False)
+
+
+def _rename(path: Path, old: str, new: str) -> None:
+    with closing(sqlite3.connect(path)) as db:
+        db.execute(f"ALTER TABLE {old} RENAME TO {new}")

@@ -910,6 +910,7 @@ def roles_of(route: Route) -> set[Role]:
 
 
 OPERATOR_ONLY = {
+    "GET /ledger/v1/events",
     "POST /ledger/v1/tasks/{id}/cancel",
     "POST /ledger/v1/keys",
     "GET /ledger/v1/keys",

@@ -79,7 +79,8 @@ async def test_a_list_has_the_tasks_and_their_statuses_of_then(service: Service)
     assert [one["id"] for one in page["tasks"] + rest["tasks"]] == sorted([first, second], key=spelled)
 
 
-async def test_who_is_silent_is_told_of_now_and_refused_of_then(service: Service) -> None:
-    at = await service.position()
-    reply = await service.native("GET", f"/tasks?stalled=true&at={at}")
+@pytest.mark.parametrize("of_now", ["/tasks?stalled=true", "/tasks/{task}?wait=1"])
+async def test_what_is_of_now_is_refused_beside_a_moment(service: Service, of_now: str) -> None:
+    task, at = (await service.create())["id"], await service.position()
+    reply = await service.native("GET", f"{of_now.format(task=task)}&at={at}")
     assert (reply.status, reply.json()["code"], reply.json()["param"]) == (422, "invalid_request", "at"), reply

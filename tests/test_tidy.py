@@ -61,6 +61,7 @@ def test_a_folder_imports_what_lies_below_it_and_nothing_else_of_ours(folder: st
 LIVE = {
     "ledger/accounts.py": "accounts are looked up, and remembered by the clock",
     "ledger/break_log.py": "breaks are looked up, and appended",
+    "ledger/changes.py": "readers wait for it to tell",
     "ledger/catalogue.py": "reads its file, when the service starts",
     "ledger/engine.py": "the protocol of what is live",
     "ledger/entropy.py": "draws lots",
@@ -115,7 +116,10 @@ LIVE = {
     "projections/statements.py": "reads lines out of memory",
 }
 """What may wait, read, draw lots and look at the clock. All else in these folders is pure."""
-PURE_OF_API = ("bodies", "forms", "limits", "native_bodies", "native_shapes", "refusals", "request_ids", "routing")
+PURE_OF_API = (
+    *("bodies", "feed_shapes", "forms", "limits", "native_bodies", "native_shapes", "native_tags"),
+    *("refusals", "request_ids", "routing", "sse"),
+)
 OUTSIDE = (
     {"aiohttp", "aiosqlite", "asyncio", "concurrent", "fcntl", "glob", "http", "io", "logging", "multiprocessing", "os"}
     | {"pathlib", "random", "secrets", "shutil", "signal", "socket", "sqlite3", "structlog", "subprocess", "sys"}
@@ -178,6 +182,7 @@ FLOATS: Mapping[str, set[str]] = {
         "_rational(self.tolerance_percent, 'tolerance_percent') / 100",
     },
     "projections/follow.py": {"float"},  # seconds of rest between two pages
+    "api/native_feed.py": {"float"},  # seconds of waiting for more
     "api/contracts/lemondata_create.py": {"float"},  # sliders of their models
     "api/contracts/chunkr_bodies.py": {"float"},  # a language model's temperature
 }

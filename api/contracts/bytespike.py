@@ -28,6 +28,11 @@ docs also count a million credits to the dollar (chosen). A terminal task shows 
 estimates unless it was cancelled; the fields of a failure are chosen. "Another API key" is another account's. What
 tasks have cost is in ``bytespike_usage``.
 
+Of the stream only the route is public; all else is chosen. It sends one ``status`` event for each change of what a
+query shows, the current state first, with the body of a query as its data, and ends after a terminal one. What a slow
+reader has not taken is left out in favour of the state after it. After 15 seconds without a change it sends a comment,
+and in a comment it says why it ends before its time.
+
 How many tasks an account may have under way is its tier's (Free 5, Pro 25, Max 100, Enterprise as agreed): a submit
 beyond that is a 429 ``concurrency_limit``, with ``Retry-After`` (chosen, as its message).
 """
@@ -37,6 +42,7 @@ from typing import Annotated, Any
 
 import msgspec
 
+from api import sse
 from api.bodies import fingerprint, read_json, url_in
 from api.contracts import bytespike_usage as usage
 from api.contracts.shape import (
@@ -50,6 +56,7 @@ from api.contracts.shape import (
     ByTask,
     Cancel,
     Contract,
+    Follow,
     Idempotency,
     Order,
     Read,
@@ -59,6 +66,7 @@ from api.contracts.shape import (
     Told,
     Wish,
     bearer,
+    by_path,
     json_answer,
     keep_for,
     x_rate_limit,
@@ -252,6 +260,14 @@ def shown(_: Asked, told: Told) -> Answer:
     return json_answer(200, view(told.task))
 
 
+def frame(task: Task) -> bytes:
+    return sse.event(msgspec.json.encode(view(task)), name="status")
+
+
+def farewell(why: str) -> bytes:
+    return sse.comment(f"closed: {why}")
+
+
 def refuse(refusal: Refusal, _: Refused) -> Answer:
     status, kind, code, message = REFUSALS[type(refusal)]
     param = PARAMS.get(type(refusal))
@@ -295,6 +311,7 @@ CONTRACT = Contract(
     operations=(
         Submit("POST", "/v1/tasks/submit", order, shown, BODY_MAX_BYTES),
         Read("POST", "/v1/tasks/query", target, shown, BODY_MAX_BYTES),
+        Follow("GET", "/v1/tasks/stream/{id}", by_path(SPELLING), frame, farewell),
         Cancel("POST", "/v1/tasks/cancel/{id}", _wish, CANCEL, shown, BODY_MAX_BYTES),
         Cancel("POST", "/v1/tasks/cancel", _wish, CANCEL, shown, BODY_MAX_BYTES),
         Balance("GET", "/v1/balance", balance),

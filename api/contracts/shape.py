@@ -4,7 +4,7 @@ The shell (``api.service``) authenticates, finds the row, carries out what the r
 answer makes of it. Nothing here knows aiohttp, and nothing in the shell knows a vendor.
 """
 
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
 import msgspec
@@ -24,6 +24,7 @@ from ledger.times import US_PER_SECOND
 
 if TYPE_CHECKING:
     from api.deps import Deps
+    from api.stays import Stay
 
 JSON = "application/json"
 TEXT = "text/plain; charset=utf-8"
@@ -46,6 +47,8 @@ class Asked(NamedTuple):
     now_us: int
     log_id: str
     """Which log this is: cursors are bound to it."""
+    is_gone: Callable[[], bool] = lambda: False
+    """Whether the client has left meanwhile."""
 
 
 class Told(NamedTuple):
@@ -63,6 +66,17 @@ class Answer(NamedTuple):
     body: bytes
     content_type: str = JSON
     headers: Mapping[str, str] = {}
+
+
+class Streamed(NamedTuple):
+    """A response that goes on: server-sent events, each of the *frames* some of them, until there are no more."""
+
+    stay: "Stay"
+    """Its place, which is given back at its end."""
+    frames: AsyncGenerator[bytes, None]
+    farewell: Callable[[str], bytes]
+    """The last frame, which tells why it ends before its time."""
+    status: int = 200
 
 
 def json_answer(status: int, body: object, headers: Mapping[str, str] | None = None) -> Answer:
@@ -117,6 +131,18 @@ class Read(NamedTuple):
     """Kept with the task, so of the query it gets only those parameters that it varies by."""
     body_max_bytes: int = 64 * 1024
     varies_by: tuple[str, ...] = ()
+
+
+class Follow(NamedTuple):
+    """A stream of a task's states: whose, what each is sent as, and how its end is told when it comes too soon."""
+
+    method: str
+    path: str
+    target: Callable[[Asked], Target]
+    frame: Callable[[Task], bytes]
+    """Kept with the task, for all who follow it. A state that looks like the one before is not sent."""
+    farewell: Callable[[str], bytes]
+    body_max_bytes: int = 64 * 1024
 
 
 class Cancel(NamedTuple):
@@ -188,7 +214,7 @@ class Act(NamedTuple):
 
     method: str
     path: str
-    run: "Callable[[Deps, Asked], Awaitable[Answer]]"
+    run: "Callable[[Deps, Asked], Awaitable[Answer | Streamed]]"
     operator_only: bool = False
     body_max_bytes: int = 64 * 1024
 
@@ -211,7 +237,7 @@ class Open(NamedTuple):
     body_max_bytes: int = 64 * 1024
 
 
-Operation: TypeAlias = Read | Cancel | Submit | Alter | Browse | Balance | Open | Act
+Operation: TypeAlias = Read | Follow | Cancel | Submit | Alter | Browse | Balance | Open | Act
 
 
 class Refused(NamedTuple):

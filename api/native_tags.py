@@ -1,0 +1,37 @@
+"""Which version of a task a client has seen, and what is news to it."""
+
+from collections.abc import Callable
+
+from api.contracts.shape import Asked
+from ledger.task import LIVE, Task
+from ledger.views import Seen
+
+
+def etag(task: Task) -> str:
+    """The task's version, as a strong tag."""
+    return f'"{task.version}"'
+
+
+def has_seen(asked: Asked, task: Task) -> bool:
+    """Whether ``If-None-Match`` names the task as it stands; proxies make weak tags of strong ones."""
+    tags = [tag.strip().removeprefix("W/") for tag in asked.headers.get("If-None-Match", "").split(",")]
+    return tags == ["*"] or etag(task) in tags
+
+
+def news(asked: Asked) -> Callable[[Seen], bool]:
+    """Whether the task as it stands is what the client waits for.
+
+    That is what ``If-None-Match`` does not name. Without this header it is any change since the first look, and a task
+    that is over is news at once (chosen: who has not read the task yet wants to be told how it goes on, and of one that
+    is over there is hardly more to come).
+    """
+    if "If-None-Match" in asked.headers:
+        return lambda seen: not has_seen(asked, seen.task)
+    first: list[int] = []
+
+    def has_changed(seen: Seen) -> bool:
+        if not first:
+            first.append(seen.task.version)
+        return [seen.task.version] != first or seen.task.status not in LIVE
+
+    return has_changed
