@@ -101,7 +101,6 @@ LIVE = {
     "projections/parquet.py": "writes a table into memory",
     "projections/places.py": "looks a place up in the log",
     "projections/prove.py": "reads the log as a tree",
-    "projections/proof.py": "reads the store",
     "projections/refill.py": "fills a store",
     "projections/reconcile.py": "follows the log, and appends what differs",
     "projections/report.py": "`draw` follows the log",
@@ -109,6 +108,7 @@ LIVE = {
     "projections/side_file.py": "a file beside the ledger's",
     "projections/self_check.py": "reads the books",
     "projections/statements.py": "reads lines out of memory",
+    "projections/store_digest.py": "reads the store",
 }
 """What may wait, read, draw lots and look at the clock. All else in these folders is pure."""
 PURE_OF_API = (
