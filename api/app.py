@@ -32,6 +32,7 @@ from api.service import handle
 from api.settings import Settings
 from api.stays import Staying, Stays
 from api.sweep import Sweeper
+from api.switches import heeding
 from api.traces import Traces, exported
 from ledger.catalogue import Catalogue
 from ledger.entropy import Entropy
@@ -158,7 +159,7 @@ async def _served(  # noqa: PLR0913 - as `service`
         Bookkeeper(engine, books_of(store)) as books,
         Sweeper(ledger, deadlines_of(store), clock=clock, patience=found.silence) as sweeper,
         caller as callbacks,
-        Followers(engine, [books.duty, sweeper.duty, callbacks.duty]) as followers,
+        Followers(engine, [books.duty, sweeper.duty, callbacks.duty, heeding(ledger)]) as followers,
     ):
         server = make_server(
             ledger,

@@ -35,9 +35,9 @@ from api.native_bodies import (
 from api.native_breaks import STATEMENT_MAX_BYTES, breaks, change_break, reconciliation, statement
 from api.native_callbacks import CALLBACK_ROUTES, callback_in
 from api.native_feed import WrongCursor, events
-from api.native_queries import limit_in, only, wait_in
+from api.native_list import list_tasks
+from api.native_queries import moment_in, wait_in
 from api.native_shapes import ROOT, Problem, event_view, key_view, problem_view, shortage_view, task_view
-from api.native_stalled import stalled_page
 from api.native_tags import etag, has_seen, news
 from api.refusals import (
     Broken,
@@ -53,7 +53,6 @@ from api.refusals import (
     WrongKey,
 )
 from ledger.commands import CancelPolicy, Create, Effect, RequestCancel
-from ledger.cursors import cursor, place
 from ledger.errors import (
     AlreadyStarted,
     AmountExceeds,
@@ -81,9 +80,9 @@ from ledger.events import School, Terms
 from ledger.ids import ENTROPY_BYTES, Spelling, TaskId, task_id
 from ledger.keys import Role
 from ledger.money import credits_text
-from ledger.records import TaskFilter
 from ledger.task import Status
 from ledger.times import US_PER_SECOND
+from projections.then import Moment, task_then
 
 CANCEL = CancelPolicy(queued=Effect.CANCEL, running=Effect.ASK, terminal=Effect.RETURN)
 """The operator's row of the cancel table."""
@@ -184,9 +183,18 @@ def _first(mine: int | None, otherwise: int | None) -> int | None:
 
 
 async def read(deps: Deps, asked: Asked) -> Answer:
-    """The task as it stands, or 304; with ``wait`` once there is `news` of it, or when that time is over."""
+    """The task as it stands, or 304; with ``wait`` once there is `news` of it, or when that time is over.
+
+    With ``at`` it is the task as it stood.
+    """
     task = _task(asked)
-    if seconds := wait_in(asked, most=deps.stays.limits.wait_max_seconds):
+    seconds, moment = (
+        wait_in(asked, most=deps.stays.limits.wait_max_seconds),
+        await moment_in(deps, asked, of_now="wait"),
+    )
+    if moment is not None:
+        return await _stood(deps, task, moment)
+    if seconds:
         await await_task(deps, asked, task, seconds=seconds, is_news=news(asked))
     seen = await deps.ledger.task(task, account=None)
     if has_seen(asked, seen.task):
@@ -194,49 +202,12 @@ async def read(deps: Deps, asked: Asked) -> Answer:
     return await _current(deps, task, status=200)
 
 
-async def list_tasks(deps: Deps, asked: Asked) -> Answer:
-    """Newest first, or oldest first with ``order=asc``, which is how a dispatcher takes queued work."""
-    wanted, log_id = _wanted(asked, deps.ledger.engine.log_id), deps.ledger.engine.log_id
-    if "stalled" in asked.query:
-        page, beyond = await stalled_page(deps, asked, wanted)
-    else:
-        page, more = await deps.ledger.page(wanted)
-        beyond = page[-1].task.task_id if more else None
-    body = {
-        "tasks": [task_view(one.task, position=one.position, log_id=log_id) for one in page],
-        "next_cursor": None if beyond is None else cursor(log_id, beyond),
-        "has_more": beyond is not None,
-    }
-    return json_answer(200, body)
-
-
-LIST_PARAMS = frozenset({"status", "account", "model", "stalled", "cursor", "limit", "order"})
-
-
-def _wanted(asked: Asked, log_id: str) -> TaskFilter:
-    query = asked.query
-    only(asked, LIST_PARAMS)
-    status = query.get("status")
-    if status is not None and status not in set(Status) - {Status.ABSENT}:
-        raise Invalid("status is not one of a task's", param="status")
-    order = query.get("order", "desc")
-    if order not in {"asc", "desc"}:
-        raise Invalid("order is asc or desc", param="order")
-    limit = limit_in(asked)
-    beyond = None
-    if "cursor" in query:
-        beyond = place(log_id, query["cursor"])
-        if beyond is None or len(beyond) != 16:  # noqa: PLR2004 - a task id
-            raise Invalid("cursor is not one that a list of this log gave", param="cursor")
-    ends: dict[str, Any] = {"after" if order == "asc" else "before": None if beyond is None else TaskId(beyond)}
-    return TaskFilter(
-        account=query.get("account"),
-        status=status,
-        model=query.get("model"),
-        oldest_first=order == "asc",
-        limit=limit,
-        **ends,
-    )
+async def _stood(deps: Deps, task: TaskId, moment: Moment) -> Answer:
+    one = await task_then(deps.ledger.engine, task, moment)
+    if one is None:
+        raise TaskNotFound
+    view = task_view(one.task, position=one.position, log_id=deps.ledger.engine.log_id)
+    return json_answer(200, view, {"ETag": etag(one.task)})
 
 
 async def report(deps: Deps, asked: Asked) -> Answer:

@@ -3,7 +3,11 @@
 from collections.abc import Collection
 
 from api.contracts.shape import Asked
+from api.deps import Deps
 from api.refusals import Invalid
+from projections.asked import WrongWordError
+from projections.places import NoSuchPlaceError
+from projections.then import Moment, moment_of
 
 PAGE_MAX = 200
 PAGE_DEFAULT = 50
@@ -18,6 +22,22 @@ def only(asked: Asked, names: Collection[str]) -> None:
     unknown = sorted(set(asked.query) - set(names))
     if unknown:
         raise Invalid(f"unknown query parameter {unknown[0]}", param=unknown[0])
+
+
+async def moment_in(deps: Deps, asked: Asked, *, of_now: str) -> Moment | None:
+    """The moment that the query asks for; None: now. *of_now* is a parameter that asks for what is now.
+
+    Raises:
+        Invalid: ``at`` is none, or ``clock`` is none, or ``at`` stands beside *of_now*.
+    """
+    if "at" in asked.query and of_now in asked.query:
+        raise Invalid(f"{of_now} is of now: leave out either it or at", param="at")
+    try:
+        return await moment_of(deps.ledger.engine, asked.query)
+    except WrongWordError as wrong:
+        raise Invalid(str(wrong), param=wrong.name) from None
+    except NoSuchPlaceError as wrong:
+        raise Invalid(str(wrong), param="at") from None
 
 
 def limit_in(asked: Asked) -> int:

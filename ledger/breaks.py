@@ -175,6 +175,11 @@ def provider_stream(provider: str) -> bytes:
     return named_stream(b"provider", provider)
 
 
+def switch_stream() -> bytes:
+    """The 16 bytes that name the stream in which it stands when a projection was switched."""
+    return named_stream(b"projection")
+
+
 def _opened(command: OpenBreak, found: Difference) -> BreakOpened:
     return BreakOpened(
         at_us=command.at_us,

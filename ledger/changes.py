@@ -41,3 +41,8 @@ class Changes:
         """*task* may have changed."""
         for changed in self._waiting.get(task, ()):
             changed.set()
+
+    def tell_all(self) -> None:
+        """Any task may have changed."""
+        for task in self._waiting:
+            self.tell(task)

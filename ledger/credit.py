@@ -26,6 +26,7 @@ from msgspec.structs import replace
 from ledger.errors import AmountExceeds, InsufficientCredits, KeyReused, TooManyTasks
 from ledger.events import (
     Cancelled,
+    Charged,
     Completed,
     Created,
     CreditEvent,
@@ -34,9 +35,10 @@ from ledger.events import (
     CreditRevoked,
     Expired,
     Failed,
-    MoneyEvent,
+    Held,
+    Refunded,
+    Released,
     School,
-    TaskEvent,
     UpdateRequested,
     UpdateReverted,
 )
@@ -71,12 +73,18 @@ def move_of(before: Task, after: Task) -> Move | None:
     return None
 
 
-def moves(event: TaskEvent) -> bool:
-    """Whether the event moves its account: as `move_of`, told by the event alone."""
-    return isinstance(event, MoneyEvent | _BoundOfRun)
+def moves(kind: str) -> bool:
+    """Whether an event of this type moves its account: as `move_of`, told by the type alone."""
+    return kind in _MOVEMENTS
 
 
-_BoundOfRun: TypeAlias = Created | UpdateRequested | Completed | Failed | Cancelled | Expired | UpdateReverted
+_MOVEMENTS = frozenset(
+    one.__struct_config__.tag
+    for one in (
+        *(Held, Released, Charged, Refunded),
+        *(Created, UpdateRequested, Completed, Failed, Cancelled, Expired, UpdateReverted),
+    )
+)
 
 
 def moved(row: AccountRow, move: Move) -> AccountRow:

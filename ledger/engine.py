@@ -222,6 +222,8 @@ class Found(msgspec.Struct, frozen=True, kw_only=True):
 
     versions: Mapping[bytes, int]
     terms: Mapping[str, int]
+    switched: bool = False
+    """Rows have been replaced since this process last wrote: what was decided on a task in memory is stale."""
 
 
 def _no_earlier_than(recorded_at_us: int, entry: Entry) -> Entry:
@@ -248,13 +250,14 @@ def plan(batch: Sequence[Append], *, head: Head, found: Found | None) -> Plan:
     position, last_hash, recorded_at_us = head.position, head.hash, head.recorded_at_us
     for append in batch:
         actual = known.get(append.stream, append.expected if found is None else 0)
+        switched = found is not None and found.switched and append.task is not None
         admitted = append.rests_on is None or (
             append.account not in unmoved and (found is None or terms.get(append.account, 0) == append.rests_on)
         )
-        if actual != append.expected or append.stream in stale or not admitted:
+        if actual != append.expected or append.stream in stale or not admitted or switched:
             stale.add(append.stream)
             unmoved.add(append.account)
-            outcomes.append(Stale(actual))
+            outcomes.append(Stale(actual, switched))
             continue
         if append.terms is not None:
             terms[append.account] = append.terms.version

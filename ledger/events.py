@@ -14,6 +14,8 @@ from typing import Any, TypeAlias, get_args
 import msgspec
 from msgspec import UNSET, UnsetType
 
+from ledger.upcasts import OLD_SHAPES, SHAPE, current, refuse_newer, unknown
+
 
 class School(StrEnum):
     """How a model is billed."""
@@ -77,6 +79,8 @@ class Event(msgspec.Struct, frozen=True, gc=False, kw_only=True, tag_field="type
     at_us: int
     payload: Payload | UnsetType = UNSET
     claims: tuple[Claimed, ...] = ()
+    shape: int = SHAPE
+    """Which way of writing this event it is; see `ledger.upcasts`."""
 
     @property
     def content(self) -> Payload:
@@ -418,21 +422,33 @@ class BreakCorrected(Event, frozen=True, kw_only=True, tag="break-corrected"):
     position: int | None = None
 
 
+class ProjectionSwitched(Event, frozen=True, kw_only=True, tag="projection-switched"):
+    """Rows that are folded from the log were replaced by others, in the same commit: by what a replay made of it.
+
+    Whoever has such rows in memory reads them anew.
+    """
+
+    projection: str
+    position: int
+    """How far the log had been folded."""
+    replaced: int
+    """How many rows."""
+    back: bool = False
+    """They are those that an earlier switch had replaced."""
+
+
 BreakEvent: TypeAlias = BreakOpened | BreakExplained | BreakCorrected
 CostEvent: TypeAlias = ProviderBilled | ProviderCredited
 BookEvent: TypeAlias = StatementRead | CostEvent | BreakEvent
-AnyEvent: TypeAlias = TaskEvent | AccountEvent | CallbackEvent | BookEvent
-TYPES: frozenset[str] = frozenset(
-    str(kind.__struct_config__.tag)
-    for union in (TaskEvent, AccountEvent, CallbackEvent, BookEvent)
-    for kind in get_args(union)
-)
+AnyEvent: TypeAlias = TaskEvent | AccountEvent | CallbackEvent | BookEvent | ProjectionSwitched
+TYPES: frozenset[str] = frozenset(str(kind.__struct_config__.tag) for kind in get_args(AnyEvent))
 """Every type that an event of the log may have."""
 
 _encoder = msgspec.json.Encoder()
 _facts: msgspec.json.Decoder[AnyEvent] = msgspec.json.Decoder(AnyEvent)
 _payload: msgspec.json.Decoder[Payload] = msgspec.json.Decoder(Payload)
 _MOVEMENTS = (MoneyEvent, CreditMoved, CostMoved)
+_ONCE_OTHERWISE = tuple(kind for kind in get_args(AnyEvent) if kind.__struct_config__.tag in OLD_SHAPES)
 
 
 def tag_of(event: AnyEvent) -> str:
@@ -458,9 +474,18 @@ def decode(facts: bytes, payload: bytes | None) -> AnyEvent:
     """The event that `encode` stored.
 
     Raises:
-        msgspec.ValidationError: the tag or a field is not one that this version knows.
+        UnknownShapeError: a newer version wrote it, and it cannot be read as what this one knows.
+        msgspec.ValidationError: a field is not one that this version knows.
     """
-    event = _facts.decode(facts)
+    try:
+        event = _facts.decode(facts)
+    except msgspec.ValidationError as error:
+        raise unknown(facts, TYPES) or error from None
+    if event.shape != SHAPE:
+        refuse_newer(tag_of(event), event.shape)
+    if isinstance(event, _ONCE_OTHERWISE):
+        told, payload = current(tag_of(event), facts, payload)
+        event = event if told is facts else _facts.decode(told)
     if payload is None:
         return event
     return msgspec.structs.replace(event, payload=_payload.decode(payload))

@@ -10,6 +10,7 @@ from msgspec.structs import replace
 
 from ledger.accounts import Accounts
 from ledger.batch import Replayed
+from ledger.breaks import switch_stream
 from ledger.callback_log import CallbackLog
 from ledger.commands import RecordCallback, Report, TaskCommand
 from ledger.engine import Engine
@@ -117,6 +118,7 @@ class Ledger:
     ) -> None:
         """*entropy* None: the system's, which it must be wherever anyone's content is sealed."""
         self.engine = engine
+        self._switches = 0
         self.keys = Keyring(engine, pepper=pepper)
         self.callbacks = CallbackLog(engine, pepper=pepper)
         self.views = Views(engine, weight_max_bytes=views_max_bytes)
@@ -147,6 +149,14 @@ class Ledger:
 
     async def __aexit__(self, *_: object) -> None:
         await self.close()
+
+    async def heed_switches(self) -> None:
+        """Read anew what is in memory, if another process has replaced rows in the store since this was asked last."""
+        switches = len(await self.engine.streams([switch_stream()]))
+        if switches != self._switches:
+            self._switches = switches
+            self.views.forget()
+            self.accounts.forget()
 
     async def handle(self, command: TaskCommand) -> Outcome:
         """Carry out *command*; what it did is durable when this returns.

@@ -226,6 +226,8 @@ class Stale(msgspec.Struct, frozen=True, gc=False):
     """Nothing was written: the stream, which holds *actual* events, or the account is not as the append found it."""
 
     actual: int
+    switched: bool = False
+    """Rows that are folded from the log have been replaced since: what is in memory of them is to be read anew."""
 
 
 Outcome: TypeAlias = int | Stale

@@ -23,6 +23,7 @@ from ledger.errors import DamagedError
 
 KEY_BYTES = 32
 NONCE_BYTES = 12
+_CONTENT_FROM = 1 + NONCE_BYTES
 
 _AES_256_GCM = b"\x01"
 """The first of the stored bytes: how the others are sealed. No JSON begins so."""
@@ -40,15 +41,39 @@ def unseal(sealed: bytes, *, key: bytes, stream: bytes, version: int) -> bytes:
     Raises:
         DamagedError: bytes or key are not those that were written, or not of this event.
     """
-    nonce, content = sealed[1 : 1 + NONCE_BYTES], sealed[1 + NONCE_BYTES :]
-    try:
-        if sealed[:1] == _AES_256_GCM:
-            return AESGCM(key).decrypt(nonce, content, _bound(stream, version))
-    except (InvalidTag, ValueError, OverflowError):  # not even of the size that keys, nonces and versions have
-        pass
-    raise DamagedError(
-        f"the content of event {version} of task {stream.hex()} cannot be read: it does not open under the task's key"
-    )
+    return Opener(key, stream).opened(sealed, version)
+
+
+class Opener:
+    """Opens what was sealed of one stream. To make the cipher is half of opening, so a replay makes it once a task."""
+
+    __slots__ = ("_cipher", "_stream")
+
+    def __init__(self, key: bytes, stream: bytes) -> None:
+        self._stream = stream
+        try:
+            self._cipher: AESGCM | None = AESGCM(key)
+        except ValueError:  # not even of the size that keys have: opens nothing
+            self._cipher = None
+
+    def opened(self, sealed: bytes, version: int) -> bytes:
+        """What `seal` was given.
+
+        Raises:
+            DamagedError: as `unseal`.
+        """
+        try:
+            if self._cipher is not None and sealed[:1] == _AES_256_GCM:
+                bound = self._stream + version.to_bytes(
+                    8, "big"
+                )  # as `_bound`, which a replay would call a million times
+                return self._cipher.decrypt(sealed[1:_CONTENT_FROM], sealed[_CONTENT_FROM:], bound)
+        except (InvalidTag, ValueError, OverflowError):  # not even of the size that nonces and versions have
+            pass
+        raise DamagedError(
+            f"the content of event {version} of task {self._stream.hex()} cannot be read: "
+            "it does not open under the task's key"
+        )
 
 
 def _bound(stream: bytes, version: int) -> bytes:

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import aiosqlite
+from msgspec.structs import replace
 
 from ledger.engine import ERASES, Plan, Trouble, plan
 from ledger.errors import CannotOpenError, StorageError
@@ -33,7 +34,7 @@ from ledger.records import (
     Recorded,
     TaskFilter,
 )
-from ledger.sqlite_commits import all_or_nothing, found_for, read_end, write
+from ledger.sqlite_commits import all_or_nothing, found_for, read_end, switches_of, write
 from ledger.sqlite_damage import damage
 from ledger.sqlite_file import (
     TROUBLE,
@@ -94,6 +95,8 @@ class SqliteEngine:
         self._committing = asyncio.Lock()
         self._wiper = None if writer is None else Wiper(writer, self._committing, self._reading)
         self._head: Head | None = None
+        self._switches = 0
+        """How many switches of projections this process has heeded."""
         self.is_wiped = True
         """False once it has been closed with what was erased left in the file: another process reads on."""
 
@@ -139,10 +142,17 @@ class SqliteEngine:
         async with all_or_nothing(writer):
             await writer.execute("BEGIN IMMEDIATE")
             head = await read_end(writer)
-            planned = plan(batch, head=head, found=await found_for(writer, batch))
+            found, switches = await found_for(writer, batch), await switches_of(writer)
+            planned = plan(batch, head=head, found=replace(found, switched=switches > self._switches))
             await write(writer, planned, after=head)
             await writer.commit()
+            self._switches = switches
             return planned
+
+    async def heed_switches(self) -> None:
+        """From here on what is in memory of this process is taken to be read after all switches so far."""
+        assert self._writer is not None, "opened to read only"
+        self._switches = await switches_of(self._writer)
 
     async def _trusted_writer(self) -> aiosqlite.Connection:
         """The connection that writes, opened anew if the disk has failed since, with all that was committed on it.
@@ -300,6 +310,7 @@ async def open_to_serve(path: Path) -> SqliteEngine:
     except BaseException:
         os.close(lock_fd)
         raise
+    await engine.heed_switches()
     await engine.wipe()
     if path.stat().st_size <= LOOKED_AT_FIRST_MAX_BYTES:
         await engine.look_through()

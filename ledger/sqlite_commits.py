@@ -2,9 +2,11 @@
 
 from collections.abc import AsyncIterator, Collection, Sequence
 from contextlib import asynccontextmanager
+from typing import Any
 
 import aiosqlite
 
+from ledger.breaks import switch_stream
 from ledger.engine import Found, Plan, account_changes
 from ledger.records import Append, Head
 from ledger.sqlite_rows import (
@@ -49,10 +51,15 @@ async def write(writer: aiosqlite.Connection, planned: Plan, *, after: Head) -> 
         sqlite3.IntegrityError: the log's head is not *after*, a version is not the next, or an account has other terms
             than new work was admitted by; nothing is written.
     """
+    await writer.execute_fetchall(APPEND, append_values(planned, after=after))
+
+
+def append_values(planned: Plan, *, after: Head) -> tuple[Any, ...]:
+    """The values with which `APPEND` writes *planned* after that head."""
     end = planned.head
     tasks = [task_values(append.task, at) for append, at in planned.written if append.task is not None]
     seals = [(append.stream, append.seal_key) for append, _ in planned.written if append.seal_key is not None]
-    values = (
+    return (
         end.lane,
         after.position,
         after.hash,
@@ -66,7 +73,6 @@ async def write(writer: aiosqlite.Connection, planned: Plan, *, after: Head) -> 
         *KEY_ROWS.packed([key_values(key) for append, _ in planned.written for key in append.keys]),
         *ACCOUNT_ROWS.packed([account_values(*one) for one in account_changes(planned.written).items()]),
     )
-    await writer.execute_fetchall(APPEND, values)
 
 
 async def read_end(connection: aiosqlite.Connection) -> Head:
@@ -77,6 +83,11 @@ async def found_for(writer: aiosqlite.Connection, batch: Sequence[Append]) -> Fo
     versions = await _versions(writer, [append.stream for append in batch])
     terms = await _terms(writer, {append.account for append in batch if append.rests_on is not None})
     return Found(versions=versions, terms=terms)
+
+
+async def switches_of(writer: aiosqlite.Connection) -> int:
+    """How often a projection has been switched."""
+    return (await _versions(writer, [switch_stream()])).get(switch_stream(), 0)
 
 
 async def _terms(writer: aiosqlite.Connection, accounts: Collection[str]) -> dict[str, int]:

@@ -98,6 +98,8 @@ class Views:
         self._wanted: dict[TaskId, _Waiters] = {}
         self._outdated: set[TaskId] = set()
         """What a read that is under way may bring of these was so before, and is not cached."""
+        self._lost = 0
+        """How often all were forgotten."""
         self._reading: asyncio.Task[None] | None = None
 
     def cached(self, task: TaskId) -> Seen | None:
@@ -147,6 +149,13 @@ class Views:
         self._forget(task)
         self.changes.tell(task)
 
+    def forget(self) -> None:
+        """Forget all tasks, and what is just being read of any: rows have been replaced in the store."""
+        self._lost += 1
+        self._cache.clear()
+        self._weight_bytes = 0
+        self.changes.tell_all()
+
     def keep_answer(self, seen: Seen, variant: Hashable, answer: Any, *, weight_bytes: int) -> None:  # noqa: ANN401
         """Keep *answer* with the task that it was rendered from, if that is in memory still and has room for it."""
         if len(seen.answers) >= ANSWERS_MAX or self._cache.get(seen.task.task_id) is not seen:
@@ -176,12 +185,15 @@ class Views:
         while self._wanted:
             wanted, self._wanted = self._wanted, {}
             self._outdated.clear()
+            lost = self._lost
             try:
                 found = await self._engine.tasks(list(wanted))
             except Exception as error:  # noqa: BLE001 - every waiter is told, whatever it is
                 for waiters in wanted.values():
                     _fail(waiters, error)
                 continue
+            if lost != self._lost:
+                self._outdated.update(wanted)
             for task, waiters in wanted.items():
                 self._answer(task, waiters, found.get(task))
         self._reading = None

@@ -302,6 +302,8 @@ class Writer:
             elif append.task.version == batch.states[append.task.task_id].version:  # the last of its task
                 task = batch.states[append.task.task_id]
                 self._views.put(Seen(task, outcome, len(append.task.view), batch.seal_keys.get(task.task_id)))
+        if any(isinstance(outcome, Stale) and outcome.switched for outcome in outcomes):
+            self._views.forget()
         if any(isinstance(outcome, Stale) for outcome in outcomes):
             self._accounts.forget()
         else:

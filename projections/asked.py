@@ -32,14 +32,28 @@ def wanted_of(words: Mapping[str, str]) -> Wanted:
     until_us = _instant(words, "until", FOREVER_US)
     if since_us >= until_us:
         raise WrongWordError("until", "until must be later than since: a period ends before its until")
-    at = words.get("at")
     return Wanted(
         by=_one_of(By, words, "by", By.ACCOUNT),
         clock=_one_of(Clock, words, "clock", Clock.EFFECTIVE),
         since_us=since_us,
         until_us=until_us,
-        at=None if at is None else _midnight(at),
+        at=place_in(words),
     )
+
+
+def clock_of(words: Mapping[str, str], *, default: Clock) -> Clock:
+    """The clock that *words* tell.
+
+    Raises:
+        WrongWordError: there is no such clock.
+    """
+    return _one_of(Clock, words, "clock", default)
+
+
+def place_in(words: Mapping[str, str]) -> str | None:
+    """What `at` names, a date being its midnight; None: nothing."""
+    at = words.get("at")
+    return None if at is None else _midnight(at)
 
 
 def period_of(words: Mapping[str, str]) -> tuple[int | None, int | None]:

@@ -4,7 +4,7 @@ from collections.abc import Iterable, Sequence
 
 from ledger.credit import Credit, evolve_credit, expected_of, moves
 from ledger.engine import Engine
-from ledger.events import CreditEvent, CreditGranted, CreditRevoked, TaskEvent
+from ledger.events import CreditEvent, CreditGranted, CreditRevoked
 from ledger.records import SUM_MAX_MICROS, AccountRow, Recorded
 from ledger.task import LIVE, Task
 from projections.audit_findings import Check, Findings, brief, differences, sound
@@ -65,9 +65,9 @@ class AccountBooks:
         sums.credit.version = row.version
         sums.position = max(sums.position, row.position)
 
-    def task(self, task: Task, rows: Sequence[Recorded], events: Sequence[TaskEvent]) -> None:
+    def task(self, task: Task, rows: Sequence[Recorded]) -> None:
         """Add what a task, folded from these rows, costs its account, and whether it is under way."""
-        places = [row.position for row, event in zip(rows, events, strict=True) if moves(event)]
+        places = [row.position for row in rows if moves(row.entry.type)]
         if not places:
             return
         sums = self._of(task.account)

@@ -4,7 +4,7 @@ The accounts' own events, and what providers bill, are handed on to their books.
 """
 
 from ledger.break_log import NOBODY
-from ledger.breaks import Break, Life, break_stream, evolve_break, opens_as, statement_stream
+from ledger.breaks import Break, Life, break_stream, evolve_break, opens_as, statement_stream, switch_stream
 from ledger.callbacks import NOTHING_ARRANGED, Arranged, callback_breaks, callbacks_stream, evolve_arranged
 from ledger.chain import GENESIS
 from ledger.engine import Engine
@@ -21,6 +21,7 @@ from ledger.events import (
     KeyEvent,
     KeyIssued,
     KeyRevoked,
+    ProjectionSwitched,
     StatementRead,
     amount_of,
     tag_of,
@@ -99,6 +100,11 @@ class LogPass:
             self._callbacks(row, event)
         elif isinstance(event, BookEvent):
             self._book(row, event)
+        elif isinstance(event, ProjectionSwitched):
+            self._next_version(row, "the stream of switches")
+            if row.stream != switch_stream() or row.account != NOBODY:
+                detail = f"{tag_of(event)} does not stand in the stream of switches"
+                self._found.add(Check.HISTORY, detail, position=row.position)
 
     def _chained(self, row: Recorded) -> None:
         """Check that the row has the next position, and the hash that its bytes give after the row before it."""

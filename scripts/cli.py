@@ -19,8 +19,9 @@ from typer.main import get_command
 from ledger.errors import Fault, Refusal
 
 VERBS = (
-    *("serve", "keys", "accounts", "tail", "trace", "explain", "verify", "checkpoint", "prove", "report", "reconcile"),
-    *("breaks", "callbacks", "backup", "restore", "drill", "export", "import", "work", "simulate", "bench"),
+    *("serve", "keys", "accounts", "tail", "trace", "explain", "verify", "checkpoint", "prove", "replay"),
+    *("report", "reconcile", "breaks", "callbacks", "backup", "restore", "drill", "export", "import"),
+    *("work", "simulate", "bench"),
 )
 """Each a module of this package with a function of its name, or with an `app` if it has verbs of its own."""
 

@@ -45,8 +45,16 @@ class _Bar:
     def _appear(self) -> Progress:
         from rich.console import Console  # noqa: PLC0415 - most things are over before there is a bar
         from rich.progress import Progress as Bar  # noqa: PLC0415
+        from rich.progress import ProgressColumn, Task  # noqa: PLC0415
+        from rich.text import Text  # noqa: PLC0415
 
-        self._bar = Bar(console=Console(stderr=True), transient=True)
+        class Rate(ProgressColumn):
+            """How much is done a second; what remains of the time stands beside it."""
+
+            def render(self, task: Task) -> Text:
+                return Text("" if task.speed is None else f"{task.speed:,.0f}/s")
+
+        self._bar = Bar(*Bar.get_default_columns(), Rate(), console=Console(stderr=True), transient=True)
         self._bar.start()
         task = self._bar.add_task(self._title)
         return lambda done, total: self._bar.update(task, completed=done, total=total)

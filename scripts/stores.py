@@ -1,5 +1,6 @@
 """Which store a verb works on, and all else that the command line reads from its environment."""
 
+import asyncio
 import os
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -44,6 +45,23 @@ def path_of(store: str) -> Path:
 def real_path(ledger: Path) -> Path:
     """The ledger's own path, by whatever name it is reached: what follows it keeps its files beside that."""
     return ledger.resolve()
+
+
+def existing(store: str) -> Path:
+    """The file of a ledger that there is, by whatever name it is reached.
+
+    Raises:
+        typer.BadParameter: as `path_of`.
+        CannotOpenError: there is none, or it is none of ours.
+    """
+    path = real_path(path_of(store))
+    asyncio.run(_looked_at(path))
+    return path
+
+
+async def _looked_at(path: Path) -> None:
+    engine = await sqlite.open_to_read(path)
+    await engine.close()
 
 
 def books_path(ledger: Path) -> Path:

@@ -7,6 +7,7 @@ import stat
 from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import pytest
@@ -594,7 +595,12 @@ def test_every_task_reads_as_before(shell: Shell, path: Path, restored: Path) ->
     for row in {row.stream for row in events(path) if row.entry.type == "created"}:
         task = Spelling.UUID.spell(ident(0).__class__(row))
         there, here = (shell("trace", task, "--store", f"sqlite:{one}", "--json").objects for one in (path, restored))
-        assert [{**one, "cursor": ""} for one in there] == [{**one, "cursor": ""} for one in here]
+        assert [_without_cursors(step) for step in there] == [_without_cursors(step) for step in here]
+
+
+def _without_cursors(step: dict[str, Any]) -> dict[str, Any]:
+    """They begin with the log's name, which is another one."""
+    return {**step, "cursor": "", "state": {**step["state"], "cursor": ""}}
 
 
 async def test_pages_of_a_refill_may_end_anywhere(path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

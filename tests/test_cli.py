@@ -215,10 +215,11 @@ def test_a_trace_tells_a_task_s_life_as_a_timeline(shell: Shell) -> None:
     assert title.startswith(
         "text-to-video by seedance-2.0 (seedance-2.0-2026, volcengine) for acme, contract lemondata"
     )
-    assert heading.split() == ["time", "elapsed", "v", "type", "credits", "status", "facts"]
-    assert rows[0].split()[:6] == ["2026-01-02T03:04:05Z", "+0.000s", "1", "created", "queued", "estimated_seconds=35"]
+    assert heading.split() == ["time", "elapsed", "v", "type", "credits", "status", "%", "held", "net", "facts"]
+    first = ["2026-01-02T03:04:05Z", "+0.000s", "1", "created", "queued", "0", "0", "estimated_seconds=35"]
+    assert rows[0].split()[:8] == first
     assert "school=hold" in rows[0]
-    assert rows[1].split()[:6] == ["2026-01-02T03:04:05Z", "+0.000s", "2", "held", "10", "queued"]
+    assert rows[1].split()[:8] == ["2026-01-02T03:04:05Z", "+0.000s", "2", "held", "10", "queued", "10", "0"]
     assert rows[-1].startswith("credits: held 0, ")
 
 
@@ -254,7 +255,9 @@ def test_a_trace_as_json_is_a_line_an_event(shell: Shell) -> None:
         "erased": False,
         "elapsed_seconds": 0.0,
         "status": "queued",
+        "state": held["state"],
     }
+    assert (held["state"]["version"], held["state"]["billing"]["held_credits"]) == (2, "10")
     assert created["payload"] == {"input": {"prompt": "a fjord"}, "metadata": {"order": 4711}}
 
 

@@ -39,6 +39,7 @@ from ledger.events import (
     Notice,
     Payload,
     Progressed,
+    ProjectionSwitched,
     ProviderBilled,
     ProviderCredited,
     Refunded,
@@ -58,6 +59,7 @@ from ledger.events import (
     encode,
     tag_of,
 )
+from ledger.upcasts import SHAPE
 
 CLAIM = Claimed(account="acme", operation="create", key="order-4711", fingerprint="9f86d081")
 PLAIN_TERMS = Terms(school=School.PREPAID, rate_version="2026-01", estimated_micros=80_000_000)
@@ -412,6 +414,11 @@ GOLDEN: list[tuple[AnyEvent, str, str | None]] = [  # event, its facts, its payl
         ),
         None,
     ),
+    (
+        ProjectionSwitched(at_us=25, projection="tasks", position=4713, replaced=2, back=True),
+        '{"type":"projection-switched","at_us":25,"projection":"tasks","position":4713,"replaced":2,"back":true}',
+        None,
+    ),
 ]
 golden = pytest.mark.parametrize(
     ("event", "facts", "payload"),
@@ -444,7 +451,7 @@ def test_every_event_has_a_golden_row() -> None:
 @pytest.mark.parametrize("kind", get_args(AnyEvent))
 def test_every_field_of_an_event_lies_in_a_golden_row(kind: type[AnyEvent]) -> None:
     rows = [json.loads(facts) for event, facts, _ in GOLDEN if type(event) is kind]
-    common = {"type", "at_us", "claims"}
+    common = {"type", "at_us", "claims", "shape"}
     pinned = set[str]().union(*rows) - common
     assert pinned == set(kind.__struct_fields__) - {*common, "payload"}
 
@@ -491,6 +498,7 @@ LEFT_OUT: dict[type[msgspec.Struct], dict[str, object]] = {  # what the absence 
     BreakOpened: {"task": None, "lines": (), "line_ids": (), "statement": None, "owner": None},
     BreakExplained: {"owner": None},
     BreakCorrected: {"position": None},
+    ProjectionSwitched: {"back": False},
     Terms: {
         "cancellable": True,
         "point_of_no_return_percent": None,
@@ -505,7 +513,7 @@ LEFT_OUT: dict[type[msgspec.Struct], dict[str, object]] = {  # what the absence 
 @pytest.mark.parametrize("kind", [*get_args(AnyEvent), Terms, Notice, Claimed, Payload])
 def test_a_field_left_out_means_what_it_always_meant(kind: type[msgspec.Struct]) -> None:
     optional = {field.name: field.default for field in msgspec.structs.fields(kind) if not field.required}
-    common = {"payload": UNSET, "claims": ()} if issubclass(kind, Event) else {}
+    common = {"payload": UNSET, "claims": (), "shape": SHAPE} if issubclass(kind, Event) else {}
     assert optional == {**common, **LEFT_OUT.get(kind, {})}
 
 

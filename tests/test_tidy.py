@@ -76,6 +76,7 @@ LIVE = {
     "ledger/sqlite_damage.py": "looks at what lies under an engine",
     "ledger/sqlite_file.py": "opens an engine's file",
     "ledger/sqlite_health.py": "looks through an engine's file",
+    "ledger/sqlite_switch.py": "replaces rows in an engine's file",
     "ledger/sqlite_wipe.py": "cuts an engine's write-ahead log",
     "ledger/views.py": "reads what it does not have",
     "ledger/writer.py": "the group commit",
@@ -103,10 +104,16 @@ LIVE = {
     "projections/prove.py": "reads the log as a tree",
     "projections/refill.py": "fills a store",
     "projections/reconcile.py": "follows the log, and appends what differs",
+    "projections/replay.py": "reads the store, in several processes",
+    "projections/replay_books.py": "keeps books in files of their own",
+    "projections/replay_file.py": "a file of its own",
+    "projections/replay_ranges.py": "reads the store",
+    "projections/replay_switch.py": "replaces rows in the store, and tells how long that took",
     "projections/report.py": "`draw` follows the log",
     "projections/rows.py": "writes lines into memory",
     "projections/side_file.py": "a file beside the ledger's",
     "projections/self_check.py": "reads the books",
+    "projections/then.py": "reads the log",
     "projections/statements.py": "reads lines out of memory",
     "projections/store_digest.py": "reads the store",
 }
@@ -214,9 +221,11 @@ SQL = re.compile(r"\b(SELECT|INSERT INTO|INSERT OR|UPDATE \w+ SET|DELETE FROM|CR
 BUILDS_SQL = {
     "ledger/sqlite_file.py": 2,  # the founding, of constants; a pragma by its name
     "ledger/sqlite_damage.py": 1,  # a pragma, with a bound
+    "ledger/sqlite_switch.py": 2,  # of constants: columns, and as many marks
     "ledger/sqlite_upgrades.py": 3,  # of constants
     "ledger/sqlite_wipe.py": 1,  # a pragma, with a number
     "projections/booked.py": 5,  # of constants: columns, and as many marks as there are values
+    "projections/replay_file.py": 4,  # the founding, and names of its own tables
     "projections/side_file.py": 4,  # of constants: our tables by their names, and pragmas
 }
 """How many statements are put together outside of the files for it, ``*_sql.py``; values are parameters everywhere."""

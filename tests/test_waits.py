@@ -179,6 +179,8 @@ def test_what_nobody_waits_for_is_told_to_nobody_and_kept_nowhere() -> None:
         changes.tell(ident(3))
         assert (first.is_set(), second.is_set(), other.is_set()) == (True, True, False)
         assert changes.awaited == 2
+        changes.tell_all()
+        assert other.is_set()
     assert changes.awaited == 0
 
 

@@ -1,0 +1,66 @@
+"""The list of tasks: as they are now, those that are silent, or as they stood."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from api.contracts.shape import Answer, Asked, json_answer
+from api.deps import Deps
+from api.native_queries import limit_in, moment_in, only
+from api.native_shapes import task_view
+from api.native_stalled import stalled_page
+from api.refusals import Invalid
+from ledger.cursors import cursor, place
+from ledger.ids import TaskId
+from ledger.records import TaskFilter
+from ledger.task import Status
+from ledger.views import Seen
+from projections.then import Stood, tasks_then
+
+
+async def list_tasks(deps: Deps, asked: Asked) -> Answer:
+    """Newest first, or oldest first with ``order=asc``, which is how a dispatcher takes queued work."""
+    wanted, log_id = _wanted(asked, deps.ledger.engine.log_id), deps.ledger.engine.log_id
+    moment = await moment_in(deps, asked, of_now="stalled")
+    page: Sequence[Seen | Stood]
+    if "stalled" in asked.query:
+        page, beyond = await stalled_page(deps, asked, wanted)
+    elif moment is not None:
+        page, beyond = await tasks_then(deps.ledger.engine, wanted, moment)
+    else:
+        page, more = await deps.ledger.page(wanted)
+        beyond = page[-1].task.task_id if more else None
+    body = {
+        "tasks": [task_view(one.task, position=one.position, log_id=log_id) for one in page],
+        "next_cursor": None if beyond is None else cursor(log_id, beyond),
+        "has_more": beyond is not None,
+    }
+    return json_answer(200, body)
+
+
+LIST_PARAMS = frozenset({"status", "account", "model", "stalled", "cursor", "limit", "order", "at", "clock"})
+
+
+def _wanted(asked: Asked, log_id: str) -> TaskFilter:
+    query = asked.query
+    only(asked, LIST_PARAMS)
+    status = query.get("status")
+    if status is not None and status not in set(Status) - {Status.ABSENT}:
+        raise Invalid("status is not one of a task's", param="status")
+    order = query.get("order", "desc")
+    if order not in {"asc", "desc"}:
+        raise Invalid("order is asc or desc", param="order")
+    limit = limit_in(asked)
+    beyond = None
+    if "cursor" in query:
+        beyond = place(log_id, query["cursor"])
+        if beyond is None or len(beyond) != 16:  # noqa: PLR2004 - a task id
+            raise Invalid("cursor is not one that a list of this log gave", param="cursor")
+    ends: dict[str, Any] = {"after" if order == "asc" else "before": None if beyond is None else TaskId(beyond)}
+    return TaskFilter(
+        account=query.get("account"),
+        status=status,
+        model=query.get("model"),
+        oldest_first=order == "asc",
+        limit=limit,
+        **ends,
+    )

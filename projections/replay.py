@@ -1,0 +1,253 @@
+"""Replay: what is folded from the log, folded anew beside the live rows, compared, and put in their place.
+
+One pass over the tasks gives both projections that lie in the ledger's file: the tasks' rows and the accounts'. The log
+is cut into parts by tasks, which are folded by as many processes as there are cores, at the lowest priority, so that a
+server beside it is served first. What was recorded meanwhile is caught up with, until little is left; the switch does
+the rest in one transaction of its own, in which it compares once more every task that has moved.
+
+Measured on a log of 118,000 simulated events, half of them with sealed content: one process folded and compared 160,000
+events/s where a bare six-column scan gave 930,000. The fold by itself, of rows in memory, was 350,000 events/s, 580,000
+without content, and with `ledger.task.fold` 210,000. Histories joined to one row a task in SQL (``group_concat``) were
+read no faster. A replay took 51 MB for 17,000 events in one process, and 47 MB a process for 118,000 in two.
+
+So a replay never asks a writer to wait for more than that transaction, and a reader never sees anything half built:
+what is built is a list of what differs, and it lies elsewhere.
+"""
+
+import multiprocessing
+import os
+import sqlite3
+import threading
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from contextlib import contextmanager
+from pathlib import Path
+from typing import NamedTuple
+
+import msgspec
+
+from ledger.records import AccountRow
+from ledger.sqlite_rows import read_account
+from projections.audit_findings import is_task_stream
+from projections.follow import Progress, nobody
+from projections.refold import POSITION, HotRow
+from projections.replay_file import Place, ReplayFile
+from projections.replay_ranges import (
+    FIRST,
+    LAST,
+    AccountDifference,
+    Difference,
+    Found,
+    Part,
+    Sums,
+    Until,
+    compare,
+    folded,
+    key_of,
+    moved_last,
+    put_terms,
+    replay_part,
+    snapshot,
+)
+from projections.replay_sql import ACCOUNTS, BORN_AT, HASH_AT, HEAD, HISTORY, LOG_ID, ROW, TOUCHED
+
+PART_EVENTS = 20_000
+"""In a part, about: a tenth of a second, and what a replay that is killed has to do again."""
+ALONE_EVENTS = 100_000
+"""A log that is shorter is done before other processes would have begun."""
+FEW_EVENTS = 64
+"""So many left to catch up with are left to the switch."""
+ROUNDS_MAX = 50
+NICE = 19
+AHEAD_MAX = 4
+"""Parts that are folded or wait to be."""
+
+
+class Compared(msgspec.Struct, frozen=True, kw_only=True):
+    """What a replay came to, as of *position*."""
+
+    position: int
+    head: str
+    tasks: int
+    events: int
+    differing_tasks: int
+    unreadable_tasks: int
+    """Of these: whose events give no task. Accounts are not compared while there are any."""
+    accounts: tuple[AccountDifference, ...]
+
+
+def replay_tasks(
+    db: sqlite3.Connection, ledger: Path, file: ReplayFile, *, workers: int, progress: Progress = nobody
+) -> None:
+    """Fold all parts that are to be done, begun now or by a replay that was killed, and catch up with the log."""
+    place = file.place()
+    if place is None or not _continues(db, place):
+        head = db.execute(HEAD).fetchone()
+        file.begin(Place(_log_id(db), *head), parts_of(db, head[0]))
+        place = file.place()
+        assert place is not None, "just begun"
+    _fold_parts(ledger, file, place.until, workers=workers, progress=progress)
+    for _ in range(ROUNDS_MAX):
+        with snapshot(db):
+            caught_up = catch_up(db, file)
+        if caught_up.events <= FEW_EVENTS:
+            return
+
+
+def parts_of(db: sqlite3.Connection, head: int) -> list[Part]:
+    """All tasks, in parts of about `PART_EVENTS`: each ends at a task that was born that far on."""
+    born = (db.execute(BORN_AT, (position,)).fetchone() for position in range(PART_EVENTS, head, PART_EVENTS))
+    ends = [*sorted({found[0] for found in born if found is not None}), LAST]
+    return [Part(after, upto) for after, upto in zip([FIRST, *ends], ends, strict=False)]
+
+
+class CaughtUp(NamedTuple):
+    """How many events had been recorded since, and the tasks that they were about."""
+
+    events: int
+    tasks: Sequence[bytes]
+
+
+def catch_up(db: sqlite3.Connection, file: ReplayFile) -> CaughtUp:
+    """Take in what has been recorded since. The caller holds a snapshot, or the lock."""
+    place = file.place()
+    assert place is not None, "a replay is under way"
+    head, head_hash = db.execute(HEAD).fetchone()
+    compared: dict[bytes, Difference | None] = {}
+    found = Found(sums=file.sums())
+    for (stream,) in db.execute(TOUCHED, (place.until, head)).fetchall():
+        if is_task_stream(stream):
+            compared[stream] = _touched(db, found, stream, place.until)
+        else:
+            put_terms(db, found, stream, Until(head))
+    file.move_on(Place(place.log_id, head, head_hash), found.sums, compared)
+    return CaughtUp(int(head) - place.until, [*compared])
+
+
+def compared(db: sqlite3.Connection, file: ReplayFile) -> Compared:
+    """What the replay has come to; the caller holds what `catch_up` was held in, or accounts have moved."""
+    place = file.place()
+    assert place is not None, "a replay is under way"
+    tasks, events = file.counted()
+    unreadable = file.count_unreadable()
+    return Compared(
+        position=place.until,
+        head=place.hash.hex(),
+        tasks=tasks,
+        events=events,
+        differing_tasks=file.count("differences"),
+        unreadable_tasks=unreadable,
+        accounts=() if unreadable else tuple(_accounts(db, file.sums())),
+    )
+
+
+def _continues(db: sqlite3.Connection, place: Place) -> bool:
+    """Whether a replay that was begun is one of this log, and of this history of it."""
+    if place.log_id != _log_id(db):
+        return False
+    found = db.execute(HASH_AT, (place.until,)).fetchone()
+    return place.until == 0 or (found is not None and found[0] == place.hash)
+
+
+def _log_id(db: sqlite3.Connection) -> str:
+    (log_id,) = db.execute(LOG_ID).fetchone()
+    return bytes(log_id).decode()
+
+
+# Parts
+
+
+def _fold_parts(ledger: Path, file: ReplayFile, until: int, *, workers: int, progress: Progress) -> None:
+    to_do = file.to_do()
+    _, done = file.counted()
+    for number, found in _folded(ledger, to_do, Until(until), workers=workers):
+        file.save_part(number, found)
+        done += found.events
+        progress(done, max(until, done))
+
+
+def sums_then(db: sqlite3.Connection, ledger: Path, until: Until, *, workers: int) -> dict[str, AccountRow]:
+    """The accounts as they stood."""
+    whole = Found()
+    for _, found in _folded(ledger, [*enumerate(parts_of(db, until.position))], until, workers=workers):
+        for account, sums in found.sums.items():
+            whole.sums_of(account).merge(sums)
+    return {account: one.row(account) for account, one in sorted(whole.sums.items()) if one.position}
+
+
+def _folded(
+    ledger: Path, to_do: Sequence[tuple[int, Part]], until: Until, *, workers: int
+) -> Iterator[tuple[int, Found]]:
+    """What each part comes to, as they come."""
+    if workers == 1 or until.position < ALONE_EVENTS:
+        yield from ((number, replay_part(ledger, part, until)) for number, part in to_do)
+        return
+    with folders(workers) as pool:
+        yield from fold_in(pool, ledger, to_do, until)
+
+
+@contextmanager
+def folders(workers: int, *, nice: int = NICE) -> Iterator[ProcessPoolExecutor]:
+    """Processes that fold, and give way to everybody else by so much."""
+    context = multiprocessing.get_context("spawn")  # a fork would copy the locks of other threads as they are held
+    with ProcessPoolExecutor(workers, mp_context=context, initializer=_begin, initargs=(nice,)) as pool:
+        yield pool
+
+
+def fold_in(
+    pool: ProcessPoolExecutor, ledger: Path, to_do: Sequence[tuple[int, Part]], until: Until
+) -> Iterator[tuple[int, Found]]:
+    """What each part comes to, as they come; few more are asked for than are being folded."""
+    running: dict[Future[Found], int] = {}
+    for number, part in to_do:
+        running[pool.submit(replay_part, ledger, part, until)] = number
+        if len(running) > AHEAD_MAX:
+            yield from _done(running)
+    while running:
+        yield from _done(running)
+
+
+def _done(running: dict[Future[Found], int]) -> Iterable[tuple[int, Found]]:
+    ready, _ = wait(running, return_when=FIRST_COMPLETED)
+    return [(running.pop(future), future.result()) for future in ready]
+
+
+def _begin(nice: int) -> None:
+    """Give way to everybody else, and end when the process ends that began this one, however it ends."""
+    os.nice(nice)
+    parent = multiprocessing.parent_process()
+    assert parent is not None, "only a child is told so"
+
+    def ended() -> None:
+        parent.join()
+        os._exit(1)
+
+    threading.Thread(target=ended, daemon=True).start()
+
+
+# Catching up
+
+
+def _touched(db: sqlite3.Connection, found: Found, stream: bytes, until: int) -> Difference | None:
+    """Compare a task that has moved on, and move its account along."""
+    history: list[HotRow] = db.execute(HISTORY, (stream,)).fetchall()
+    key = key_of(db, stream)
+    difference = compare(stream, history, db.execute(ROW, (stream,)).fetchone(), key)
+    if difference is not None and difference.problem is not None:
+        return difference
+    before, after = [row for row in history if row[POSITION] <= until], folded(stream, history, key)
+    sums = found.sums_of(after.account)
+    if before:
+        sums.add(folded(stream, before, key), sign=-1)
+    sums.add(after)
+    sums.position = max(sums.position, moved_last(history))
+    return difference
+
+
+def _accounts(db: sqlite3.Connection, sums: dict[str, Sums]) -> Iterator[AccountDifference]:
+    live = {row.account: row for row in map(read_account, db.execute(ACCOUNTS))}
+    fresh: dict[str, AccountRow] = {account: one.row(account) for account, one in sums.items() if one.position}
+    for account in sorted(live.keys() | fresh.keys()):
+        one = AccountDifference(account=account, live=live.get(account), fresh=fresh.get(account))
+        if one.live != one.fresh:
+            yield one
