@@ -56,6 +56,18 @@ def test_a_folder_imports_what_lies_below_it_and_nothing_else_of_ours(folder: st
         assert ours <= MAY_IMPORT[folder], path
 
 
+PARTS_OF_EVENTS = {
+    f"ledger.{name}" for name in ("account_events", "book_events", "event_base", "store_events", "task_events")
+}
+
+
+def test_events_are_imported_from_one_place() -> None:
+    parts = {f"{name.replace('.', '/')}.py" for name in PARTS_OF_EVENTS}
+    found = {path for path, tree in modules(*OURS).items() if PARTS_OF_EVENTS & {*imported(tree)}}
+    assert found - parts == {"ledger/events.py"}
+    assert parts <= {*modules("ledger")}
+
+
 # Purity
 
 LIVE = {
