@@ -44,13 +44,7 @@ from ledger.book_events import (
     ProviderCredited,
     StatementRead,
 )
-from ledger.event_base import (
-    NO_PAYLOAD,
-    Claimed,
-    Event,
-    Notice,
-    Payload,
-)
+from ledger.event_base import NO_PAYLOAD, Claimed, Event, Notice, Payload
 from ledger.store_events import ProjectionSwitched
 from ledger.task_events import (
     CallbackAttempted,
