@@ -56,6 +56,18 @@ def test_a_folder_imports_what_lies_below_it_and_nothing_else_of_ours(folder: st
         assert ours <= MAY_IMPORT[folder], path
 
 
+PARTS_OF_EVENTS = {
+    f"ledger.{name}" for name in ("account_events", "book_events", "event_base", "store_events", "task_events")
+}
+
+
+def test_events_are_imported_from_one_place() -> None:
+    parts = {f"{name.replace('.', '/')}.py" for name in PARTS_OF_EVENTS}
+    found = {path for path, tree in modules(*OURS).items() if PARTS_OF_EVENTS & {*imported(tree)}}
+    assert found - parts == {"ledger/events.py"}
+    assert parts <= {*modules("ledger")}
+
+
 # Purity
 
 LIVE = {
@@ -102,7 +114,6 @@ LIVE = {
     "projections/parquet.py": "writes a table into memory",
     "projections/places.py": "looks a place up in the log",
     "projections/prove.py": "reads the log as a tree",
-    "projections/proof.py": "reads the store",
     "projections/refill.py": "fills a store",
     "projections/reconcile.py": "follows the log, and appends what differs",
     "projections/replay.py": "reads the store, in several processes",
@@ -116,6 +127,7 @@ LIVE = {
     "projections/self_check.py": "reads the books",
     "projections/then.py": "reads the log",
     "projections/statements.py": "reads lines out of memory",
+    "projections/store_digest.py": "reads the store",
 }
 """What may wait, read, draw lots and look at the clock. All else in these folders is pure."""
 PURE_OF_API = (
@@ -225,7 +237,6 @@ BUILDS_SQL = {
     "ledger/sqlite_upgrades.py": 3,  # of constants
     "ledger/sqlite_wipe.py": 1,  # a pragma, with a number
     "projections/booked.py": 5,  # of constants: columns, and as many marks as there are values
-    "projections/books_file.py": 1,  # a pragma by its name
     "projections/replay_file.py": 4,  # the founding, and names of its own tables
     "projections/side_file.py": 4,  # of constants: our tables by their names, and pragmas
 }
