@@ -49,7 +49,8 @@ async def list_callbacks(deps: Deps, asked: Asked) -> Answer:
 async def resend(deps: Deps, asked: Asked) -> Answer:
     """Post it again, now, and as often as if it were new; its answer is the callback as it waits for that."""
     only(asked, set())
-    name, body = asked.params["id"], read_json(asked.body, CancelBody)
+    name = asked.params["id"]
+    body = read_json(asked.body, CancelBody) if asked.body.strip() else CancelBody()
     one = await deps.callbacks.consult(lambda queue: queue.get(name))
     if one is None:
         raise UnknownCallback(name)

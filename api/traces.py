@@ -1,4 +1,4 @@
-"""A span for each request, where OpenTelemetry is installed (``pip install task-ledger[otel]``) and asked for.
+"""A span for each request, where OpenTelemetry is installed (the extra ``otel``) and asked for.
 
 A span is made when its request has been answered, with the times at which it began and ended, as a child of the one
 that the client names in ``traceparent``. So a service without traces pays for one comparison a request. Where spans go
@@ -25,7 +25,9 @@ class NotInstalledError(Exception):
     """Traces are asked for, and the extra that makes them is not installed."""
 
     def __init__(self) -> None:
-        super().__init__("traces need OpenTelemetry: pip install task-ledger[otel]")
+        super().__init__(
+            "traces need OpenTelemetry: pip install opentelemetry-sdk opentelemetry-exporter-otlp-proto-http"
+        )
 
 
 class Traces:

@@ -23,6 +23,7 @@ from ledger.ledger import Ledger
 from ledger.sqlite import SqliteEngine, open_to_serve
 from scripts.listening import allow_files, bound_url, listen
 from scripts.stores import DEFAULT, StoreOption, path_of, pepper, real_path
+from scripts.typed import wrong_config
 
 GC_THRESHOLD = 10_000
 """Objects between two looks of the garbage collector; requests leave few cycles behind."""
@@ -41,7 +42,7 @@ def serve(
         found = settings.read(config)
         catalogue = found.models()
     except (ValueError, OSError) as error:
-        raise typer.BadParameter(str(error), param_hint="'--config'") from error
+        raise wrong_config(error) from error
     path = path_of(store)
     lines = logs.configure(sys.stdout, log)
     allow_files()

@@ -233,8 +233,9 @@ def _ulid(task: str) -> str:
     return ulid(spelled(task))
 
 
-async def test_a_callback_that_nobody_knows_is_a_404(service: Service) -> None:
-    reply = await service.native("POST", "/callbacks/msg_0/resend", {})
+@pytest.mark.parametrize("body", [{}, msgspec.UNSET], ids=["empty object", "no body"])
+async def test_a_callback_that_nobody_knows_is_a_404(service: Service, body: object) -> None:
+    reply = await service.native("POST", "/callbacks/msg_0/resend", body)
     assert (reply.status, reply.json()["code"]) == (404, "callback_not_found")
 
 

@@ -236,7 +236,7 @@ async def test_it_says_what_the_service_says_beside_it_and_after_it_was_killed(p
 # What goes wrong
 
 WRONG = [
-    (["--by", "week"], "'week' is not one of"),
+    (["--by", "week"], "'--by': 'week' is not one of"),
     (["--format", "xlsx"], "'xlsx' is not one of"),
     (["--clock", "wall"], "'wall' is not one of"),
     (["--since", "yesterday"], "since must be a date, or an RFC 3339 time"),
@@ -265,7 +265,7 @@ def test_without_pyarrow_it_says_what_to_install(report: Shell, monkeypatch: pyt
     monkeypatch.delitem(sys.modules, "projections.parquet", raising=False)
     code, out, err = report("--format", "parquet")
     assert (code, out, err.count("\n")) == (2, "", 1)
-    assert "pip install task-ledger[parquet]" in err
+    assert "Parquet needs pyarrow: pip install pyarrow" in err
 
 
 def test_parquet_is_not_printed_to_a_terminal(report: Shell, monkeypatch: pytest.MonkeyPatch) -> None:
