@@ -10,7 +10,7 @@ which would have to be erased as well.
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple, Self, TypeVar
@@ -41,6 +41,8 @@ LOOK_SECONDS = 1.0
 """After so long it is looked anyway, and what could not be written is tried again."""
 PAUSE_SECONDS = 0.01
 """Between two pages of a log that is long behind."""
+UNDER_WAY_MAX = 4096
+"""Callbacks whose try the queue has not seen yet: when it takes no page, no more are begun."""
 
 T = TypeVar("T")
 
@@ -61,6 +63,14 @@ def plan_of(contracts: Mapping[str, Contract]) -> Plan:
     own = {name: one.telling.calling for name, one in contracts.items() if one.telling is not None}
     webhooks = {name: one.webhooks.calling for name, one in contracts.items() if one.webhooks is not None}
     return Plan(own, webhooks, receiver_of)
+
+
+class _Tried(NamedTuple):
+    """What became of a try, whether it is the last one, and where it went, if anywhere."""
+
+    posted: Posted
+    gave_up: bool
+    url: str | None = None
 
 
 class _Undeliverable(Exception):
@@ -96,6 +106,8 @@ class Caller:
         """By callback, until the queue has seen what became of the try."""
         self._held: dict[Line, int] = {}
         """How many of a line these are."""
+        self._waits_in: dict[str, set[Line]] = {}
+        """The lines of each: that in which it was begun, and that to which its webhook has moved since."""
         self._pump: asyncio.Task[None] | None = None
 
     async def __aenter__(self) -> Self:
@@ -174,7 +186,8 @@ class Caller:
         while True:
             self._wake.clear()
             queue = self._queue
-            taken = None if queue is None else self._lines.take(self._clock())
+            has_room = len(self._under_way) < UNDER_WAY_MAX
+            taken = self._lines.take(self._clock()) if has_room else None
             if queue is None or taken is None:
                 await self._wait()
                 continue
@@ -199,26 +212,38 @@ class Caller:
     async def _begin(self, queue: CallbackQueue, line: Line, room: int) -> None:
         """Begin what is due in the line, as far as there is room."""
         found = await queue.waiting(line, self._held.get(line, 0) + room + 1)
+        if self._have_moved(found, line):  # behind them, others wait
+            found = await queue.waiting(line, len(self._under_way) + room + 1)
+            self._have_moved(found, line)
         now_us = self._clock()
         new = [one for one in found if one.callback_id not in self._under_way]
         due = [one for one in new[:room] if one.from_us <= now_us]
         for one in due:
             self._lines.begin(line)
             self._held[line] = self._held.get(line, 0) + 1
+            self._waits_in[one.callback_id] = {line}
             self._under_way[one.callback_id] = asyncio.create_task(self._try(queue, line, one))
         if len(new) > len(due):
             self._lines.look(line, new[len(due)].from_us)
         else:
             self._lines.rest(line)
 
+    def _have_moved(self, found: Sequence[Delivery], line: Line) -> bool:
+        """Whether any of these, of *line* now, were begun in another one; they will be looked for in this one."""
+        moved = [one for one in found if line not in self._waits_in.get(one.callback_id, {line})]
+        for one in moved:
+            self._waits_in[one.callback_id].add(line)
+        return bool(moved)
+
     async def _try(self, queue: CallbackQueue, line: Line, one: Delivery) -> None:
         """One try, from the log into the log."""
         posted, position = Posted("broken"), 0
         try:
-            posted, gave_up = await self._posted(one)
-            position = await self._recorded(one, posted, gave_up=gave_up)
+            tried = await self._posted(one)
+            posted = tried.posted
+            position = await self._recorded(one, posted, gave_up=tried.gave_up)
             if posted.gone and one.webhook is not None:
-                await self._disable(one.account, one.webhook)
+                await self._disable(one.account, one.webhook, url=tried.url)
         except Exception as error:  # noqa: BLE001 - as above; the line goes on, and finds it waiting still
             _tell("callbacks.not_tried", error)
             await asyncio.sleep(LOOK_SECONDS)
@@ -235,23 +260,31 @@ class Caller:
         self._held[line] -= 1
         if not self._held[line]:
             del self._held[line]
-        self._lines.look(line, 0)
+        for waits_in in self._waits_in.pop(one.callback_id):
+            self._lines.look(waits_in, 0)
         self._wake.set()
 
-    async def _posted(self, one: Delivery) -> tuple[Posted, bool]:
-        """What became of a try, and whether it is the last one."""
+    async def _posted(self, one: Delivery) -> _Tried:
+        """One try, as far as the receiver."""
         telling = self._telling(one)
         if telling is None:
-            return Posted("not told by this contract"), True
+            return _Tried(Posted("not told by this contract"), gave_up=True)
         is_last = due_us(telling.calling, one.callback_id, tried=one.tried + 1, failed_at_us=0) is None
         try:
             url, body, secrets = await self._told(one, telling)
         except _Undeliverable as why:
-            return Posted(why.reason), is_last or why.for_good
+            return _Tried(Posted(why.reason), is_last or why.for_good)
         headers = telling.headers(Letter(one.callback_id, self._clock(), body, secrets))
         assert self._poster is not None, "entered"
         posted = await self._poster.post(url, body, headers, timeout_seconds=telling.timeout_seconds)
-        return posted, posted.error is not None and (is_last or posted.gone)
+        if posted.gone and one.webhook is not None and await self._has_moved(one.account, one.webhook, url):
+            posted = Posted(posted.error)  # it is the old address that wants no more
+        return _Tried(posted, posted.error is not None and (is_last or posted.gone), url)
+
+    async def _has_moved(self, account: str, webhook_id: str, url: str) -> bool:
+        """Whether the webhook has another address than *url* by now."""
+        webhook = (await self._log.arranged(account)).webhooks.get(webhook_id)
+        return webhook is not None and webhook.url != url
 
     def _telling(self, one: Delivery) -> Telling | None:
         contract = self._contracts.get(one.contract)
@@ -311,9 +344,9 @@ class Caller:
                 _tell("callbacks.not_recorded", error)
                 await asyncio.sleep(LOOK_SECONDS)
 
-    async def _disable(self, account: str, webhook_id: str) -> None:
-        """The receiver has said that it is gone (410): nothing more is told to it."""
-        command = ChangeWebhook(at_us=self._clock(), webhook_id=webhook_id, enabled=False)
+    async def _disable(self, account: str, webhook_id: str, *, url: str | None) -> None:
+        """The receiver at *url* has said that it is gone (410): nothing more is told to it there."""
+        command = ChangeWebhook(at_us=self._clock(), webhook_id=webhook_id, enabled=False, if_url=url)
         with suppress(UnknownWebhook):
             await self._log.carry_out(command, account=account, by=BY)
 

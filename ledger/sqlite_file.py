@@ -92,6 +92,15 @@ async def connect(path: Path, *, mode: str) -> aiosqlite.Connection:
         )
     except (*TROUBLE, OSError) as error:
         raise CannotOpenError(f"cannot open {path}: {error}") from error
+    opening = asyncio.ensure_future(_opened(connection))
+    try:
+        return await asyncio.shield(opening)
+    except asyncio.CancelledError:
+        await (await opening).close()  # whoever waited for it has left: its thread would outlive the event loop
+        raise
+
+
+async def _opened(connection: sqlite3.Connection) -> aiosqlite.Connection:
     return await aiosqlite.Connection(lambda: connection, iter_chunk_size=READ_MAX)
 
 
