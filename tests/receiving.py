@@ -44,7 +44,9 @@ class Receiver:
         self.told: list[Told] = []
         self.answer: Callable[[Told], int] = lambda _: FINE
         self.port = 0
-        self._path = f"/hook-{secrets.token_hex(4)}"
+        self.path = f"/hook-{secrets.token_hex(4)}"
+        self.is_anybodys = False
+        """Whether what is not sent to `url` counts as well."""
         self.headers: Mapping[str, str] = {}
         self.hung = asyncio.Event()
         self.late = 200
@@ -52,7 +54,7 @@ class Receiver:
 
     @property
     def url(self) -> str:
-        return f"http://127.0.0.1:{self.port}{self._path}?x=1"
+        return f"http://127.0.0.1:{self.port}{self.path}?x=1"
 
     @property
     def ids(self) -> list[str]:
@@ -66,7 +68,7 @@ class Receiver:
         return self.told
 
     async def _handle(self, request: web.BaseRequest) -> web.StreamResponse:
-        if request.path != self._path:  # somebody else's, who had this port before us
+        if request.path != self.path and not self.is_anybodys:  # somebody else's, who had this port before us
             return web.Response(status=404)
         told = Told(dict(request.headers), await request.read())
         self.told.append(told)
