@@ -28,6 +28,7 @@ from ledger.callbacks import Arranged, ChangeWebhook, account_secret, callbacks_
 from ledger.commands import RecordCallback
 from ledger.errors import CannotOpenError, DamagedError, Fault, Overloaded, StorageError, UnknownWebhook
 from ledger.ledger import Ledger
+from ledger.log_end import LogEnd
 from projections.callback_queue import CallbackQueue, Plan, open_queue
 from projections.callback_rows import Delivery, Line, task_at
 from projections.follow import catch_up
@@ -100,6 +101,10 @@ class Caller:
         self._lines = Lines(calls.bounds)
         self._poster: Poster | None = None
         self._queue: CallbackQueue | None = None
+        self._followed: CallbackQueue | None = None
+        """The same, once it has been brought to the end of the log: before that it does not know what was delivered."""
+        self._end = LogEnd()
+        """Up to where in the log the queue has been, in all its lives."""
         self._opening = asyncio.Lock()
         self._wake = asyncio.Event()
         self._under_way: dict[str, asyncio.Task[None]] = {}
@@ -133,6 +138,7 @@ class Caller:
         """Let go of the file."""
         async with self._opening:
             queue, self._queue = self._queue, None
+            self._followed = None
         if queue is not None:
             await queue.close()
 
@@ -150,9 +156,16 @@ class Caller:
             SideFileError, CannotOpenError, DamagedError, StorageError: why it cannot be.
         """
         queue = await self._opened()
-        head = await catch_up(self._ledger.engine, queue, pause_seconds=PAUSE_SECONDS)
-        queue.end.moved(head.position, recorded_at_us=head.recorded_at_us)
-        for line, from_us in (await queue.news(head.position)).items():  # not before: what waited may be delivered
+        try:
+            head = await catch_up(self._ledger.engine, queue, pause_seconds=PAUSE_SECONDS)
+            news = await queue.news(head.position)  # not before: what waited may be delivered
+        except SideFileError:
+            await self.close()  # it is opened anew: it may have been put right by then, or moved away
+            raise
+        if self._queue is queue:
+            self._followed = queue
+        self._end.moved(head.position, recorded_at_us=head.recorded_at_us)
+        for line, from_us in news.items():
             self._lines.look(line, from_us)
         self._wake.set()
         return head.position
@@ -177,6 +190,7 @@ class Caller:
         async with self._opening:
             if self._queue is None:
                 self._queue = await open_queue(self.path, self._ledger.engine, plan_of(self._contracts))
+                self._queue.end = self._end
             return self._queue
 
     # Posting
@@ -185,7 +199,7 @@ class Caller:
         """Begin tries as they fall due, until cancelled."""
         while True:
             self._wake.clear()
-            queue = self._queue
+            queue = self._followed
             has_room = len(self._under_way) < UNDER_WAY_MAX
             taken = self._lines.take(self._clock()) if has_room else None
             if queue is None or taken is None:
@@ -222,7 +236,7 @@ class Caller:
             self._lines.begin(line)
             self._held[line] = self._held.get(line, 0) + 1
             self._waits_in[one.callback_id] = {line}
-            self._under_way[one.callback_id] = asyncio.create_task(self._try(queue, line, one))
+            self._under_way[one.callback_id] = asyncio.create_task(self._try(line, one))
         if len(new) > len(due):
             self._lines.look(line, new[len(due)].from_us)
         else:
@@ -235,7 +249,7 @@ class Caller:
             self._waits_in[one.callback_id].add(line)
         return bool(moved)
 
-    async def _try(self, queue: CallbackQueue, line: Line, one: Delivery) -> None:
+    async def _try(self, line: Line, one: Delivery) -> None:
         """One try, from the log into the log."""
         posted, position = Posted("broken"), 0
         try:
@@ -250,8 +264,8 @@ class Caller:
         finally:
             self._lines.end(line, answered=posted.answered)
             self._wake.set()
-        while queue.end.position < position:  # meanwhile it waits still, as the queue has it, and is passed over
-            await queue.end.beyond(position - 1, seconds=LOOK_SECONDS)
+        while self._end.position < position:  # meanwhile it waits still, as the queue has it, and is passed over
+            await self._end.beyond(position - 1, seconds=LOOK_SECONDS)
         self._let_go(line, one)
 
     def _let_go(self, line: Line, one: Delivery) -> None:

@@ -89,6 +89,7 @@ class Sweeper:
         try:
             return await self._sweep()
         except DeadlinesError:
+            await self.close()  # they are opened anew: they may have been put right by then, or moved away
             raise
         except StorageError:  # then it took no reports either
             self._listening = Listening(self._clock(), self._clock(), self._passed_us())

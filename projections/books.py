@@ -85,6 +85,7 @@ class Books:
         self._numbers: dict[Purpose, int] = {}
         self._purposes: dict[int, Purpose] = {}
         self._tasks: dict[bytes, int] = {}
+        self._is_closed = False
         self._turn = asyncio.Lock()
         """One connection: what is read beside a transaction of its own would be what may still be undone."""
 
@@ -168,7 +169,14 @@ class Books:
         return _totals(found, self._purposes)
 
     async def close(self) -> None:
-        await self._file.close()
+        """Let go of them, between two turns: whoever comes later is told that they are closed."""
+        async with self._turn:
+            self._is_closed = True
+            await self._file.close()
+
+    def _must_be_open(self) -> None:
+        if self._is_closed:
+            raise BooksError("the books have been closed, to be opened anew")
 
     async def _number(self, purpose: Purpose) -> int:
         number = self._numbers.get(purpose)
@@ -224,6 +232,7 @@ class Books:
         self._tasks.update(tasks)
 
     async def _read(self, statement: str, values: Any = ()) -> list[Any]:  # noqa: ANN401 - what SQLite takes
+        self._must_be_open()
         try:
             return list(await self._file.execute_fetchall(statement, values))
         except TROUBLE as error:
@@ -232,6 +241,7 @@ class Books:
     @asynccontextmanager
     async def _transaction(self) -> AsyncIterator[None]:
         """All that is written inside, or nothing."""
+        self._must_be_open()
         try:
             await self._file.execute("BEGIN IMMEDIATE")
             yield
