@@ -40,6 +40,8 @@ def pytest_unconfigure(config: pytest.Config) -> None:
 
 def _end(status: int) -> None:
     left = [one.name for one in threading.enumerate() if not one.daemon and one is not threading.main_thread()]
+    if not left:  # the interpreter is only slow to end
+        return
     sys.stderr.write(f"left behind by a test: {', '.join(left)}\n")
     sys.stderr.flush()
     os._exit(status or 1)
