@@ -1,4 +1,4 @@
-"""What followers keep beside the ledger may be damaged or taken away while they run: all else goes on, as do they."""
+"""What followers keep beside the ledger may be damaged or taken away while they run: all else goes on, and they do."""
 
 import asyncio
 import sqlite3
@@ -52,9 +52,14 @@ def remove(path: Path) -> None:
         Path(f"{path}{suffix}").unlink(missing_ok=True)
 
 
+async def ready(service: Service) -> dict[str, dict[str, Any]]:
+    found: dict[str, dict[str, Any]] = (await service.ask("GET", "/readyz")).json()["followers"]
+    return found
+
+
 async def until(service: Service, name: str, **wanted: Any) -> None:  # noqa: ANN401 - a field's value
     async with asyncio.timeout(20):
-        while wanted.items() - (await service.ask("GET", "/readyz")).json()["followers"][name].items():  # noqa: ASYNC110 - another's state
+        while wanted.items() - (await ready(service))[name].items():  # noqa: ASYNC110 - it is asked for
             await asyncio.sleep(0.01)
 
 
