@@ -2,16 +2,21 @@
 
 import asyncio
 import sqlite3
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import closing
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from api import followers
+from api import callbacks, followers
+from api.callbacks import Caller
+from ledger.records import Recorded
 from ledger.sqlite import open_to_serve
-from tests.receiving import BROKEN, FINE, TO_LOOPBACK, Receiver, receiving
+from projections.callback_queue import CallbackQueue
+from projections.follow import Checkpoint
+from projections.side_file import SideFileError
+from tests.receiving import BROKEN, FINE, HANGS, TO_LOOPBACK, Receiver, receiving
 from tests.serving import Service, serving
 from tests.test_callbacks import ended, over, retry
 
@@ -89,6 +94,42 @@ async def test_one_that_is_damaged_fails_alone_and_once_it_is_moved_away_it_is_m
     await retry(service)
     assert (await over(service, task, 2))["callback"]["delivered_at"] is not None
     assert len(receiver.told) == 4
+
+
+async def test_while_the_queue_takes_nothing_no_more_is_begun_than_is_kept_in_mind(
+    service: Service, receiver: Receiver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert service.callbacks is not None
+    monkeypatch.setattr(callbacks, "UNDER_WAY_MAX", 4)
+    receiver.answer = lambda _: HANGS  # until all of them wait
+    tasks = [await ended(service, receiver.url) for _ in range(12)]
+    await receiver.until(1)
+    await until(service, "callbacks", lag=0)
+    apply = CallbackQueue.apply
+    is_stuck = True
+
+    async def stuck(queue: CallbackQueue, rows: Sequence[Recorded], *, after: Checkpoint) -> bool:
+        if is_stuck:
+            raise SideFileError("the disk is full")
+        return await apply(queue, rows, after=after)
+
+    monkeypatch.setattr(CallbackQueue, "apply", stuck)
+    monkeypatch.setattr(Caller, "close", _not_now)
+    receiver.answer = lambda _: FINE
+    receiver.hung.set()
+    await receiver.until(4)
+    await asyncio.sleep(0.2)
+    assert len(receiver.told) <= 4 + TO_LOOPBACK.bounds.receiver_max // 2
+    assert len(receiver.told) < len(tasks)
+    is_stuck = False
+    for task in tasks:
+        await over(service, task)
+    assert len(set(receiver.ids)) == len(receiver.told) == 12
+    monkeypatch.undo()
+
+
+async def _not_now(_: Caller) -> None:
+    """The file is the same when it takes pages again."""
 
 
 async def test_what_is_posted_while_the_queue_takes_nothing_is_posted_once_and_known_once_it_is_back(
