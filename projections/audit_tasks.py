@@ -118,7 +118,7 @@ class TaskPass:
             self._found.add(Check.HISTORY, detail, position=rows[-1].position, task=task)
         else:
             self._row(placed, fresh, last=rows[-1].position)
-            self._books.task(fresh, rows)
+            self._books.task(fresh, [row.position for row in rows], events)
             for row in rows:
                 if row.account != fresh.account:
                     detail = f"account is {row.account!r}, the task's is {fresh.account!r}"

@@ -21,7 +21,8 @@ import msgspec
 from ledger.chain import GENESIS
 from ledger.engine import Engine
 from ledger.errors import DamagedError, StorageError
-from ledger.events import Created, School, decode
+from ledger.event_bytes import decode
+from ledger.events import Created, School
 from ledger.records import Recorded
 from ledger.sqlite_file import TROUBLE
 from projections import booked

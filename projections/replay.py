@@ -28,9 +28,9 @@ import msgspec
 
 from ledger.records import AccountRow
 from ledger.sqlite_rows import read_account
+from projections.account_sums import Sums
 from projections.audit_findings import is_task_stream
 from projections.follow import Progress, nobody
-from projections.refold import POSITION, HotRow
 from projections.replay_file import Place, ReplayFile
 from projections.replay_ranges import (
     FIRST,
@@ -39,17 +39,18 @@ from projections.replay_ranges import (
     Difference,
     Found,
     Part,
-    Sums,
     Until,
     compare,
+    events_of,
     folded,
+    history_of,
     key_of,
     moved_last,
     put_terms,
     replay_part,
     snapshot,
 )
-from projections.replay_sql import ACCOUNTS, BORN_AT, HASH_AT, HEAD, HISTORY, LOG_ID, ROW, TOUCHED
+from projections.replay_sql import ACCOUNTS, BORN_AT, HASH_AT, HEAD, LOG_ID, ROW, TOUCHED
 
 PART_EVENTS = 20_000
 """In a part, about: a tenth of a second, and what a replay that is killed has to do again."""
@@ -230,17 +231,16 @@ def _begin(nice: int) -> None:
 
 def _touched(db: sqlite3.Connection, found: Found, stream: bytes, until: int) -> Difference | None:
     """Compare a task that has moved on, and move its account along."""
-    history: list[HotRow] = db.execute(HISTORY, (stream,)).fetchall()
-    key = key_of(db, stream)
+    history, key = history_of(db, stream), key_of(db, stream)
     difference = compare(stream, history, db.execute(ROW, (stream,)).fetchone(), key)
     if difference is not None and difference.problem is not None:
         return difference
-    before, after = [row for row in history if row[POSITION] <= until], folded(stream, history, key)
+    before, after = [row for row in history if row.position <= until], folded(stream, history, key)
     sums = found.sums_of(after.account)
     if before:
         sums.add(folded(stream, before, key), sign=-1)
     sums.add(after)
-    sums.position = max(sums.position, moved_last(history))
+    sums.move_on(moved_last([row.position for row in history], events_of(history)))
     return difference
 
 

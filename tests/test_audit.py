@@ -19,6 +19,7 @@ from ledger.chain import GENESIS, Place, link
 from ledger.credit import move_of
 from ledger.engine import Engine
 from ledger.errors import CannotOpenError, StorageError
+from ledger.event_bytes import decode
 from ledger.events import (
     AccountEvent,
     Cancelled,
@@ -37,7 +38,6 @@ from ledger.events import (
     TaskEvent,
     UpdateRequested,
     UpdateReverted,
-    decode,
 )
 from ledger.ids import Spelling
 from ledger.keys import Role, account_stream
