@@ -1,6 +1,6 @@
 """The audit of accounts: their rows against the sums of their tasks and the fold of their own events."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 from ledger.credit import Credit, evolve_credit, moves
 from ledger.engine import Engine
@@ -50,6 +50,11 @@ class AccountBooks:
             sums = self._of(task.account)
             sums.add(task)
             sums.move_on(max(moved_at))
+
+    def part(self, sums: Mapping[str, Sums]) -> None:
+        """Add what a part of all tasks comes to."""
+        for account, one in sums.items():
+            self._of(account).merge(one)
 
     async def compare(self, engine: Engine) -> None:
         """Compare the accounts' rows with what was gathered."""

@@ -1,27 +1,18 @@
 """A part of a replay: the tasks between two ids, folded from their events and held against their live rows.
 
-Read with Python's own driver, in a process of its own where there are several, page by page, each page in a snapshot of
-its own: so a row and the events that it follows from are of one moment, no reader holds an old state for long, and
-memory is a page. Tasks are read in the order of their ids, which is that of their creation, and nearly that in which
-their events lie: so a task's history is all at hand, where in the order of positions each task that is under way would
-have to be kept.
-
 What an account comes to is added up at one position for all parts, so that the parts can be read while others write.
 """
 
 import sqlite3
-from collections.abc import Iterator, Sequence
-from contextlib import closing, contextmanager
-from itertools import groupby
-from operator import itemgetter
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, NamedTuple, TypeAlias
+from typing import NamedTuple
 
 import msgspec
 
 from ledger.credit import Credit, evolve_credit, moves
 from ledger.engine import ERASES
-from ledger.event_bytes import decode, decode_plain
+from ledger.event_bytes import decode
 from ledger.events import CreditGranted, CreditLimited, CreditRevoked, TaskEvent
 from ledger.ids import TaskId
 from ledger.records import SUM_MAX_MICROS, AccountRow
@@ -32,21 +23,8 @@ from ledger.views import row_of
 from projections.account_sums import Sums
 from projections.audit_findings import brief, is_task_stream
 from projections.refold import refold, row_values
-from projections.replay_sql import CREDIT, HISTORIES, HISTORY, KEY, KEYS, PAGE_TASKS, ROWS
-
-Row: TypeAlias = tuple[Any, ...]
-"""A task's row, in the order of the table's columns."""
-HotRow: TypeAlias = tuple[bytes, int, str, bytes | None]
-"""What is read of every event: its stream, position, facts, and payload as it is stored."""
-FIRST, LAST = b"", b"\xff" * 16
-"""Before every task's id, and after."""
-
-
-class Part(NamedTuple):
-    """The tasks after one id and up to another."""
-
-    after: bytes
-    upto: bytes
+from projections.replay_sql import CREDIT, HISTORY, KEY
+from projections.task_pages import Part, Row, Story, pages, reading
 
 
 class FullRow(NamedTuple):
@@ -97,24 +75,6 @@ class Found(msgspec.Struct):
         return found
 
 
-@contextmanager
-def reading(path: Path) -> Iterator[sqlite3.Connection]:
-    """A connection that only reads."""
-    uri = f"{path.absolute().as_uri()}?mode=ro"
-    with closing(sqlite3.connect(uri, uri=True, timeout=5, isolation_level=None)) as db:
-        yield db
-
-
-@contextmanager
-def snapshot(db: sqlite3.Connection) -> Iterator[None]:
-    """All that is read inside is of one moment."""
-    db.execute("BEGIN")
-    try:
-        yield
-    finally:
-        db.execute("ROLLBACK")
-
-
 class Until(NamedTuple):
     """As of when accounts are added up: events up to *position* that had happened by *at_us*."""
 
@@ -126,64 +86,39 @@ def replay_part(path: Path, part: Part, until: Until) -> Found:
     """Fold the part, compare its rows, and add up its accounts as of *until*."""
     found = Found()
     with reading(path) as db:
-        after: bytes | None = part.after
-        while after is not None:
-            after = _page(db, Part(after, part.upto), until, found)
+        for page in pages(db, part):
+            for story in page.stories:
+                if is_task_stream(story.stream):
+                    _task(db, found, story, page.live.pop(story.stream, None), page.keys.get(story.stream), until)
+                else:
+                    put_terms(db, found, story.stream, until)
+            found.differences += [
+                Difference(task=task, live=row, fresh=None, key=page.keys.get(task)) for task, row in page.live.items()
+            ]
     return found
 
 
-def _page(db: sqlite3.Connection, part: Part, until: Until, found: Found) -> bytes | None:
-    """Replay the part's next tasks; where to go on, None at its end."""
-    with snapshot(db):
-        rows = db.execute(ROWS, part).fetchall()
-        is_last = len(rows) < PAGE_TASKS
-        last = part.upto if is_last else rows[-1][0]
-        bounds = (part.after, last)
-        live = {row[0]: row for row in rows}
-        keys = dict(db.execute(KEYS, bounds))
-        for story in _stories(db.execute(HISTORIES, bounds).fetchall()):
-            if is_task_stream(story.stream):
-                _task(db, found, story, live.pop(story.stream, None), keys.get(story.stream), until)
-            else:
-                put_terms(db, found, story.stream, until)
-    found.differences += [Difference(task=task, live=row, fresh=None, key=keys.get(task)) for task, row in live.items()]
-    return None if is_last else last
-
-
-class _Story(NamedTuple):
-    """The events of one stream as they were read."""
-
-    stream: bytes
-    positions: Sequence[int]
-    sealed: Sequence[bytes | None]
-    events: Sequence[TaskEvent] | None
-    """Without their content; None: each is to be decoded by itself."""
-
-
-def _stories(rows: Sequence[HotRow]) -> Iterator[_Story]:
-    """These rows, which are in order, by their streams."""
-    events, at = decode_plain([facts for _, _, facts, _ in rows]), 0
-    for stream, group in groupby(rows, key=itemgetter(0)):
-        _, positions, facts, sealed = zip(*group, strict=True)
-        own = decode_plain(facts) if events is None else events[at : at + len(positions)]
-        at += len(positions)
-        yield _Story(stream, positions, sealed, own)  # type: ignore[arg-type]  # a task's stream holds no others
-
-
 def _task(  # noqa: PLR0913, PLR0917 - what is known of it, and as of when
-    db: sqlite3.Connection, found: Found, story: _Story, live: Row | None, key: bytes | None, until: Until
+    db: sqlite3.Connection, found: Found, story: Story, live: Row | None, key: bytes | None, until: Until
 ) -> None:
     found.tasks += 1
     found.events += len(story.positions)
-    task, positions, events = _agreeing(story, live, key), story.positions, story.events
-    if task is None or events is None:
+    task = agreeing(story, live, key)
+    if task is None:
         history = history_of(db, story.stream)
         difference = compare(story.stream, history, live, key)
         if difference is not None:
             found.differences.append(difference)
             if difference.problem is not None:
                 return
-        task, events = None, events_of(history)
+        story = story._replace(events=events_of(history))
+    count(found, story, task, until)
+
+
+def count(found: Found, story: Story, task: Task | None, until: Until) -> None:
+    """Add the task to its account, as of *until*; None: it is to be folded for this."""
+    positions, events = story.positions, story.events
+    assert events is not None, "read by now"
     if task is None or positions[-1] > until.position or until.at_us != SUM_MAX_MICROS:
         counted = [
             (position, event)
@@ -201,7 +136,7 @@ def _task(  # noqa: PLR0913, PLR0917 - what is known of it, and as of when
         sums.move_on(moved_at)
 
 
-def _agreeing(story: _Story, live: Row | None, key: bytes | None) -> Task | None:
+def agreeing(story: Story, live: Row | None, key: bytes | None) -> Task | None:
     """The task, if its row is right; None: the fold that decides is to say so, or what is wrong."""
     if story.events is None:
         return None

@@ -18,6 +18,10 @@ KEYS = "SELECT task, key FROM seals WHERE task > ? AND task <= ?"
 KEY = "SELECT key FROM seals WHERE task = ?"
 HISTORIES = "SELECT task, position, data, payload FROM events WHERE task > ? AND task <= ? ORDER BY task, version"
 """What the fold of a replay reads of them, and no more: a third of the time."""
+AUDITED = HISTORIES.replace(" FROM", ", version, recorded_at, account FROM", 1)
+"""The same, with what an audit looks at as well."""
+STRAYS = "SELECT 1 FROM tasks WHERE task <= ? OR task > ? LIMIT 1"
+HASHES = "SELECT position, hash FROM events WHERE position BETWEEN 1 AND ? ORDER BY position"
 HISTORY = "SELECT position, version, type, data, payload FROM events WHERE task = ? ORDER BY version"
 CREDIT = """
 SELECT account, version, position, data FROM events

@@ -10,7 +10,7 @@ import sqlite3
 import tempfile
 import time
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures import Executor
 from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import NamedTuple
@@ -37,8 +37,10 @@ from ledger.seals import KEY_BYTES, NONCE_BYTES, seal
 from ledger.sqlite import open_to_serve
 from ledger.task import NO_TASK, fold
 from ledger.views import row_of
-from projections.replay import fold_in, folders, parts_of
-from projections.replay_ranges import Part, Until, reading
+from projections.parts import spread, workers_for
+from projections.replay import parts_of
+from projections.replay_ranges import Until, replay_part
+from projections.task_pages import Part, reading
 from scripts.benches.load import LoadError
 from scripts.benches.measure import Effort, Figure, Pair, Row, by_turns
 from scripts.replay_projections import workers
@@ -81,7 +83,7 @@ class _Log(NamedTuple):
 
     folder: Path
     path: Path
-    pool: ProcessPoolExecutor
+    pool: Executor
     parts: Sequence[tuple[int, Part]]
     tasks: int
     events: int
@@ -89,7 +91,8 @@ class _Log(NamedTuple):
     def replayed(self) -> Figure:
         """Events a second."""
         began_at = time.perf_counter()
-        found = [one for _, one in fold_in(self.pool, self.path, self.parts, Until(self.events))]
+        parts = [(number, (self.path, part, Until(self.events))) for number, part in self.parts]
+        found = [one for _, one in spread(self.pool, replay_part, parts)]
         seconds = time.perf_counter() - began_at
         if sum(one.events for one in found) != self.events or any(one.differences for one in found):
             raise LoadError("the replay is not that of the log")
@@ -112,7 +115,7 @@ def _log(tasks: int) -> Iterator[_Log]:
         events = tasks * len(life(0))
         with reading(path) as db:
             parts = [*enumerate(parts_of(db, events))]
-        with folders(workers(), nice=0) as pool:  # the yardstick does not give way either
+        with workers_for(events, workers(), nice=0) as pool:  # the yardstick does not give way either
             yield _Log(Path(folder), path, pool, parts, tasks, events)
 
 
