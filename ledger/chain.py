@@ -18,8 +18,7 @@ GENESIS = hashlib.sha256(b"task-ledger log, first version").digest()
 FIELDS_MAX = 4096
 """Encoded texts that are kept."""
 
-_PLACE = struct.Struct(">HQ16sIqq")
-_AMOUNT = struct.Struct(">?q")
+_NUMBERS = struct.Struct(">HQ16sIqq?q")
 _LENGTH = struct.Struct(">I")
 
 
@@ -76,11 +75,10 @@ def link_of(  # noqa: PLR0913, PLR0917 - the columns of a row, in their order
     payload: bytes | None,
 ) -> bytes:
     """As `link`, of the columns by themselves: whoever reads a whole log would make two structs of each row."""
-    asked = request_id.encode()
+    asked, has_amount = request_id.encode(), amount_micros is not None
     parts = [
         previous,
-        _PLACE.pack(lane, position, stream, version, recorded_at_us, effective_at_us),
-        _AMOUNT.pack(amount_micros is not None, amount_micros or 0),
+        _NUMBERS.pack(lane, position, stream, version, recorded_at_us, effective_at_us, has_amount, amount_micros or 0),
         _field(kind),  # few, and the same again and again; so are the next two
         _field(account),
         _field(actor),

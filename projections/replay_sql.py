@@ -1,6 +1,6 @@
-"""The SQL of a replay: what it reads of the log and of the live rows, each statement as one whole text."""
+"""The SQL of a replay and of the sieve: what they read of the log and of the live rows, each statement as one whole text."""
 
-from ledger.sqlite_sql import ACCOUNT_COLUMNS, TASK_COLUMNS
+from ledger.sqlite_sql import ACCOUNT_COLUMNS, EVENT_COLUMNS, TASK_COLUMNS
 
 PAGE_TASKS = 64
 """Read at once: what a processor keeps at hand. With 1000 it took a fifth longer."""
@@ -21,6 +21,9 @@ HISTORIES = "SELECT task, position, data, payload FROM events WHERE task > ? AND
 AUDITED = HISTORIES.replace(" FROM", ", version, recorded_at, account FROM", 1)
 """The same, with what an audit looks at as well."""
 STRAYS = "SELECT 1 FROM tasks WHERE task <= ? OR task > ? LIMIT 1"
+SPAN = f"""
+SELECT {", ".join(EVENT_COLUMNS)} FROM events WHERE position >= ? AND position < ?
+ORDER BY position"""  # noqa: S608 - the same
 HASHES = "SELECT position, hash FROM events WHERE position BETWEEN 1 AND ? ORDER BY position"
 HISTORY = "SELECT position, version, type, data, payload FROM events WHERE task = ? ORDER BY version"
 CREDIT = """

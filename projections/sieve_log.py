@@ -11,18 +11,15 @@ from typing import Any, NamedTuple, get_args
 
 from ledger.chain import GENESIS, link_of
 from ledger.event_bytes import decode, decode_plain
-from ledger.events import AnyEvent, Created, TaskEvent, amount_of
-from ledger.sqlite_sql import EVENT_COLUMNS
+from ledger.events import AnyEvent, Created, TaskEvent
+from projections.replay_sql import HASH_AT, SPAN
 from projections.task_pages import reading
 
 BEGINNING = -(2**63)
 """Before every position that a damaged file may have."""
 PAGE = 256
-_BETWEEN = f"""
-SELECT {", ".join(EVENT_COLUMNS)} FROM events WHERE position >= ? AND position < ?
-ORDER BY position"""  # noqa: S608 - constants
-_HASH = "SELECT hash FROM events WHERE position = ?"
 _OF_TASKS = frozenset(get_args(TaskEvent))
+_WITH_AMOUNT = frozenset(kind for kind in get_args(AnyEvent) if "amount_micros" in kind.__struct_fields__)
 _TAGS = {kind: kind.__struct_config__.tag for kind in get_args(AnyEvent)}
 
 
@@ -50,9 +47,9 @@ def sift_log(path: Path, span: Span) -> SiftedLog | None:
         with reading(path) as db:
             link = GENESIS
             if span.first > 1:
-                (link,) = db.execute(_HASH, (span.first - 1,)).fetchone()
+                (link,) = db.execute(HASH_AT, (span.first - 1,)).fetchone()
             found = SiftedLog(span, link, 0, [])
-            rows, at = db.execute(_BETWEEN, (BEGINNING if span.first == 1 else span.first, span.beyond)), span.first
+            rows, at = db.execute(SPAN, (BEGINNING if span.first == 1 else span.first, span.beyond)), span.first
             while page := rows.fetchmany(PAGE):
                 after = _sifted(page, at, found)
                 if after is None:
@@ -69,16 +66,19 @@ def _sifted(page: Sequence[tuple[Any, ...]], at: int, before: SiftedLog) -> Sift
     facts = [row[11] for row in page]
     events = decode_plain(facts) or [decode(one.encode(), None) for one in facts]
     for row, event in zip(page, events, strict=True):
-        position, lane, stream, version, kind, recorded_at_us, effective_at_us, account, amount_micros = row[:9]
+        position, lane, stream, version, tag, recorded_at_us, effective_at_us, account, amount_micros = row[:9]
         actor, request_id, data, payload, hashed = row[9:]
-        columns = (position, lane, stream, version, kind, recorded_at_us, effective_at_us, account, amount_micros)
+        columns = (position, lane, stream, version, tag, recorded_at_us, effective_at_us, account, amount_micros)
         if position != at or link_of(previous, *columns, actor, request_id, data.encode(), payload) != hashed:
             return None
-        if kind != _TAGS[type(event)] or effective_at_us != event.at_us or amount_micros != amount_of(event):
+        kind = type(event)
+        if tag != _TAGS[kind] or effective_at_us != event.at_us:
             return None
-        if type(event) not in _OF_TASKS:
+        if amount_micros != (event.amount_micros if kind in _WITH_AMOUNT else None):  # type: ignore[union-attr]
+            return None
+        if kind not in _OF_TASKS:
             others.append(row)
-        elif isinstance(event, Created) and event.account != account:
+        elif kind is Created and account != event.account:  # type: ignore[union-attr]
             return None
         at, previous = at + 1, hashed
         recorded_max_us = max(recorded_max_us, recorded_at_us)

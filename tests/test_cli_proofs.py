@@ -161,7 +161,7 @@ def test_a_task_is_proven_by_one_file_and_the_verifier_key(
     assert (told["proven"], told["earlier"]) == (True, None)
     shared = told["events"][0].keys()
     assert told["events"] == [{name: row[name] for name in shared} for row in rows]
-    assert {*rows[0]} - {*shared} == {"cursor", "payload", "erased", "elapsed_seconds", "status"}
+    assert {*rows[0]} - {*shared} == {"cursor", "payload", "erased", "elapsed_seconds", "status", "state"}
 
 
 def test_a_position_is_proven_too(shell: Shell, key: str) -> None:
