@@ -1,4 +1,4 @@
-"""The SQL of a replay and of the sieve: what they read of the log and of the live rows, each statement as one whole text."""
+"""The SQL of a replay and of the sieve: what they read of the log and of the rows, each statement as one whole text."""
 
 from ledger.sqlite_sql import ACCOUNT_COLUMNS, EVENT_COLUMNS, TASK_COLUMNS
 
