@@ -6,8 +6,9 @@
 
 import socket
 import time
+from collections import Counter
 from collections.abc import AsyncIterator, Callable, Mapping
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, nullcontext
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,9 @@ from aiohttp import web
 
 from api import logs
 from api.bookkeeper import Bookkeeper
+from api.callbacks import Caller
 from api.callers import Callers
+from api.connections import Allowance, Connections, Server
 from api.contracts import CONTRACTS
 from api.deps import Deps
 from api.feed import Feed
@@ -30,10 +33,12 @@ from api.settings import Settings
 from api.stays import Staying, Stays
 from api.sweep import Sweeper
 from api.switches import heeding
+from api.traces import Traces, exported
 from ledger.catalogue import Catalogue
 from ledger.entropy import Entropy
 from ledger.ledger import Ledger
 from projections.books_file import books_of
+from projections.callback_queue import queue_of
 from projections.deadlines import deadlines_of
 from projections.statement_format import StatementFormat
 
@@ -43,10 +48,6 @@ is far more than any id or key has."""
 
 BACKLOG = 1024
 """Connections that may wait to be taken."""
-
-KEEPALIVE_SECONDS = 15.0
-"""How long a connection may stay open without a request."""
-
 
 _AS_OURS: Mapping[str, StatementFormat] = {}
 
@@ -61,20 +62,23 @@ def make_server(  # noqa: PLR0913 - the live parts, and what a test puts in the 
     *,
     catalogue: Catalogue,
     books: Bookkeeper,
+    callbacks: Caller,
     followers: Followers | None = None,
     sweeper: Sweeper | None = None,
     statements: Mapping[str, StatementFormat] = _AS_OURS,
     limits: Limits | None = None,
     waiting: Staying | None = None,
+    allowance: Allowance | None = None,
+    traces: Traces | None = None,
     clock: Callable[[], int] = clock,
     entropy: Callable[[int], bytes] | None = None,
-) -> web.Server:
-    """The service over *ledger*, its *books* and its *followers*, which their owner starts before and ends after it.
+) -> Server:
+    """The service over *ledger*, with what follows it, which its owner starts before and ends after it.
 
-    Without *limits* every account has the budget of `Tier`'s defaults; without *followers* nothing follows the log, and
-    without a *sweeper* nobody can tell which tasks are stalled.
+    Without *limits* every account has the budget of `Tier`'s defaults, and so it is with *allowance* and connections;
+    without *followers* nothing follows the log, and without a *sweeper* nobody can tell which tasks are stalled.
     """
-    entropy = entropy or Entropy()
+    entropy, connections = entropy or Entropy(), Connections(allowance or Allowance())
     stays = Stays(ledger.engine, clock=clock, limits=waiting or Staying())
     deps = Deps(
         ledger=ledger,
@@ -86,30 +90,34 @@ def make_server(  # noqa: PLR0913 - the live parts, and what a test puts in the 
         limits=limits or Limits(Tier(), {}),
         repeats=Repeats(ledger.keys, ledger.views),
         books=books,
+        callbacks=callbacks,
         followers=followers or Followers(ledger.engine, []),
         sweeper=sweeper,
         feed=Feed(ledger.engine),
         stays=stays,
         statements=statements,
+        requests=Counter(),
+        traces=traces,
+        connections=connections,
         lines=logs.in_force(),
         log=structlog.get_logger().bind(),
     )
     return _Server(
         partial(handle, deps),
+        connections=connections,
         stays=stays,
         access_log=None,
-        keepalive_timeout=KEEPALIVE_SECONDS,
         max_line_size=LINE_MAX_BYTES,
         max_field_size=LINE_MAX_BYTES,
         auto_decompress=False,  # compressed bodies are refused, in the contract's words
     )
 
 
-class _Server(web.Server):
+class _Server(Server):
     """The server, which lets go of those who stay before it waits for the requests that it has taken."""
 
-    def __init__(self, handler: Callable[[web.BaseRequest], Any], *, stays: Stays, **options: Any) -> None:  # noqa: ANN401
-        super().__init__(handler, **options)
+    def __init__(self, *args: Any, stays: Stays, **options: Any) -> None:  # noqa: ANN401 - aiohttp's
+        super().__init__(*args, **options)
         self._stays = stays
 
     def pre_shutdown(self) -> None:
@@ -130,21 +138,42 @@ async def service(
 
     What followers keep lies in files beside *store*, the ledger's own path.
     """
-    engine = ledger.engine
+    with exported() if found.traces else nullcontext() as traces:
+        async with _served(ledger, found, catalogue, store=store, listener=listener, traces=traces):
+            yield
+
+
+@asynccontextmanager
+async def _served(  # noqa: PLR0913 - as `service`
+    ledger: Ledger,
+    found: Settings,
+    catalogue: Catalogue,
+    *,
+    store: Path,
+    listener: socket.socket,
+    traces: Traces | None,
+) -> AsyncIterator[None]:
+    engine, calls = ledger.engine, found.callbacks.calls()
+    caller = Caller(ledger, queue_of(store), contracts=CONTRACTS, clock=clock, calls=calls)
     async with (
         Bookkeeper(engine, books_of(store)) as books,
         Sweeper(ledger, deadlines_of(store), clock=clock, patience=found.silence) as sweeper,
-        Followers(engine, [books.duty, sweeper.duty, heeding(ledger)]) as followers,
+        caller as callbacks,
+        Followers(engine, [books.duty, sweeper.duty, callbacks.duty, heeding(ledger)]) as followers,
     ):
         server = make_server(
             ledger,
+            traces=traces,
             catalogue=catalogue,
             books=books,
+            callbacks=callbacks,
             followers=followers,
             sweeper=sweeper,
             statements=found.statements,
             limits=found.budgets(),
             waiting=found.waiting,
+            allowance=found.connections,
+            clock=clock,
         )
         runner = make_runner(server, drain_seconds=found.drain_seconds)
         await runner.setup()

@@ -15,7 +15,7 @@ import structlog
 from api.followers import Duty
 from api.refusals import Unavailable
 from ledger.engine import Engine
-from ledger.errors import CannotOpenError, DamagedError, Fault
+from ledger.errors import CannotOpenError, DamagedError, Fault, StorageError
 from projections.books import Books, BooksError
 from projections.books_file import open_books
 from projections.follow import catch_up
@@ -97,6 +97,17 @@ class Bookkeeper:
         try:
             return await self._with_books(caught_up)
         except (BooksError, CannotOpenError, DamagedError) as fault:
+            raise BooksUnavailable from fault
+
+    async def peek(self, work: Callable[[Books], Awaitable[T]]) -> T:
+        """What *work* makes of the books as they are, up to their last page.
+
+        Raises:
+            BooksUnavailable: as `draw`.
+        """
+        try:
+            return await self._with_books(work)
+        except (BooksError, CannotOpenError, DamagedError, StorageError) as fault:
             raise BooksUnavailable from fault
 
     async def _with_books(self, work: Callable[[Books], Awaitable[T]]) -> T:

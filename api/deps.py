@@ -1,12 +1,15 @@
 """What a handler needs of the running service."""
 
+from collections import Counter
 from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
 from structlog.typing import FilteringBoundLogger
 
 from api.bookkeeper import Bookkeeper
+from api.callbacks import Caller
 from api.callers import Callers
+from api.connections import Connections
 from api.feed import Feed
 from api.followers import Followers
 from api.limits import Limits
@@ -15,6 +18,7 @@ from api.repeats import Repeats
 from api.request_ids import RequestIds
 from api.stays import Stays
 from api.sweep import Sweeper
+from api.traces import Traces
 from ledger.catalogue import Catalogue
 from ledger.ledger import Ledger
 from projections.statement_format import StatementFormat
@@ -33,6 +37,7 @@ class Deps(NamedTuple):
     limits: Limits
     repeats: Repeats
     books: Bookkeeper
+    callbacks: Caller
     followers: Followers
     sweeper: Sweeper | None
     """None: nothing is swept."""
@@ -40,6 +45,11 @@ class Deps(NamedTuple):
     stays: Stays
     statements: Mapping[str, StatementFormat]
     """How each provider writes its statements; those that are not here write them in our own way."""
+    requests: Counter[tuple[str, str, str, int]]
+    """How many were answered, by contract, method, route and status."""
+    connections: Connections
+    traces: Traces | None
+    """None: no spans are made."""
     lines: Lines
     """Where the line of each request goes."""
     log: FilteringBoundLogger

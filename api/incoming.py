@@ -46,7 +46,7 @@ async def body(request: web.BaseRequest, limit_bytes: int) -> bytes:
         whole = await _whole(request, limit_bytes)
     except web.HTTPRequestEntityTooLarge:
         raise TooLarge(limit_bytes) from None
-    except (web.HTTPException, web.RequestPayloadError) as error:
+    except (web.HTTPException, web.RequestPayloadError, ConnectionError) as error:
         raise Invalid(f"the body cannot be read: {error}") from None
     if len(whole) > limit_bytes:
         raise TooLarge(limit_bytes)

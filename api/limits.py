@@ -21,7 +21,7 @@ from typing import Annotated
 
 import msgspec
 
-from api.contracts.shape import Alter, Balance, Browse, Cancel, Follow, Operation, Read, Submit
+from api.contracts.shape import Alter, Balance, Browse, Cancel, Follow, Hooks, Operation, Read, Submit
 from api.refusals import RateLimited, Standing
 from ledger.times import US_PER_SECOND
 
@@ -51,6 +51,7 @@ _KINDS: Mapping[type[Operation], Kind] = {
     Follow: Kind.READ,
     Browse: Kind.READ,
     Balance: Kind.READ,
+    Hooks: Kind.READ,
     Submit: Kind.CREATE,
     Cancel: Kind.CANCEL,
     Alter: Kind.CANCEL,

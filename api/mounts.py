@@ -33,6 +33,9 @@ def mount(contract: Contract) -> Mount:
 
 MOUNTS = {contract.name: mount(contract) for contract in (*CONTRACTS.values(), native.CONTRACT)}
 NATIVE = MOUNTS["ledger"]
+METRICS = "/metrics"
+"""Where scrapers look."""
+_AT_ROOT = NATIVE._replace(prefix="")
 
 
 class Exchange:
@@ -53,7 +56,9 @@ class Exchange:
 
 
 def mounted(path: str) -> Mount | None:
-    """The contract whose prefix *path* has; None at the bare root."""
+    """The contract whose prefix *path* has; None at the bare root, where only the metrics are always the operator's."""
+    if path == METRICS:
+        return _AT_ROOT
     return MOUNTS.get(path[1:].partition("/")[0])
 
 

@@ -9,12 +9,14 @@ from typing import Any
 import msgspec
 from msgspec.structs import replace
 
-from api.bodies import read_json, url_in
+from api.bodies import read_json
 from api.bookkeeper import BooksUnavailable
+from api.callbacks import CallbacksUnavailable
 from api.contracts import CONTRACTS, parse_any
 from api.contracts.shape import Act, Answer, Asked, Contract, Refused, bearer, json_answer
 from api.deps import Deps
 from api.following import await_task
+from api.metrics import metrics
 from api.native_accounts import ACCOUNT_ROUTES
 from api.native_batch import BATCH_MAX_BYTES, report_many
 from api.native_billing import summary
@@ -31,6 +33,7 @@ from api.native_bodies import (
     time_in,
 )
 from api.native_breaks import STATEMENT_MAX_BYTES, breaks, change_break, reconciliation, statement
+from api.native_callbacks import CALLBACK_ROUTES, callback_in
 from api.native_feed import WrongCursor, events
 from api.native_list import list_tasks
 from api.native_queries import moment_in, wait_in
@@ -67,6 +70,7 @@ from ledger.errors import (
     TaskNotFound,
     TooManyTasks,
     UnknownBreak,
+    UnknownCallback,
     UnknownKey,
     UnknownModel,
     UpdateUnchanged,
@@ -102,6 +106,7 @@ REFUSALS: dict[type[Refusal], Problem] = {  # in order of precedence
     InsufficientCredits: Problem(402, "insufficient_credits", "The account cannot bear this task"),
     RateLimited: Problem(429, "rate_limited", "Too many requests"),
     UnknownKey: Problem(404, "key_not_found", "No such live key"),
+    UnknownCallback: Problem(404, "callback_not_found", "No such callback"),
     UnknownBreak: Problem(404, "break_not_found", "No such break"),
     BreakClosed: Problem(409, "break_closed", "The break has been corrected"),
     WrongVersion: Problem(412, "wrong_version", "The task has moved on"),
@@ -117,6 +122,7 @@ REFUSALS: dict[type[Refusal], Problem] = {  # in order of precedence
     Overloaded: Problem(503, "overloaded", "There is no room for more just now"),
     Unavailable: Problem(503, "store_unavailable", "The store did not take the request; nothing was written"),
     BooksUnavailable: Problem(503, "books_unavailable", "The books cannot be kept just now; all else goes on"),
+    CallbacksUnavailable: Problem(503, "callbacks_unavailable", "The queue of callbacks cannot be kept just now"),
     Broken: Problem(500, "internal_error", "We are at fault"),
 }
 
@@ -124,6 +130,7 @@ REFUSALS: dict[type[Refusal], Problem] = {  # in order of precedence
 async def create(deps: Deps, asked: Asked) -> Answer:
     body = read_json(asked.body, CreateBody)
     contract_in(body.contract, CONTRACTS)
+    callback_url = callback_in(deps, body)
     expires_at_us = time_in(body.expires_at, "expires_at")
     model = deps.catalogue.find(body.contract, body.model)
     command = Create(
@@ -144,7 +151,7 @@ async def create(deps: Deps, asked: Asked) -> Answer:
         metadata=body.metadata,
         estimated_seconds=_first(body.estimated_seconds, model.estimated_seconds if model else None),
         out_task_id=body.out_task_id,
-        callback_url=url_in(body.callback_url, "callback_url"),
+        callback_url=callback_url,
         expires_at_us=expires_at_us,
     )
     outcome = await deps.ledger.handle(command)
@@ -350,11 +357,13 @@ CONTRACT = Contract(
         Act("DELETE", "/v1/keys/{id}", revoke_key, operator_only=True),
         Act("POST", "/v1/keys/{id}/rotate", rotate_key, operator_only=True),
         *ACCOUNT_ROUTES,
+        *CALLBACK_ROUTES,
         Act("GET", "/v1/billing/summary", summary, operator_only=True),
         Act("GET", "/v1/billing/breaks", breaks, operator_only=True),
         Act("POST", "/v1/billing/breaks/{id}", change_break, operator_only=True),
         Act("POST", "/v1/billing/statements", statement, operator_only=True, body_max_bytes=STATEMENT_MAX_BYTES),
         Act("GET", "/v1/billing/reconciliation", reconciliation, operator_only=True),
+        Act("GET", "/metrics", metrics, operator_only=True),
     ),
     token=bearer,
     gone=lambda _, __: False,

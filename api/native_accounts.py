@@ -14,18 +14,18 @@ from ledger.records import AccountRow
 
 async def show_account(deps: Deps, asked: Asked) -> Answer:
     """Any account can be read: one that nothing is known of has spent nothing, and is unlimited."""
-    return _shown(deps, await deps.ledger.accounts.row(_account(asked)))
+    return _shown(deps, await deps.ledger.accounts.row(account_in(asked)))
 
 
 async def set_limit(deps: Deps, asked: Asked) -> Answer:
-    account, body = _account(asked), read_json(asked.body, LimitBody)
+    account, body = account_in(asked), read_json(asked.body, LimitBody)
     limit_micros = credits_in(body.limit_credits, "limit_credits")
     row = await deps.ledger.accounts.set_limit(account, limit_micros, by=asked.key_id, at_us=asked.now_us)
     return _shown(deps, row)
 
 
 async def grant(deps: Deps, asked: Asked) -> Answer:
-    account, body = _account(asked), read_json(asked.body, GrantBody)
+    account, body = account_in(asked), read_json(asked.body, GrantBody)
     command = Grant(
         at_us=asked.now_us,
         amount_micros=positive_credits(body.amount_credits),
@@ -37,7 +37,7 @@ async def grant(deps: Deps, asked: Asked) -> Answer:
 
 
 async def revoke_grant(deps: Deps, asked: Asked) -> Answer:
-    account, body = _account(asked), read_json(asked.body, RevocationBody)
+    account, body = account_in(asked), read_json(asked.body, RevocationBody)
     command = RevokeGrant(
         at_us=asked.now_us,
         amount_micros=positive_credits(body.amount_credits),
@@ -54,7 +54,7 @@ def _shown(deps: Deps, row: AccountRow) -> Answer:
     return json_answer(200, account_view(row) | {"tasks_max": deps.limits.tasks_max(row.account)})
 
 
-def _account(asked: Asked) -> str:
+def account_in(asked: Asked) -> str:
     """The account in the path.
 
     Raises:

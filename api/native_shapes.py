@@ -185,4 +185,5 @@ def _callback(callback: Callback) -> dict[str, Any]:
         "attempts": callback.attempts,
         "delivered_at": _time(callback.delivered_at_us),
         "last_error": callback.last_error,
+        "gave_up": callback.gave_up,
     }

@@ -25,6 +25,7 @@ from api.contracts.shape import (
     Cancel,
     Contract,
     Follow,
+    Hooks,
     Idempotency,
     Open,
     Read,
@@ -52,6 +53,7 @@ from api.refusals import (
 from api.repeats import Repeat
 from api.streams import Streaming
 from api.visible import visible
+from api.webhooks import webhooks
 from ledger.commands import Claim, Create, Delete, RequestCancel, RequestUpdate
 from ledger.errors import Overloaded, ReadOnlyError, Refusal, StorageError, TooManyTasks, WrongVersion
 from ledger.ids import ENTROPY_BYTES, task_id
@@ -93,6 +95,10 @@ async def handle(deps: Deps, request: web.BaseRequest) -> Sent | Streaming:
         timestamp=rfc3339(now_us + took_us),
     )
     deps.lines.answered(line)
+    if deps.traces is not None:
+        deps.traces.answered(line, headers, began_us=now_us)
+    route = exchange.route
+    deps.requests[exchange.contract.name, "" if route is None else request.method, route or "", answer.status] += 1
     also = _told(deps, request, exchange, now_us)
     if isinstance(answer, Streamed):
         return Streaming(deps, request, answer, also=also, request_id=exchange.request_id, at_us=now_us)
@@ -168,6 +174,8 @@ async def _answer(deps: Deps, request: web.BaseRequest, exchange: Exchange, now_
             return operation.answer(asked, page)
         case Balance():
             return operation.answer(await deps.ledger.accounts.row(key.account))
+        case Hooks():
+            return await webhooks(deps, contract, operation, asked)
         case Act():
             return await operation.run(deps, asked)
 
@@ -270,6 +278,7 @@ async def _cancel(deps: Deps, contract: Contract, operation: Cancel, asked: Aske
 
 async def _submit(deps: Deps, contract: Contract, operation: Submit, asked: Asked) -> Answer:
     order = operation.order(deps.catalogue, asked)
+    deps.callbacks.egress.check(order.callback_url, "callback_url")
     model = deps.catalogue.find(contract.name, order.model)
     terms = deps.catalogue.terms.get((contract.name, order.model))  # None is refused, but for what was taken before
     if terms is not None and order.estimated_micros is not None:

@@ -7,7 +7,11 @@ from typing import Annotated
 import msgspec
 from msgspec.structs import replace
 
+from api.callback_lines import Bounds
+from api.callbacks import Calls
+from api.connections import Allowance
 from api.contracts import CONTRACTS
+from api.egress import Egress
 from api.limits import Limits, Tier
 from api.stays import Staying
 from ledger.catalogue import Catalogue
@@ -17,6 +21,18 @@ from projections.silence import Patience
 from projections.statement_format import StatementFormat
 
 Count = Annotated[int, msgspec.Meta(ge=1)]
+
+
+class CallbackSettings(Egress, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Where callbacks may go, and how many may be under way at once."""
+
+    in_all_max: Count = 512
+    account_max: Count = 64
+    receiver_max: Count = 16
+    """To one scheme, host and port, of one account."""
+
+    def calls(self) -> Calls:
+        return Calls(self, Bounds(self.in_all_max, self.account_max, self.receiver_max))
 
 
 class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -30,9 +46,13 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     """Commands that share a commit."""
     views_max_bytes: Count = VIEWS_MAX_BYTES
     """Memory for tasks kept at hand."""
+    traces: bool = False
+    """Whether a span is made of each request; needs the extra `otel`."""
     drain_seconds: Count = 30
     """How long a stopping service waits for the requests that it has taken."""
 
+    connections: Allowance = Allowance()
+    """How many connections there may be, and how long each may keep us waiting."""
     silence: Patience = Patience()
     """How long a running task may go without a report before it is stalled."""
 
@@ -44,6 +64,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
 
     waiting: Staying = Staying()
     """How many may wait or follow at a time, and for how long."""
+    callbacks: CallbackSettings = CallbackSettings()
 
     statements: dict[str, StatementFormat] = {}
     """How a provider writes its statements, by its name."""

@@ -20,7 +20,7 @@ from api.refusals import Unavailable
 from ledger.break_log import BreakLog
 from ledger.breaks import OpenBreak
 from ledger.commands import Expire, MarkStalled
-from ledger.errors import CannotOpenError, DamagedError, Overloaded, Refusal
+from ledger.errors import CannotOpenError, DamagedError, Overloaded, Refusal, StorageError
 from ledger.ids import TaskId
 from ledger.ledger import Ledger
 from projections.deadlines import Deadlines, DeadlinesError, Kind, Silent, open_deadlines
@@ -112,6 +112,17 @@ class Sweeper:
             return await work(deadlines)
         except (DeadlinesError, CannotOpenError, DamagedError) as fault:
             raise Unavailable from fault  # why is in the log, as its follower's failure
+
+    async def peek(self, work: Callable[[Deadlines], Awaitable[T]]) -> T:
+        """What *work* makes of the deadlines as they are, up to their last page.
+
+        Raises:
+            Unavailable: they could not be opened or read.
+        """
+        try:
+            return await work(await self._opened())
+        except (StorageError, CannotOpenError) as fault:
+            raise Unavailable from fault
 
     async def _expire(self, deadlines: Deadlines, now_us: int) -> list[Expire]:
         due = await deadlines.expired(now_us, limit=CHUNK_MAX)

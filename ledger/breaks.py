@@ -13,7 +13,6 @@ corrected it was put right                          nothing: it is never opened 
 ========= ========================================= ===============================
 """
 
-import hashlib
 from enum import StrEnum
 from functools import reduce
 from typing import TypeAlias, assert_never
@@ -23,8 +22,7 @@ from msgspec.structs import asdict, replace
 
 from ledger.errors import BreakClosed, UnknownBreak
 from ledger.events import BreakCorrected, BreakEvent, BreakExplained, BreakKind, BreakOpened
-
-DIGEST_BYTES = 16
+from ledger.streams import STREAM_BYTES, named_stream
 
 
 class Life(StrEnum):
@@ -53,7 +51,7 @@ class Difference(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     @property
     def break_id(self) -> str:
         """The id of its break: 32 hex digits."""
-        return _digest(b"break", self.provider, self.kind, self.about).hex()
+        return named_stream(b"break", self.provider, self.kind, self.about).hex()
 
 
 class Break(msgspec.Struct, frozen=True, gc=False, kw_only=True):
@@ -159,7 +157,7 @@ def break_stream(break_id: str) -> bytes | None:
         stream = bytes.fromhex(break_id)
     except ValueError:
         return None
-    return stream if len(stream) == DIGEST_BYTES and break_id == stream.hex() else None
+    return stream if len(stream) == STREAM_BYTES and break_id == stream.hex() else None
 
 
 def opens_as(event: BreakOpened) -> bool:
@@ -169,17 +167,17 @@ def opens_as(event: BreakOpened) -> bool:
 
 def statement_stream(provider: str, statement: str) -> bytes:
     """The 16 bytes that name the stream of a provider's statement."""
-    return _digest(b"statement", provider, statement)
+    return named_stream(b"statement", provider, statement)
 
 
 def provider_stream(provider: str) -> bytes:
     """The 16 bytes that name the stream of what a provider bills."""
-    return _digest(b"provider", provider)
+    return named_stream(b"provider", provider)
 
 
 def switch_stream() -> bytes:
     """The 16 bytes that name the stream in which it stands when a projection was switched."""
-    return _digest(b"projection")
+    return named_stream(b"projection")
 
 
 def _opened(command: OpenBreak, found: Difference) -> BreakOpened:
@@ -196,11 +194,3 @@ def _known(old: Break | None, break_id: str) -> Break:
     if old is None:
         raise UnknownBreak(break_id)
     return old
-
-
-def _digest(what: bytes, *parts: str) -> bytes:
-    """The name of a stream: its version nibble is 8, so it is no task's, and *what* it is keeps it from others'."""
-    name = bytearray(hashlib.sha256(b"task-ledger " + what + b"\x00" + msgspec.json.encode(parts)).digest())
-    name[6] = 0x80 | (name[6] & 0x0F)
-    name[8] = 0x80 | (name[8] & 0x3F)
-    return bytes(name[:DIGEST_BYTES])

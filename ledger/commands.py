@@ -174,9 +174,14 @@ class MarkStalled(Command, frozen=True, kw_only=True):
 
 
 class RecordCallback(Command, frozen=True, kw_only=True):
+    """The event with the version *about* was posted, to the task's own address or to a webhook."""
+
     attempt: int
     delivered: bool
     error: str | None = None
+    about: int = 0
+    gave_up: bool = False
+    webhook: str | None = None
 
 
 TaskCommand: TypeAlias = (

@@ -201,7 +201,7 @@ def _grant(credit: Credit, command: Grant) -> list[CreditEvent]:
         return []
     left_micros = AMOUNT_MAX_MICROS - (credit.granted_micros or 0)
     if command.amount_micros > left_micros:
-        raise _exceeds(command, left_micros=left_micros, settled_by=tuple(credit.grants))
+        raise _exceeds("amount_credits", command, left_micros=left_micros, settled_by=tuple(credit.grants))
     amount, reason = command.amount_micros, command.reason
     return [CreditGranted(at_us=command.at_us, amount_micros=amount, key=command.key, reason=reason)]
 
@@ -215,7 +215,8 @@ def _revoke(credit: Credit, command: RevokeGrant) -> list[CreditEvent]:
     left_micros = credit.left_of(command.grant)
     if command.amount_micros > left_micros:
         taken = tuple(key for key, (grant, _) in credit.revoked.items() if grant == command.grant)
-        raise _exceeds(command, left_micros=left_micros, settled_by=taken)
+        what = "amount_credits" if command.grant in credit.grants else f"there is no grant {command.grant!r}"
+        raise _exceeds(what, command, left_micros=left_micros, settled_by=taken)
     return [
         CreditRevoked(
             at_us=command.at_us,
@@ -245,7 +246,7 @@ def evolve_credit(credit: Credit, event: CreditEvent) -> Credit:
     return credit
 
 
-def _exceeds(command: Grant | RevokeGrant, *, left_micros: int, settled_by: tuple[str, ...]) -> AmountExceeds:
-    return AmountExceeds(
-        "amount_credits", asked_micros=command.amount_micros, left_micros=left_micros, settled_by=settled_by
-    )
+def _exceeds(
+    what: str, command: Grant | RevokeGrant, *, left_micros: int, settled_by: tuple[str, ...]
+) -> AmountExceeds:
+    return AmountExceeds(what, asked_micros=command.amount_micros, left_micros=left_micros, settled_by=settled_by)

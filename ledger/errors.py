@@ -214,6 +214,30 @@ class BreakClosed(Refusal):
         self.break_id = break_id
 
 
+class UnknownWebhook(Refusal):
+    """The account has no webhook with this id."""
+
+    def __init__(self, webhook_id: str) -> None:
+        super().__init__(f"no webhook {webhook_id!r}")
+        self.webhook_id = webhook_id
+
+
+class TooManyWebhooks(Refusal):
+    """The account has as many webhooks as it may."""
+
+    def __init__(self, most: int) -> None:
+        super().__init__(f"an account has at most {most} webhooks")
+        self.most = most
+
+
+class UnknownCallback(Refusal):
+    """No callback has this id."""
+
+    def __init__(self, callback_id: str) -> None:
+        super().__init__(f"no callback {callback_id!r}")
+        self.callback_id = callback_id
+
+
 class Overloaded(Refusal):
     """There is no room for more; nothing was taken in. Come back in *retry_after_seconds*."""
 

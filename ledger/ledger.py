@@ -1,6 +1,7 @@
 """The ledger, live: one object that answers what is, and carries out what is asked."""
 
 import asyncio
+from collections import Counter
 from collections.abc import Callable
 from typing import Self
 
@@ -10,7 +11,8 @@ from msgspec.structs import replace
 from ledger.accounts import Accounts
 from ledger.batch import Replayed
 from ledger.breaks import switch_stream
-from ledger.commands import Report, TaskCommand
+from ledger.callback_log import CallbackLog
+from ledger.commands import RecordCallback, Report, TaskCommand
 from ledger.engine import Engine
 from ledger.entropy import Entropy
 from ledger.errors import DamagedError, TaskNotFound
@@ -118,8 +120,11 @@ class Ledger:
         self.engine = engine
         self._switches = 0
         self.keys = Keyring(engine, pepper=pepper)
+        self.callbacks = CallbackLog(engine, pepper=pepper)
         self.views = Views(engine, weight_max_bytes=views_max_bytes)
         self.heard = Heard()
+        self.attempts: Counter[str] = Counter()
+        """Attempts to call back since it began, by whether they *delivered* or *failed*."""
         self.accounts = Accounts(engine, append=lambda one: self.writer.append(one))  # noqa: PLW0108 - there is none yet
         self.writer = Writer(
             engine, self.views, self.accounts, entropy=entropy or Entropy(), queue_max=queue_max, batch_max=batch_max
@@ -164,6 +169,8 @@ class Ledger:
             self.heard.note(command.task_id, command.at_us)
         if isinstance(answer, Replayed):
             return await self._replayed(answer)
+        if isinstance(command, RecordCallback) and answer.appended:
+            self.attempts["delivered" if command.delivered else "failed"] += 1
         return Outcome(
             task=answer.task,
             position=answer.position,

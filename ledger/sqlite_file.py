@@ -92,7 +92,21 @@ async def connect(path: Path, *, mode: str) -> aiosqlite.Connection:
         )
     except (*TROUBLE, OSError) as error:
         raise CannotOpenError(f"cannot open {path}: {error}") from error
-    return await aiosqlite.Connection(lambda: connection, iter_chunk_size=READ_MAX)
+    return await _with_thread(connection)
+
+
+async def _with_thread(connection: sqlite3.Connection) -> aiosqlite.Connection:
+    """*connection* with the thread that it is used in; of whoever leaves meanwhile none outlives the event loop."""
+    begun = asyncio.ensure_future(_awaited(aiosqlite.Connection(lambda: connection, iter_chunk_size=READ_MAX)))
+    try:
+        return await asyncio.shield(begun)
+    except asyncio.CancelledError:
+        await (await begun).close()
+        raise
+
+
+async def _awaited(connection: aiosqlite.Connection) -> aiosqlite.Connection:
+    return await connection
 
 
 async def prepare(writer: aiosqlite.Connection, path: Path) -> None:

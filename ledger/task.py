@@ -66,8 +66,11 @@ class Callback(msgspec.Struct, frozen=True, gc=False, kw_only=True, omit_default
 
     url: str
     attempts: int = 0
+    """To post the event with the version *about*, the last one that was posted."""
     delivered_at_us: int | None = None
     last_error: str | None = None
+    about: int = 0
+    gave_up: bool = False
 
 
 class Run(msgspec.Struct, frozen=True, gc=False, kw_only=True, omit_defaults=True):
@@ -181,8 +184,10 @@ def evolve(task: Task, event: TaskEvent) -> Task:
             return _reverted(replace(task, version=version, updated_at_us=at_us))
         case LateReported():
             return replace(task, version=version, late_reports=task.late_reports + 1)
-        case CallbackAttempted():
+        case CallbackAttempted(webhook=None):
             return _called_back(replace(task, version=version), event)
+        case CallbackAttempted():  # to a webhook of the account, which is no part of the task
+            return replace(task, version=version)
         case Deleted():
             return _emptied(replace(task, version=version, updated_at_us=at_us, deleted=True))
         case _:
@@ -307,6 +312,8 @@ def _called_back(task: Task, event: CallbackAttempted) -> Task:
         attempts=event.attempt,
         delivered_at_us=event.at_us if event.delivered else None,
         last_error=event.error,
+        about=event.about,
+        gave_up=event.gave_up,
     )
     return replace(task, callback=callback)
 

@@ -27,6 +27,7 @@ the next batch reads it anew. Callers who leave before their commit begins are p
 """
 
 import asyncio
+import time
 from collections import deque
 from collections.abc import Sequence
 from typing import TypeAlias
@@ -36,6 +37,7 @@ from ledger.batch import After, Answer, Batch, Entropy, Replayed, Verdict, Writt
 from ledger.commands import Create, TaskCommand
 from ledger.engine import Engine
 from ledger.errors import InsufficientCredits, Overloaded, StorageError, TooManyTasks
+from ledger.figures import CommitFigures
 from ledger.ids import TaskId
 from ledger.records import Append, Outcome, Stale
 from ledger.views import Seen, Views
@@ -78,6 +80,7 @@ class Writer:
     ) -> None:
         self._engine, self._views, self._accounts, self._entropy = engine, views, accounts, entropy
         self._queue_max, self._batch_max = queue_max, batch_max
+        self.commits = CommitFigures()
         self._queue: deque[Waiter] = deque()
         self._turns: deque[tuple[Append, asyncio.Future[Outcome]]] = deque()
         """What accounts are given; each waits for the commit that runs."""
@@ -246,7 +249,13 @@ class Writer:
             batch.accounts.learn(await self._accounts.get_all(accounts))
 
     async def _written(self, batch: _Batch) -> list[Outcome]:
-        return await self._engine.commit(batch.appends) if batch.appends else []
+        if not batch.appends:
+            return []
+        begun_ns = time.perf_counter_ns()
+        outcomes = await self._engine.commit(batch.appends)
+        self.commits.took_us.add((time.perf_counter_ns() - begun_ns) // 1000)
+        self.commits.commands.add(len(batch.waiters))
+        return outcomes
 
     async def _not_written(self, batch: _Batch, error: Exception) -> None:
         """When it was not the store's fault, it was one command's: each gets a commit of its own."""

@@ -2,11 +2,11 @@
 
 First the engine looks at what lies under it, as indexes and the guards of the log: of an SQLite file a twentieth of the
 time that the rest takes. Then come two passes. The first reads the log in order: chain, positions, head, every event
-and its columns, API keys, the lives of breaks, what providers bill. The second reads every task's row, folds its events
-afresh and compares: versions, row and view to the byte, seals, money, outcomes, claims. Both add up what each account
-comes to, and its row is compared with that when every task could be read. Events whose task has no row show in the
-count; only then is the log read once more, to name them. What cannot be read is named and passed over. All of it is
-inside one snapshot, so that it can run beside a serving process.
+and its columns, API keys, the lives of breaks, webhooks, what providers bill. The second reads every task's row, folds
+its events afresh and compares: versions, row and view to the byte, seals, money, outcomes, claims. Both add up what
+each account comes to, and its row is compared with that when every task could be read. Events whose task has no row
+show in the count; only then is the log read once more, to name them. What cannot be read is named and passed over. All
+of it is inside one snapshot, so that it can run beside a serving process.
 
 Memory is a page of the log, or the histories of a page of tasks, and the API keys, the accounts and their grants, the
 breaks, and a number for each line that a provider has billed: it does not grow with the tasks. Alternative beaten: the

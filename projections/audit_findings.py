@@ -36,6 +36,7 @@ class Check(StrEnum):
     EVENT = "event"
     KEYS = "keys"
     BREAKS = "breaks"
+    CALLBACKS = "callbacks"
     COSTS = "costs"
     VERSIONS = "versions"
     HISTORY = "history"

@@ -5,6 +5,7 @@ The accounts' own events, and what providers bill, are handed on to their books.
 
 from ledger.break_log import NOBODY
 from ledger.breaks import Break, Life, break_stream, evolve_break, opens_as, statement_stream, switch_stream
+from ledger.callbacks import NOTHING_ARRANGED, Arranged, callback_breaks, callbacks_stream, evolve_arranged
 from ledger.chain import GENESIS
 from ledger.engine import Engine
 from ledger.events import (
@@ -14,6 +15,7 @@ from ledger.events import (
     BreakCorrected,
     BreakExplained,
     BreakOpened,
+    CallbackEvent,
     CostMoved,
     Created,
     KeyEvent,
@@ -59,6 +61,7 @@ class LogPass:
         self._keys: dict[str, tuple[KeyRow, int]] = {}
         self._versions: dict[bytes, int] = {}
         self._breaks: dict[bytes, Break] = {}
+        self._arranged: dict[bytes, Arranged] = {}
 
     async def read(self, engine: Engine) -> None:
         await self._look_before_the_first(engine)
@@ -97,6 +100,8 @@ class LogPass:
         """Check an event that is no task's, and fold it."""
         if isinstance(event, AccountEvent):
             self._account(row, event)
+        elif isinstance(event, CallbackEvent):
+            self._callbacks(row, event)
         elif isinstance(event, BookEvent):
             self._book(row, event)
         elif isinstance(event, ProjectionSwitched):
@@ -155,6 +160,17 @@ class LogPass:
         else:
             detail = f"{tag_of(event)} of key {event.key_id!r}, which {'was' if key else 'was never'} issued before"
             self._found.add(Check.KEYS, detail, position=row.position)
+
+    def _callbacks(self, row: Recorded, event: CallbackEvent) -> None:
+        """Check that the event stands in its account's stream and follows from what stands before it, and fold it."""
+        self._next_version(row, f"the callbacks of account {row.account!r}")
+        arranged = self._arranged.get(row.stream, NOTHING_ARRANGED)
+        if row.stream != callbacks_stream(row.account):
+            detail = f"{tag_of(event)} does not stand in the stream of account {row.account!r}"
+            self._found.add(Check.CALLBACKS, detail, position=row.position)
+        for detail in callback_breaks(arranged, event):
+            self._found.add(Check.CALLBACKS, detail, position=row.position)
+        self._arranged[row.stream] = evolve_arranged(arranged, event)
 
     def _next_version(self, row: Recorded, whose: str) -> None:
         before = self._versions.get(row.stream, 0)

@@ -211,6 +211,25 @@ REFUNDED_TOO_MUCH = f"""
 SELECT {_COLUMNS} {_FROM} WHERE task > :task AND refunded_micros > charged_micros ORDER BY task LIMIT :limit"""
 
 
+OPEN_HOLDS = """
+SELECT count(*), coalesce(sum(held_micros >> 24), 0), coalesce(sum(held_micros & 16777215), 0)
+FROM tasks WHERE held_micros <> 0"""
+"""The sum in two parts, as all sums of the books."""
+
+
+class Holds(NamedTuple):
+    """For how many tasks something is held, and how many micro-credits that is in all."""
+
+    tasks: int
+    held_micros: int
+
+
+async def open_holds(books: Asked) -> Holds:
+    """What is held now."""
+    ((tasks, high, low),) = await books.ask(OPEN_HOLDS)
+    return Holds(tasks, (high << 24) + low)
+
+
 async def by_ids(books: Asked, ids: Sequence[TaskId]) -> dict[TaskId, Booked]:
     """Those of these tasks that there are."""
     found: dict[TaskId, Booked] = {}

@@ -1,50 +1,35 @@
-"""The books: every movement of money in the log, in a file of their own, folded by following the log.
+"""The books: every movement of money in the log, in a side file, folded by following the log.
 
-A file apart, so that posting never waits for the ledger's own commits nor they for it, and so that the books can be
-thrown away: they are built anew from the log. Several processes may follow into one file (the service, a report
-beside it): whoever finds the checkpoint moved on leaves it at that. In WAL, so that a long report keeps no follower
-waiting; without a sync at each page, for what a power cut takes of them is in the log. Alternative beaten: sums over
-the log itself, which has no column for what a task is for, and rows four times as wide.
-
-Books that belong to another log, or to another history of this one (a backup was restored), are begun anew.
+Alternative beaten: sums over the log itself, which has no column for what a task is for, and rows four times as wide.
 """
 
-import asyncio
-from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import Iterable, Mapping, Sequence
 from enum import StrEnum
 from typing import Any, NamedTuple, TypeAlias
 
 import aiosqlite
 import msgspec
 
-from ledger.chain import GENESIS
-from ledger.engine import Engine
-from ledger.errors import DamagedError, StorageError
+from ledger.errors import DamagedError
 from ledger.event_bytes import decode
 from ledger.events import Created, School
 from ledger.records import Recorded
-from ledger.sqlite_file import TROUBLE
 from projections import booked
 from projections.books_sql import (
     ADD_MOVEMENT,
     ADD_PURPOSE,
     ADD_TASK,
-    BEGIN_AT,
     BY_DAY,
     BY_PURPOSE,
-    CHECKPOINT,
-    EMPTY,
-    LOG_ID,
     LOW_BITS,
-    MOVE_ON,
     PURPOSE_OF,
     PURPOSES,
+    SHAPE,
 )
 from projections.break_rows import post_breaks
 from projections.cost_rows import cost_events, post_lines
-from projections.follow import Checkpoint
 from projections.movements import COSTS, NO_SUMS, Kind, Purpose, Sums
+from projections.side_file import SideFile, SideFileError
 
 TASKS_MAX = 50_000
 """Tasks whose purpose is kept in memory; that of others is read from the file."""
@@ -52,7 +37,7 @@ OF_TASKS = frozenset(Kind) - COSTS
 FOREVER_US = 2**63 - 1
 
 
-class BooksError(StorageError):
+class BooksError(SideFileError):
     """The books did not answer, or did not take a page; the log itself may be well."""
 
 
@@ -78,57 +63,22 @@ Totals: TypeAlias = "dict[tuple[Purpose, int], Sums]"
 """Sums by purpose and day (whole days since the epoch, UTC; 0 where days are not told apart)."""
 
 
-class Books:
+class Books(SideFile):
     """The books of one log. `projections.books_file.open_books` is the way to get them."""
 
+    shape = SHAPE
+    error = BooksError
+
     def __init__(self, file: aiosqlite.Connection) -> None:
-        self._file = file
+        super().__init__(file)
         self._numbers: dict[Purpose, int] = {}
         self._purposes: dict[int, Purpose] = {}
         self._tasks: dict[bytes, int] = {}
-        self._turn = asyncio.Lock()
-        """One connection: what is read beside a transaction of its own would be what may still be undone."""
 
-    async def follow_only(self, engine: Engine) -> None:
-        """Begin anew unless these are the books of *engine*'s log, and of this history of it."""
-        async with self._turn, self._transaction():  # of two processes that find them foreign, one begins
-            if not await self._follows(engine):
-                for statement in EMPTY:
-                    await self._file.execute(statement)
-                await self._file.execute(BEGIN_AT, (engine.log_id, 0, GENESIS))
-
-    async def _follows(self, engine: Engine) -> bool:
-        named = await self._read(LOG_ID)
-        if not named or named[0][0] != engine.log_id:
-            return False
-        at = Checkpoint(*(await self._read(CHECKPOINT))[0])
-        rows = await engine.after(at.position - 1, 1) if at.position else []
-        return at.position == 0 or (bool(rows) and (rows[0].position, rows[0].hash) == at)
-
-    async def checkpoint(self) -> Checkpoint:
-        async with self._turn:
-            rows = await self._read(CHECKPOINT)
-        return Checkpoint(*rows[0])
-
-    async def apply(self, rows: Sequence[Recorded], *, after: Checkpoint) -> bool:
-        """Post the money of *rows*; see `projections.follow.Follower`."""
-        end = rows[-1]
-        saved = False
-        try:
-            async with self._turn, self._transaction():
-                moved_on = await self._file.execute(MOVE_ON, (end.position, end.hash, after.position))
-                if moved_on.rowcount:
-                    await self._post(rows)
-                    saved = True
-        except BaseException:
-            saved = False
-            raise
-        finally:
-            if not saved:  # neither what was undone nor what another process has changed must be remembered
-                self._tasks.clear()
-                self._numbers.clear()
-                self._purposes.clear()
-        return saved
+    def _forget(self) -> None:
+        self._tasks.clear()
+        self._numbers.clear()
+        self._purposes.clear()
 
     async def _post(self, rows: Sequence[Recorded]) -> None:
         begun = [row for row in rows if row.entry.type == "created"]
@@ -153,11 +103,6 @@ class Books:
             await self._file.executemany(ADD_MOVEMENT, moved)
             await post_lines(self._file, costs)
 
-    async def ask(self, statement: str, values: Any = ()) -> list[Any]:  # noqa: ANN401 - what SQLite takes
-        """The rows that a statement gives, as of the last page that was posted."""
-        async with self._turn:
-            return await self._read(statement, values)
-
     async def totals(self, period: Period, *, by_day: bool = False) -> Totals:
         """What was moved in *period*."""
         statement = (BY_DAY if by_day else BY_PURPOSE)[period.clock]
@@ -167,9 +112,6 @@ class Books:
             if any(row[0] not in self._purposes for row in found):  # another process has followed in between
                 await self._learn_purposes()
         return _totals(found, self._purposes)
-
-    async def close(self) -> None:
-        await self._file.close()
 
     async def _number(self, purpose: Purpose) -> int:
         number = self._numbers.get(purpose)
@@ -223,25 +165,6 @@ class Books:
         if len(self._tasks) + len(tasks) > TASKS_MAX:
             self._tasks.clear()
         self._tasks.update(tasks)
-
-    async def _read(self, statement: str, values: Any = ()) -> list[Any]:  # noqa: ANN401 - what SQLite takes
-        try:
-            return list(await self._file.execute_fetchall(statement, values))
-        except TROUBLE as error:
-            raise BooksError(f"the books could not be read: {error}") from error
-
-    @asynccontextmanager
-    async def _transaction(self) -> AsyncIterator[None]:
-        """All that is written inside, or nothing."""
-        try:
-            await self._file.execute("BEGIN IMMEDIATE")
-            yield
-            await self._file.commit()
-        except TROUBLE as error:
-            raise BooksError(f"the books did not take the page: {error}") from error
-        finally:
-            if self._file.in_transaction:  # SQLite may have rolled back by itself (disk full)
-                await self._file.rollback()
 
 
 def _purpose(row: Recorded) -> Purpose:

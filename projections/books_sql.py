@@ -2,12 +2,11 @@
 
 from ledger.records import SUM_MAX_MICROS
 from ledger.times import US_PER_DAY
+from projections.side_file import Shape
 
-APPLICATION_ID = 0x544C424B  # "TLBK"
 SCHEMA_VERSION = 3
 
 _SCHEMA = """
-CREATE TABLE checkpoint (log_id TEXT NOT NULL, position INTEGER NOT NULL, hash BLOB NOT NULL) STRICT;
 CREATE TABLE purposes (
     purpose INTEGER PRIMARY KEY,
     account TEXT NOT NULL,
@@ -74,28 +73,14 @@ CREATE TABLE billed_lines (
 CREATE TABLE billing_streams (provider TEXT PRIMARY KEY, version INTEGER NOT NULL) STRICT, WITHOUT ROWID;
 """
 
-FOUNDING = (
-    *_SCHEMA.split(";\n")[:-1],
-    f"PRAGMA application_id = {APPLICATION_ID}",
-    f"PRAGMA user_version = {SCHEMA_VERSION}",
+SHAPE = Shape(
+    "books",
+    0x544C424B,  # "TLBK"
+    SCHEMA_VERSION,
+    _SCHEMA,
+    ("purposes", "tasks", "provider_tasks", "breaks", "movements", "billed_lines", "billing_streams"),
 )
-TABLES = (
-    "checkpoint",
-    "purposes",
-    "tasks",
-    "provider_tasks",
-    "breaks",
-    "movements",
-    "billed_lines",
-    "billing_streams",
-)
-EMPTY = tuple(f"DELETE FROM {table}" for table in TABLES)  # noqa: S608 - the names above
-DROP = tuple(f"DROP TABLE IF EXISTS {table}" for table in TABLES)
-BEGIN_AT = "INSERT INTO checkpoint VALUES (?, ?, ?)"
 
-LOG_ID = "SELECT log_id FROM checkpoint"
-CHECKPOINT = "SELECT position, hash FROM checkpoint"
-MOVE_ON = "UPDATE checkpoint SET position = ?, hash = ? WHERE position = ?"
 PURPOSES = "SELECT purpose, account, contract, model, provider, school FROM purposes"
 ADD_PURPOSE = "INSERT INTO purposes (account, contract, model, provider, school) VALUES (?, ?, ?, ?, ?)"
 ADD_TASK = "INSERT INTO tasks (task, purpose, created_at, resolved_model, expected_micros) VALUES (?, ?, ?, ?, ?)"

@@ -35,10 +35,11 @@ from projections.deadlines_sql import (
     SHAPE,
     SILENT,
     STALLED,
+    STALLED_COUNT,
     STEP,
 )
 from projections.late import Late, grouped, late_rows
-from projections.side_file import SideFile, SideFileError, open_side_file
+from projections.side_file import SideFile, SideFileError, beside, open_side_file
 
 _TYPES = frozenset(str(event.__struct_config__.tag) for event in get_args(TaskEvent))
 _ENDS = frozenset({*(status.value for status in TERMINAL), "update-reverted"})
@@ -157,6 +158,10 @@ class Deadlines(SideFile):
         """The stalled tasks, in the order of their creation, *beyond* one of them."""
         return [TaskId(task) for (task,) in await self.ask(STALLED[oldest_first], (beyond, limit))]
 
+    async def stalled_count(self) -> int:
+        """How many there are."""
+        return int((await self.ask(STALLED_COUNT))[0][0])
+
     # What was reported too late
 
     async def late_since(self, *, limit: int) -> tuple[list[TaskId], int]:
@@ -199,7 +204,7 @@ def _begun(row: Recorded) -> _Begun:
 
 def deadlines_of(ledger: Path) -> Path:
     """Where the deadlines of the ledger in that file are."""
-    return ledger.with_name(f"{ledger.name}.deadlines")
+    return beside(ledger, "deadlines")
 
 
 async def open_deadlines(path: Path, engine: Engine) -> Deadlines:

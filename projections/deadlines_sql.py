@@ -52,6 +52,7 @@ CROSS JOIN live ON kind = json_extract(bound.value, '$[0]') AND state = 'running
     AND heard_at <= json_extract(bound.value, '$[1]')
 LIMIT ?"""
 """The bounds are pairs of a kind and a time."""
+STALLED_COUNT = "SELECT count(*) FROM live WHERE state = 'stalled'"
 STALLED = {
     False: "SELECT task FROM live WHERE state = 'stalled' AND (?1 IS NULL OR task < ?1) ORDER BY task DESC LIMIT ?2",
     True: "SELECT task FROM live WHERE state = 'stalled' AND (?1 IS NULL OR task > ?1) ORDER BY task LIMIT ?2",

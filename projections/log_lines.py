@@ -71,8 +71,8 @@ class ClaimLine(msgspec.Struct, frozen=True, kw_only=True, tag_field="line", tag
     at_us: int
 
 
-class Proof(msgspec.Struct, frozen=True, kw_only=True):
-    """What all that is folded from a log comes to: equal proofs are equal views and totals."""
+class StoreDigest(msgspec.Struct, frozen=True, kw_only=True):
+    """What all that is folded from a log comes to: equal digests are equal views and totals."""
 
     tasks: int
     views: str
@@ -85,13 +85,13 @@ class Proof(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class EndLine(msgspec.Struct, frozen=True, kw_only=True, tag_field="line", tag="end"):
-    """The last one. The proof is there when the export goes to the end of the log."""
+    """The last one. *proof* is there when the export goes to the end of the log."""
 
     events: int
     claims: int
     position: int
     hash: str
-    proof: Proof | None
+    proof: StoreDigest | None
 
 
 Line: TypeAlias = LogLine | EventLine | ClaimLine | EndLine

@@ -244,12 +244,15 @@ def _late_reported(life: Any, _: LateReported, __: Payload) -> bool:  # noqa: AN
 
 
 def _called_back(life: Any, event: CallbackAttempted, _: Payload) -> bool:  # noqa: ANN401
-    life.callback = Callback(
-        url=life.callback.url,
-        attempts=event.attempt,
-        delivered_at_us=event.at_us if event.delivered else None,
-        last_error=event.error,
-    )
+    if event.webhook is None:  # else it is the account's, and no part of the task
+        life.callback = Callback(
+            url=life.callback.url,
+            attempts=event.attempt,
+            delivered_at_us=event.at_us if event.delivered else None,
+            last_error=event.error,
+            about=event.about,
+            gave_up=event.gave_up,
+        )
     return True
 
 

@@ -9,7 +9,7 @@ restored), is begun anew.
 
 import asyncio
 import sqlite3
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
@@ -28,7 +28,7 @@ CREATE TABLE checkpoint (log_id TEXT NOT NULL, position INTEGER NOT NULL, hash B
 _BEGIN_AT = "INSERT INTO checkpoint VALUES (?, ?, ?)"
 _LOG_ID = "SELECT log_id FROM checkpoint"
 _CHECKPOINT = "SELECT position, hash FROM checkpoint"
-_MOVE_ON = "UPDATE checkpoint SET position = ?, hash = ? WHERE position = ?"
+MOVE_ON = "UPDATE checkpoint SET position = ?, hash = ? WHERE position = ?"
 
 
 class SideFileError(StorageError):
@@ -92,7 +92,7 @@ class SideFile:
         saved = False
         try:
             async with self._turn, self._transaction():
-                moved_on = await self._file.execute(_MOVE_ON, (end.position, end.hash, after.position))
+                moved_on = await self._file.execute(MOVE_ON, (end.position, end.hash, after.position))
                 if moved_on.rowcount:
                     await self._post(rows)
                     saved = True
@@ -151,8 +151,15 @@ class SideFile:
 S = TypeVar("S", bound=SideFile)
 
 
-async def open_side_file(kind: type[S], path: Path, engine: Engine) -> S:
-    """The *kind* of side file of *engine*'s log at *path*, begun if there is none.
+def beside(ledger: Path, suffix: str) -> Path:
+    """Where the file of that name beside the ledger in that file is."""
+    return ledger.with_name(f"{ledger.name}.{suffix}")
+
+
+async def open_side_file(
+    kind: type[S], path: Path, engine: Engine, *, make: Callable[[aiosqlite.Connection], S] | None = None
+) -> S:
+    """The *kind* of side file of *engine*'s log at *path*, begun if there is none; *make* it, where that takes more.
 
     Raises:
         CannotOpenError: the file cannot be made or written, is none of ours, or newer than this program.
@@ -166,7 +173,7 @@ async def open_side_file(kind: type[S], path: Path, engine: Engine) -> S:
     try:
         await _prepare(kind.shape, file, path)
         await _set_modes(file)
-        opened = kind(file)
+        opened = (make or kind)(file)
         await opened.follow_only(engine)
     except TROUBLE as error:
         await file.close()

@@ -21,7 +21,7 @@ from ledger.money import credits_text, parse_credits
 from ledger.records import AccountRow, TaskFilter
 from scripts import stores
 from scripts.printed import JsonOption, json_line, table
-from scripts.typed import BY, account_in, now_us
+from scripts.typed import BY, account_in, now_us, wrong_config
 
 KEY_MAX_CHARS = 255
 
@@ -158,7 +158,7 @@ def _settings(config: Path) -> settings.Settings:
     try:
         return settings.read(config)
     except (ValueError, OSError) as error:
-        raise typer.BadParameter(str(error), param_hint="'--config'") from error
+        raise wrong_config(error) from error
 
 
 def _caps(found: settings.Settings, rows: list[AccountRow]) -> Mapping[str, int | None]:

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from scripts.benches import audits, books, reads, replays, sizes, statements, writes
+from scripts.benches import audits, books, callbacks, reads, replays, sizes, statements, writes
 from scripts.benches.load import LoadError
 from scripts.benches.measure import Effort, Result, Row, result
 from scripts.printed import JsonOption, json_line
@@ -18,7 +18,7 @@ SECONDS_MAX = 60.0
 ROWS: dict[str, Row] = {
     row.name: row
     for row in sorted(
-        (row for bench in (reads, writes, replays, sizes, books, statements, audits) for row in bench.ROWS),
+        (row for bench in (reads, writes, replays, sizes, books, statements, audits, callbacks) for row in bench.ROWS),
         key=lambda row: int(row.name[1:]),
     )
 }

@@ -20,11 +20,14 @@ from ledger.errors import Fault, Refusal
 
 VERBS = (
     *("serve", "keys", "accounts", "tail", "trace", "explain", "verify", "checkpoint", "prove", "replay"),
-    *("report", "reconcile", "breaks", "backup", "restore", "drill", "export", "import", "work", "simulate", "bench"),
+    *("report", "reconcile", "breaks", "callbacks", "backup", "restore", "drill", "export", "import"),
+    *("work", "simulate", "bench"),
 )
 """Each a module of this package with a function of its name, or with an `app` if it has verbs of its own."""
 
 PROGRAM = "task-ledger"
+PARSERS_WORDS = "Value error, "
+"""What typer puts before its reason when a value is none of a choice."""
 EXIT_USAGE, EXIT_STORE = 2, 3
 EXIT_PIPE, EXIT_INTERRUPT = 128 + 13, 128 + 2  # as of a process that ended by SIGPIPE, SIGINT
 
@@ -76,7 +79,7 @@ def run(verbs: typer.Typer, arguments: Sequence[str], *, program: str = PROGRAM)
         code = _carry_out(verbs, arguments, program)
         print(end="", flush=True)  # here, where a closed pipe still can be told
     except TyperException as wrong:
-        return _say(wrong.format_message(), EXIT_USAGE)
+        return _say(wrong.format_message().replace(PARSERS_WORDS, ""), EXIT_USAGE)
     except Refusal as refusal:
         return _say(str(refusal), EXIT_USAGE)
     except Fault as fault:

@@ -19,7 +19,7 @@ from ledger.lineage import earlier
 from projections.follow import Progress
 from projections.log_lines import FORMAT, FORMATS, EndLine, Format, Line, LogLine, claim_line, event_line
 from projections.places import NoSuchPlaceError, Place, place_of
-from projections.proof import proof
+from projections.store_digest import digest_of
 from scripts import stores
 from scripts.progress import bar
 
@@ -101,7 +101,7 @@ async def lines(engine: Engine, *, after: Place, until: Place, progress: Progres
         claims=claims,
         position=until.position,
         hash=_hash(until),
-        proof=await proof(engine) if is_whole else None,
+        proof=await digest_of(engine) if is_whole else None,
     )
 
 

@@ -30,9 +30,9 @@ from ledger.sqlite_copies import begin_epoch, publish, scratch
 from projections.audit_findings import Report
 from projections.follow import Progress
 from projections.log_lines import FORMAT, ClaimLine, EndLine, EventLine, Line, LogLine, claim_row, decode, recorded
-from projections.proof import proof
 from projections.refill import Refill
 from projections.sieve import Means, verify
+from projections.store_digest import digest_of
 from scripts import stores
 from scripts.printed import JsonOption, json_line
 from scripts.progress import bar
@@ -111,7 +111,7 @@ async def _import(file: BinaryIO, target: Path) -> Imported:
         claims = await _fill(source, written)
         async with reading(written) as engine:
             report = await verify(engine, written, Means(workers()), progress=move)
-            proven = None if source.end.proof is None else source.end.proof == await proof(engine)
+            proven = None if source.end.proof is None else source.end.proof == await digest_of(engine)
         same = report.head == source.end.hash
         new_id = None
         if not report.found and proven is not False:

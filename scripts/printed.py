@@ -20,7 +20,7 @@ JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON instead, on
 WIDTH_MIN = 108
 """Narrower than this a table is only broken by the terminal."""
 PIPE_WIDTH = 1000
-_LEFT_OUT = frozenset({"type", "at_us", "amount_micros", "account", "claims", "digest"})
+_LEFT_OUT = frozenset({"type", "at_us", "amount_micros", "account", "claims", "digest", "sealed_secret"})
 
 
 def json_line(value: object) -> None:

@@ -33,7 +33,7 @@ from projections.statements import NotAStatementError, Statement, read_statement
 from scripts import stores
 from scripts.printed import JsonOption, json_line, table
 from scripts.progress import bar
-from scripts.typed import BY, now_us
+from scripts.typed import BY, now_us, wrong_config
 
 STATEMENT_MAX_BYTES = 256 * 2**20
 SHOWN_MAX = 200
@@ -92,7 +92,7 @@ def _formats(config: Path | None) -> dict[str, StatementFormat]:
     try:
         return settings.read(config).statements
     except (ValueError, OSError) as error:
-        raise typer.BadParameter(str(error), param_hint="'--config'") from error
+        raise wrong_config(error) from error
 
 
 def _period(since: str | None, until: str | None) -> tuple[int | None, int | None]:

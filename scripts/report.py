@@ -143,9 +143,7 @@ def _to_parquet() -> Callable[[Report], bytes]:
     try:
         from projections.parquet import parquet_bytes  # noqa: PLC0415 - an extra, and slow to load
     except ModuleNotFoundError as error:
-        raise typer.BadParameter(
-            "Parquet needs pyarrow: pip install task-ledger[parquet]", param_hint="'--format'"
-        ) from error
+        raise typer.BadParameter("Parquet needs pyarrow: pip install pyarrow", param_hint="'--format'") from error
     return parquet_bytes
 
 

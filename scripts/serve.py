@@ -16,12 +16,14 @@ import uvloop
 
 from api import logs, settings
 from api.app import service
+from api.traces import NotInstalledError
 from ledger.catalogue import Catalogue
 from ledger.errors import ReadOnlyError
 from ledger.ledger import Ledger
 from ledger.sqlite import SqliteEngine, open_to_serve
 from scripts.listening import allow_files, bound_url, listen
 from scripts.stores import DEFAULT, StoreOption, path_of, pepper, real_path
+from scripts.typed import wrong_config
 
 GC_THRESHOLD = 10_000
 """Objects between two looks of the garbage collector; requests leave few cycles behind."""
@@ -40,12 +42,14 @@ def serve(
         found = settings.read(config)
         catalogue = found.models()
     except (ValueError, OSError) as error:
-        raise typer.BadParameter(str(error), param_hint="'--config'") from error
+        raise wrong_config(error) from error
     path = path_of(store)
     lines = logs.configure(sys.stdout, log)
     allow_files()
     try:
         uvloop.run(_serve(path, found, catalogue, listener=listen(host, port)))
+    except NotInstalledError as error:
+        raise typer.BadParameter(str(error), param_hint="'--config'") from error
     finally:
         lines.flush()
 

@@ -20,7 +20,9 @@ from pytest_aiohttp import AiohttpClient
 
 from api.app import make_runner, make_server
 from api.bookkeeper import Bookkeeper
+from api.callbacks import Caller, Calls
 from api.contracts import CONTRACTS, parse_any
+from api.settings import CallbackSettings
 from ledger import catalogue
 from ledger.commands import Delete, Expire, RequestUpdate
 from ledger.ids import Spelling, TaskId
@@ -360,17 +362,24 @@ class Service:
 class Served(BaseTestServer):
     """The service on a port, with its ledger."""
 
-    def __init__(self, ledger: Ledger, books: Bookkeeper, server: web.Server) -> None:
+    def __init__(self, ledger: Ledger, books: Bookkeeper, callbacks: Caller, server: web.Server) -> None:
         super().__init__()
-        self._ledger, self._books, self._server = ledger, books, server
+        self._ledger, self._books, self._callbacks, self._server = ledger, books, callbacks, server
 
     async def _make_runner(self, **_: object) -> web.ServerRunner:
         return make_runner(self._server, drain_seconds=5)
 
     async def close(self) -> None:
         await super().close()
+        await self._callbacks.close()
         await self._books.close()
         await self._ledger.close()
+
+
+def caller(ledger: Ledger, folder: Path, clock: Callable[[], int], calls: Calls | None = None) -> Caller:
+    """What calls back for *ledger*, to receivers in the internet unless *calls* says otherwise."""
+    calls = calls or CallbackSettings().calls()
+    return Caller(ledger, folder / "callbacks", contracts=CONTRACTS, clock=clock, calls=calls)
 
 
 async def serve(engine: str, folder: Path, aiohttp_client: AiohttpClient) -> Service:
@@ -378,6 +387,9 @@ async def serve(engine: str, folder: Path, aiohttp_client: AiohttpClient) -> Ser
     watched, clock = Watched(await ENGINES[engine].open(folder)), Clock()
     ledger = Ledger(watched)
     books = Bookkeeper(watched, folder / "books")
-    server = make_server(await ledger.start(), catalogue=CATALOGUE, books=books, clock=clock, entropy=Entropy())
-    client: TestClient[web.BaseRequest, None] = await aiohttp_client(Served(ledger, books, server))
+    callbacks = caller(ledger, folder, clock)
+    server = make_server(
+        await ledger.start(), catalogue=CATALOGUE, books=books, callbacks=callbacks, clock=clock, entropy=Entropy()
+    )
+    client: TestClient[web.BaseRequest, None] = await aiohttp_client(Served(ledger, books, callbacks, server))
     return Service(client, ledger, watched, clock)

@@ -23,6 +23,8 @@ class Server:
 
     def __init__(self, path: Path, *options: str, log: Path | None = None) -> None:
         self.path = path
+        self.program: tuple[str, ...] = ("scripts.serve",)
+        """The module, and what it is told before all else."""
         self.port = 0
         self.stderr: list[str] = []
         self._options = options
@@ -41,7 +43,7 @@ class Server:
     async def start(self) -> None:
         """Returns when it is ready."""
         assert self._process is None
-        self._process = await serve(self.path, *self._options, stdout=self._log)
+        self._process = await serve(self.path, *self._options, stdout=self._log, program=self.program)
         self.port = await self._ready(self._process)
         self._listening = asyncio.create_task(self._listen(self._process))
 
@@ -87,9 +89,9 @@ class Server:
             self.stderr.append(line.decode())
 
 
-async def serve(path: Path, *options: str, stdout: Path) -> Process:
+async def serve(path: Path, *options: str, stdout: Path, program: tuple[str, ...] = ("scripts.serve",)) -> Process:
     """The process; its log goes to the end of the file *stdout*."""
-    command = (sys.executable, "-m", "scripts.serve", "--store", f"sqlite:{path}", "--port", "0", *options)
+    command = (sys.executable, "-m", *program, "--store", f"sqlite:{path}", "--port", "0", *options)
     with stdout.open("ab") as log:
         return await asyncio.create_subprocess_exec(*command, cwd=ROOT, stdout=log, stderr=PIPE)
 

@@ -96,6 +96,21 @@ SAMPLES: dict[str, list[dict[str, Any]]] = {
     "POST /bytespike/v1/tasks/query": [{"task_id": "-"}, {"out_task_id": "-"}],
     "POST /bytespike/v1/tasks/cancel": [{"task_id": "-"}, {"out_task_id": "-"}],
     "POST /bytespike/v1/tasks/cancel/{id}": [{}],
+    "POST /bytespike/api/v1/me/webhooks": [
+        {
+            "url": "https://example.com/hook?x=1",
+            "events": ["task.completed", "task.failed"],
+            "secret": "0123456789abcdef0123456789abcdef",
+        }
+    ],
+    "PUT /bytespike/api/v1/me/webhooks/{id}": [
+        {
+            "url": "https://example.com/hook?x=2",
+            "events": ["task.cancelled"],
+            "enabled": False,
+            "secret": "0123456789abcdef0123456789abcdee",
+        }
+    ],
     "POST /beatra/v1/images/generations": [
         {
             "model": "auto",
@@ -190,6 +205,8 @@ SAMPLES: dict[str, list[dict[str, Any]]] = {
     ],
     "POST /ledger/v1/keys": [{"account": ACCOUNT, "contract": "lemondata", "role": "client"}],
     "POST /ledger/v1/keys/{id}/rotate": [{"overlap_seconds": 60}],
+    "POST /ledger/v1/callbacks/{id}/resend": [{"reason": "the receiver was down"}],
+    "POST /ledger/v1/accounts/{account}/callback-secret/rotate": [{"overlap_seconds": 60}],
     "PUT /ledger/v1/accounts/{account}/limit": [{"limit_credits": "10"}],
     "POST /ledger/v1/accounts/{account}/grants": [{"amount_credits": "0.5", "key": "g1", "reason": "sorry"}],
     "POST /ledger/v1/accounts/{account}/revocations": [

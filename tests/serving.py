@@ -15,6 +15,8 @@ from aiohttp import web
 from api import logs
 from api.app import make_runner, make_server
 from api.bookkeeper import Bookkeeper
+from api.callbacks import Caller, Calls
+from api.connections import Allowance, Connections
 from api.contracts import CONTRACTS, parse_any
 from api.contracts.shape import Act, Operation
 from api.followers import Followers
@@ -22,16 +24,17 @@ from api.limits import Limits
 from api.mounts import MOUNTS
 from api.stays import Staying
 from api.sweep import Sweeper
+from api.traces import Traces
 from ledger.catalogue import read
 from ledger.commands import Expire
 from ledger.engine import Engine
-from ledger.ids import Spelling, TaskId
+from ledger.ids import Digits, Spelling, TaskId
 from ledger.keys import Role
 from ledger.ledger import QUEUE_MAX, Ledger
 from ledger.task import Status
 from projections.silence import Patience
 from tests.builders import ACCOUNT, CREATED_US, STRANGER
-from tests.http import MODELS, Call, Clock
+from tests.http import MODELS, Call, Clock, caller
 from tests.wire import Reply, Wire, request
 
 __all__ = ["ACCOUNT", "CREDITED", "MODELS", "ROUTES", "STRANGER", "VENDORS", "Clock", "Route", "Service", "serving"]
@@ -72,11 +75,24 @@ class Route(NamedTuple):
         return "/breaks/" in self.path
 
     @property
+    def about_webhooks(self) -> bool:
+        return "/webhooks/" in self.path
+
+    @property
+    def about_callbacks(self) -> bool:
+        return "/callbacks/" in self.path
+
+    @property
     def operator_only(self) -> bool:
         return isinstance(self.operation, Act) and self.operation.operator_only
 
     @property
     def spelling(self) -> Spelling:
+        """How the ids are spelled that the path takes."""
+        if self.about_webhooks:
+            return Spelling("wh_", Digits.HEX)
+        if self.about_callbacks:
+            return Spelling("msg_", Digits.HEX)
         return MOUNTS[self.contract].contract.spelling
 
     def at(self, name: str) -> str:
@@ -101,6 +117,8 @@ class Service:
         self._keys: dict[tuple[str, str, Role], str] = {}
         self.operator = self.worker = ""
         self.books_path = Path()
+        self.callbacks: Caller | None = None
+        self.connections = Connections(Allowance())
 
     # Keys
 
@@ -255,11 +273,14 @@ async def serving(
     limits: Limits | None = None,
     patience: Patience | None = None,
     waiting: Staying | None = None,
+    allowance: Allowance | None = None,
+    traces: Traces | None = None,
     log_format: logs.Format = logs.Format.JSON,
     is_followed: bool = False,
     now_us: int = CREATED_US,
+    calls: Calls | None = None,
 ) -> AsyncIterator[Service]:
-    """The service over *engine*, which it closes; nothing follows its log unless it *is_followed*."""
+    """The service over *engine*, which it closes; nothing follows its log unless it *is_followed* or *calls* back."""
     out = io.StringIO()
     lines = logs.configure(out, log_format)
     ledger, clock = Ledger(engine, queue_max=queue_max), Clock()
@@ -268,16 +289,23 @@ async def serving(
     folder = TemporaryDirectory(prefix="task-ledger-")
     books = Bookkeeper(engine, Path(folder.name, "books"))
     sweeper = Sweeper(ledger, Path(folder.name, "deadlines"), clock=clock, passed_us=clock.passed_us, patience=patience)
-    following = Followers(engine, [books.duty, sweeper.duty] if is_followed else [])
+    callbacks = caller(ledger, Path(folder.name), clock, calls)
+    if calls is not None:
+        await callbacks.__aenter__()
+    duties = [books.duty, sweeper.duty] if is_followed else []
+    following = Followers(engine, duties if calls is None else [*duties, callbacks.duty])
     await following.__aenter__()
     server = make_server(
         ledger,
         catalogue=CATALOGUE,
         books=books,
+        callbacks=callbacks,
         followers=following,
         sweeper=sweeper,
         limits=limits,
         waiting=waiting,
+        allowance=allowance,
+        traces=traces,
         clock=clock,
     )
     runner = make_runner(server, drain_seconds=5)
@@ -285,7 +313,8 @@ async def serving(
     site = web.TCPSite(runner, "127.0.0.1", 0)
     await site.start()
     service = Service(ledger, clock, runner.addresses[0][1], lines, out, sweeper=sweeper)
-    service.books_path = books.path
+    service.books_path, service.connections = books.path, server.connections_open
+    service.callbacks = callbacks
     service.worker = await service.key("ledger", role=Role.WORKER)
     service.operator = await service.key("ledger", role=Role.OPERATOR)
     try:
@@ -295,6 +324,7 @@ async def serving(
         await asyncio.sleep(0)
         await runner.cleanup()
         await following.__aexit__()
+        await callbacks.__aexit__()
         await books.close()
         await sweeper.close()
         await ledger.close()

@@ -356,6 +356,11 @@ def test_to_take_an_event_in_costs_the_same_however_many_came_before() -> None:
     assert (folded.granted_micros, folded.left_of("g1"), folded.left_of("g2")) == (99 * CREDIT, 0, CREDIT)
 
 
+def test_taking_back_a_grant_that_there_is_not_says_so() -> None:
+    with pytest.raises(AmountExceeds, match="there is no grant 'g2': 1 credits asked, 0 left"):
+        decide_credit(after(grant(1, "g1")), revoke(1, of="g2"))
+
+
 def test_all_grants_together_are_no_more_than_the_largest_amount() -> None:
     most = replace(grant(1), amount_micros=AMOUNT_MAX_MICROS)
     with pytest.raises(AmountExceeds, match="1 credits asked, 0 left"):

@@ -15,6 +15,8 @@ from ledger.events import (
     BreakKind,
     BreakOpened,
     CallbackAttempted,
+    CallbackResent,
+    CallbackSecretRotated,
     Cancelled,
     CancelRequested,
     Charged,
@@ -50,6 +52,9 @@ from ledger.events import (
     Terms,
     UpdateRequested,
     UpdateReverted,
+    WebhookAdded,
+    WebhookChanged,
+    WebhookRemoved,
     amount_of,
     tag_of,
 )
@@ -220,6 +225,14 @@ GOLDEN: list[tuple[AnyEvent, str, str | None]] = [  # event, its facts, its payl
         '{"type":"callback-attempted","at_us":16,"attempt":2,"delivered":false,"error":"503"}',
         None,
     ),
+    (
+        CallbackAttempted(at_us=16, attempt=3, delivered=False, error="410", about=4, gave_up=True, webhook="wh_1"),
+        (
+            '{"type":"callback-attempted","at_us":16,"attempt":3,"delivered":false,"error":"410","about":4,'
+            '"gave_up":true,"webhook":"wh_1"}'
+        ),
+        None,
+    ),
     (Deleted(at_us=17), '{"type":"deleted","at_us":17}', None),
     (
         KeyIssued(at_us=18, key_id="k1", role="client", contract="chunkr", digest="c0ffee", replaces="k0"),
@@ -248,6 +261,57 @@ GOLDEN: list[tuple[AnyEvent, str, str | None]] = [  # event, its facts, its payl
     (
         CreditRevoked(at_us=23, amount_micros=4, key="r1", reason="a slip", grant="g1"),
         '{"type":"credit-revoked","at_us":23,"amount_micros":4,"key":"r1","reason":"a slip","grant":"g1"}',
+        None,
+    ),
+    (
+        WebhookAdded(
+            at_us=24,
+            webhook_id="wh_1",
+            contract="bytespike",
+            url="https://acme.example/hook",
+            tells=("completed", "failed"),
+            sealed_secret="c0ffee",
+        ),
+        (
+            '{"type":"webhook-added","at_us":24,"webhook_id":"wh_1","contract":"bytespike",'
+            '"url":"https://acme.example/hook","tells":["completed","failed"],"sealed_secret":"c0ffee"}'
+        ),
+        None,
+    ),
+    (
+        WebhookChanged(
+            at_us=25,
+            webhook_id="wh_1",
+            url="https://acme.example/other",
+            tells=("failed",),
+            enabled=False,
+            sealed_secret="facade",
+        ),
+        (
+            '{"type":"webhook-changed","at_us":25,"webhook_id":"wh_1","url":"https://acme.example/other",'
+            '"tells":["failed"],"enabled":false,"sealed_secret":"facade"}'
+        ),
+        None,
+    ),
+    (WebhookRemoved(at_us=26, webhook_id="wh_1"), '{"type":"webhook-removed","at_us":26,"webhook_id":"wh_1"}', None),
+    (
+        CallbackSecretRotated(at_us=27, generation=2, old_until_us=30),
+        '{"type":"callback-secret-rotated","at_us":27,"generation":2,"old_until_us":30}',
+        None,
+    ),
+    (
+        CallbackResent(
+            at_us=28,
+            callback_id="msg_1",
+            task="019ab1c2-7d04-78a5-9bcd-0123456789ab",
+            about=4,
+            webhook="w",
+            reason="they were down",
+        ),
+        (
+            '{"type":"callback-resent","at_us":28,"callback_id":"msg_1",'
+            '"task":"019ab1c2-7d04-78a5-9bcd-0123456789ab","about":4,"webhook":"w","reason":"they were down"}'
+        ),
         None,
     ),
     (
@@ -422,7 +486,9 @@ LEFT_OUT: dict[type[msgspec.Struct], dict[str, object]] = {  # what the absence 
     Failed: {"retryable": False},
     UpdateReverted: {"code": None},
     LateReported: {"code": None, "percent": None, "claimed_micros": None, "usage": None},
-    CallbackAttempted: {"error": None},
+    CallbackAttempted: {"error": None, "about": 0, "gave_up": False, "webhook": None},
+    WebhookChanged: {"sealed_secret": None},
+    CallbackResent: {"webhook": None, "reason": None},
     KeyIssued: {"replaces": None},
     CreditGranted: {"reason": None},
     CreditRevoked: {"reason": None},

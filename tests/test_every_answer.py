@@ -109,7 +109,7 @@ async def test_every_answer_has_its_own_request_id_and_says_when_to_come_back(
         assert reply.headers["cache-control"] == "no-store", what
 
 
-@pytest.mark.parametrize("contract", TELL)
+@pytest.mark.parametrize("contract", sorted(TELL))
 async def test_keys_that_open_nothing_use_up_the_addresss_budget_and_the_answers_count_it_down(contract: str) -> None:
     async with serving(MemoryEngine(), limits=Limits(Tier(failed=2), {})) as service:
         call = query(contract, TaskId(bytes(16)))
@@ -125,7 +125,7 @@ async def test_keys_that_open_nothing_use_up_the_addresss_budget_and_the_answers
         assert [lost.headers[name] for name in NAMES] == ["2", "0", str(NOW_SECONDS + 60)]
 
 
-@pytest.mark.parametrize("contract", TELL)
+@pytest.mark.parametrize("contract", sorted(TELL))
 async def test_each_request_counts_down_and_the_reset_is_in_unix_seconds(contract: str) -> None:
     async with serving(MemoryEngine(), limits=Limits(Tier(read=60), {})) as service:
         call = query(contract, spelled((await service.create(contract))["id"]))
@@ -135,7 +135,7 @@ async def test_each_request_counts_down_and_the_reset_is_in_unix_seconds(contrac
     ]
 
 
-@pytest.mark.parametrize("contract", TELL)
+@pytest.mark.parametrize("contract", sorted(TELL))
 async def test_a_request_without_a_route_costs_nothing_and_is_told_what_its_account_has_left_to_read(
     contract: str,
 ) -> None:

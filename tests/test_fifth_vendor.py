@@ -15,6 +15,7 @@ from pytest_aiohttp import AiohttpClient
 from api.app import make_server
 from api.bodies import read_json
 from api.bookkeeper import Bookkeeper
+from api.callbacks import plan_of
 from api.contracts import CONTRACTS, parse_any
 from api.contracts.shape import (
     CLIENTS,
@@ -32,6 +33,7 @@ from api.contracts.shape import (
     json_answer,
     keep_for,
 )
+from api.contracts.telling import OUTCOMES, Fact, Telling, standard_webhooks
 from api.mounts import MOUNTS, mount
 from ledger import catalogue
 from ledger.catalogue import Catalogue
@@ -42,11 +44,24 @@ from ledger.ids import Digits, Spelling
 from ledger.keys import Role
 from ledger.ledger import Ledger
 from ledger.memory import MemoryEngine
-from ledger.task import Status
+from ledger.task import Status, Task
 from ledger.times import US_PER_SECOND
 from scripts import keys
 from tests.builders import Watched
-from tests.http import ACCOUNT, DAY_SECONDS, STARTED, STRANGER, Call, Clock, Entropy, Later, Reply, Served, Service
+from tests.http import (
+    ACCOUNT,
+    DAY_SECONDS,
+    STARTED,
+    STRANGER,
+    Call,
+    Clock,
+    Entropy,
+    Later,
+    Reply,
+    Served,
+    Service,
+    caller,
+)
 
 # The vendor's file
 
@@ -128,8 +143,11 @@ async def service(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, aiohttp_clien
     watched, clock = Watched(MemoryEngine()), Clock()
     ledger = await Ledger(watched).start()
     books = Bookkeeper(watched, tmp_path / "books")
-    server = make_server(ledger, catalogue=catalogue.read(models), books=books, clock=clock, entropy=Entropy())
-    return Service(await aiohttp_client(Served(ledger, books, server)), ledger, watched, clock)
+    callbacks = caller(ledger, tmp_path, clock)
+    server = make_server(
+        ledger, catalogue=catalogue.read(models), books=books, callbacks=callbacks, clock=clock, entropy=Entropy()
+    )
+    return Service(await aiohttp_client(Served(ledger, books, callbacks, server)), ledger, watched, clock)
 
 
 # Its table of tests
@@ -257,6 +275,22 @@ async def test_the_native_api_and_the_command_line_know_it(service: Service) -> 
         keys._contract("kettle")
     for role in (Role.WORKER, Role.OPERATOR):
         assert (await ask(service, CREATE, await service.key("teapot", role=role))).json() == {"sorry": "Forbidden"}
+
+
+async def test_its_tasks_are_called_back_if_its_file_says_how(
+    service: Service, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    body = {"account": ACCOUNT, "contract": "teapot", "model": "kettle-1", "callback_url": "https://example.com/"}
+    refused = await service.native("POST", "/tasks", body, role=Role.WORKER)
+    assert (refused.status, refused.json()["param"]) == (422, "callback_url")
+
+    def words(task: Task, fact: Fact) -> bytes:
+        return f"{WORDS[task.status]} {fact.type}".encode()
+
+    telling = Telling(OUTCOMES, words, standard_webhooks)
+    monkeypatch.setitem(CONTRACTS, "teapot", CONTRACT._replace(telling=telling))
+    assert (await service.native("POST", "/tasks", body, role=Role.WORKER)).status == 201
+    assert plan_of(CONTRACTS).told >= set(OUTCOMES)
 
 
 def test_without_its_row_it_is_not_there() -> None:

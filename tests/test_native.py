@@ -98,6 +98,7 @@ async def test_a_create_answers_with_the_task_its_address_and_its_version(servic
             "attempts": 0,
             "delivered_at": None,
             "last_error": None,
+            "gave_up": False,
         },
         "links": {
             "self": f"/ledger/v1/tasks/{task['id']}",
@@ -351,7 +352,7 @@ async def test_a_list_is_filtered_by_status_account_and_model(service: Service) 
     assert await listed(service, f"account={STRANGER}&status=running") == []
 
 
-@pytest.mark.parametrize("status", [*(set(Status) - {Status.ABSENT})])
+@pytest.mark.parametrize("status", sorted(set(Status) - {Status.ABSENT}))
 async def test_a_list_can_be_of_each_status(service: Service, status: Status) -> None:
     task = await service.bring(status, expires_at="2026-01-02T04:00:00Z")
     assert await listed(service, f"status={status}") == [task["id"]]
@@ -919,11 +920,16 @@ OPERATOR_ONLY = {
     "PUT /ledger/v1/accounts/{account}/limit",
     "POST /ledger/v1/accounts/{account}/grants",
     "POST /ledger/v1/accounts/{account}/revocations",
+    "GET /ledger/v1/accounts/{account}/callback-secret",
+    "POST /ledger/v1/accounts/{account}/callback-secret/rotate",
+    "GET /ledger/v1/callbacks",
+    "POST /ledger/v1/callbacks/{id}/resend",
     "GET /ledger/v1/billing/summary",
     "GET /ledger/v1/billing/breaks",
     "POST /ledger/v1/billing/breaks/{id}",
     "POST /ledger/v1/billing/statements",
     "GET /ledger/v1/billing/reconciliation",
+    "GET /ledger/metrics",
 }
 
 

@@ -267,6 +267,15 @@ def test_the_configuration_that_the_readme_shows_is_read_and_its_tiers_are_the_v
     assert (limits.tasks_max("acme"), limits.tasks_max("else")) == (25, 5)
 
 
+def test_what_the_configuration_says_above_its_tables_is_what_holds_without_one() -> None:
+    found = re.search(r"```toml\n( *# catalogue.*?)```", README, re.DOTALL)
+    assert found is not None
+    shown = tomllib.loads(found[1])
+    scalars = {name for name, value in msgspec.structs.asdict(Settings()).items() if isinstance(value, int)}
+    assert set(shown) == scalars
+    assert msgspec.convert(shown, Settings) == Settings()
+
+
 def test_the_limits_are_those_that_hold_without_a_configuration() -> None:
     words = " ".join(README.split())
     assert f"(default {PER_MINUTE:,} of each, and {FAILURES_PER_MINUTE} of `failed`)" in words

@@ -309,6 +309,18 @@ async def fragile(breaking: Breaking) -> AsyncIterator[Service]:
         breaking.fault = None
 
 
+ASKING = [route for route in ROUTES if str(route) != "GET /ledger/metrics"]
+"""Those that cannot answer without the store."""
+
+
+async def test_metrics_are_told_whatever_becomes_of_the_store(fragile: Service, breaking: Breaking) -> None:
+    breaking.holders = frozenset(row.key_id for row in await breaking.engine.keys(None))
+    breaking.fault = StorageError("the disk is full")
+    reply = await fragile.ask("GET", "/metrics", key=fragile.operator)
+    assert reply.status == 200
+    assert b"task_ledger_queue_depth 0.0" in reply.body
+
+
 async def sensible(service: Service, route: Route) -> Callable[[], Awaitable[Reply]]:
     """A request that *route* can carry out, or could if its task were there: it has to ask the store."""
     key = await service.key_for(route)
@@ -324,7 +336,7 @@ async def sensible(service: Service, route: Route) -> Callable[[], Awaitable[Rep
     return lambda: service.ask(route.method, route.at(name), key=key, body=body)
 
 
-@pytest.mark.parametrize("route", ROUTES, ids=str)
+@pytest.mark.parametrize("route", ASKING, ids=str)
 async def test_a_bug_is_a_500_in_the_contracts_words_and_a_traceback_in_the_log_alone(
     fragile: Service, breaking: Breaking, route: Route
 ) -> None:
@@ -345,7 +357,7 @@ async def test_a_bug_is_a_500_in_the_contracts_words_and_a_traceback_in_the_log_
     assert (await ask()).status // 100 == before.status // 100
 
 
-@pytest.mark.parametrize("route", ROUTES, ids=str)
+@pytest.mark.parametrize("route", ASKING, ids=str)
 async def test_a_store_that_fails_is_a_503_with_a_time_to_come_back(
     fragile: Service, breaking: Breaking, route: Route
 ) -> None:

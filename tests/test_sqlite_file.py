@@ -4,9 +4,10 @@ import asyncio
 import os
 import sqlite3
 import sys
+import threading
 from asyncio.subprocess import PIPE, Process
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
-from contextlib import asynccontextmanager, closing, contextmanager
+from contextlib import asynccontextmanager, closing, contextmanager, suppress
 from pathlib import Path
 
 import pytest
@@ -18,6 +19,7 @@ from ledger.keys import Role
 from ledger.ledger import Ledger
 from ledger.records import Placed, Stale, TaskFilter
 from ledger.sqlite import SqliteEngine, open_beside, open_to_read, open_to_serve
+from ledger.sqlite_file import connect
 from ledger.sqlite_sql import APPLICATION_ID, SCHEMA_VERSION
 from tests.builders import (
     SEAL_KEY,
@@ -576,3 +578,21 @@ async def test_processes_that_found_the_same_file_at_once_all_get_the_same_ledge
         async with opened(open_to_read, path) as engine:
             assert names == {engine.log_id}
             assert len(await whole_log(engine)) == 3
+
+
+def test_who_leaves_while_a_file_is_opened_leaves_no_thread_behind(tmp_path: Path) -> None:
+    """At each step of the opening: a thread that is left would speak to a loop that is closed, or never end."""
+    before = threading.active_count()
+
+    async def leave(after: int) -> None:
+        opening = asyncio.create_task(connect(tmp_path / f"{after}.db", mode="rwc"))
+        for _ in range(after):
+            await asyncio.sleep(0)
+        opening.cancel()
+        with suppress(asyncio.CancelledError):
+            await (await opening).close()
+
+    for _ in range(20):
+        for after in range(4):
+            asyncio.run(leave(after))
+    assert threading.active_count() == before

@@ -56,11 +56,24 @@ def test_a_folder_imports_what_lies_below_it_and_nothing_else_of_ours(folder: st
         assert ours <= MAY_IMPORT[folder], path
 
 
+PARTS_OF_EVENTS = {
+    f"ledger.{name}" for name in ("account_events", "book_events", "event_base", "store_events", "task_events")
+}
+
+
+def test_events_are_imported_from_one_place() -> None:
+    parts = {f"{name.replace('.', '/')}.py" for name in PARTS_OF_EVENTS}
+    found = {path for path, tree in modules(*OURS).items() if PARTS_OF_EVENTS & {*imported(tree)}}
+    assert found - parts == {"ledger/events.py"}
+    assert parts <= {*modules("ledger")}
+
+
 # Purity
 
 LIVE = {
     "ledger/accounts.py": "accounts are looked up, and remembered by the clock",
     "ledger/break_log.py": "breaks are looked up, and appended",
+    "ledger/callback_log.py": "what accounts have arranged is looked up, and appended",
     "ledger/changes.py": "readers wait for it to tell",
     "ledger/catalogue.py": "reads its file, when the service starts",
     "ledger/engine.py": "the protocol of what is live",
@@ -90,6 +103,7 @@ LIVE = {
     "projections/books.py": "a file of its own",
     "projections/books_file.py": "opens that file",
     "projections/break_rows.py": "reads the books' file",
+    "projections/callback_queue.py": "a file of its own",
     "projections/comparison.py": "reads the books",
     "projections/cost_log.py": "costs are looked up, and appended",
     "projections/cost_rows.py": "reads the books' file",
@@ -101,7 +115,6 @@ LIVE = {
     "projections/parts.py": "works in other processes",
     "projections/places.py": "looks a place up in the log",
     "projections/prove.py": "reads the log as a tree",
-    "projections/proof.py": "reads the store",
     "projections/refill.py": "fills a store",
     "projections/reconcile.py": "follows the log, and appends what differs",
     "projections/replay.py": "reads the store",
@@ -119,10 +132,11 @@ LIVE = {
     "projections/task_pages.py": "reads the tasks",
     "projections/then.py": "reads the log",
     "projections/statements.py": "reads lines out of memory",
+    "projections/store_digest.py": "reads the store",
 }
 """What may wait, read, draw lots and look at the clock. All else in these folders is pure."""
 PURE_OF_API = (
-    *("bodies", "feed_shapes", "forms", "limits", "native_bodies", "native_shapes", "native_tags"),
+    *("bodies", "callback_lines", "feed_shapes", "forms", "limits", "native_bodies", "native_shapes", "native_tags"),
     *("refusals", "request_ids", "routing", "sse"),
 )
 OUTSIDE = (
@@ -228,7 +242,6 @@ BUILDS_SQL = {
     "ledger/sqlite_upgrades.py": 3,  # of constants
     "ledger/sqlite_wipe.py": 1,  # a pragma, with a number
     "projections/booked.py": 5,  # of constants: columns, and as many marks as there are values
-    "projections/books_file.py": 1,  # a pragma by its name
     "projections/replay_file.py": 4,  # the founding, and names of its own tables
     "projections/side_file.py": 4,  # of constants: our tables by their names, and pragmas
 }

@@ -21,7 +21,7 @@ import typer
 from aiohttp import web
 from msgspec.structs import replace
 
-from api.app import make_runner, make_server
+from api.app import clock, make_runner, make_server
 from api.bookkeeper import Bookkeeper
 from ledger.catalogue import read
 from ledger.keys import mint
@@ -32,6 +32,7 @@ from ledger.sqlite import open_to_serve
 from scripts.cli import run
 from scripts.work import Habits, KeyRefused, RequestRefused, Worker, open_session, work
 from scripts.work_plan import Billing, Next, Progress, Report, View, after, kind_of, plan
+from tests.http import caller
 from tests.serving import Service, serving
 
 ROOT = Path(__file__).parent.parent
@@ -380,7 +381,9 @@ async def test_it_survives_a_restart_of_the_service(tmp_path: Path, capsys: pyte
 async def served_again(path: Path, port: int) -> AsyncIterator[Ledger]:
     async with Ledger(await open_to_serve(path)) as ledger:
         books = Bookkeeper(ledger.engine, path.with_suffix(".books"))
-        runner = make_runner(make_server(ledger, catalogue=read(), books=books), drain_seconds=5)
+        callbacks = caller(ledger, path.parent, clock)
+        server = make_server(ledger, catalogue=read(), books=books, callbacks=callbacks)
+        runner = make_runner(server, drain_seconds=5)
         await runner.setup()
         try:
             await web.TCPSite(runner, "127.0.0.1", port, reuse_address=True).start()

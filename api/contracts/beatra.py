@@ -49,6 +49,7 @@ from api.contracts.shape import (
     json_answer,
     keep_for,
 )
+from api.contracts.telling import OUTCOMES, Fact, Telling, standard_webhooks
 from api.refusals import (
     Broken,
     Forbidden,
@@ -75,7 +76,7 @@ from ledger.errors import (
     UnknownModel,
 )
 from ledger.events import School
-from ledger.task import TERMINAL
+from ledger.task import TERMINAL, Task
 from ledger.times import US_PER_DAY
 
 __all__ = ["CONTRACT", "REFUSALS", "STATUSES"]
@@ -164,6 +165,11 @@ def _pointer(param: str) -> str:
     return "/" + steps.replace(".", "/")
 
 
+def called_back(task: Task, _: Fact) -> bytes:
+    """The envelope (chosen, as the signature: of callbacks the vendor shows but the object that tells of them)."""
+    return msgspec.json.encode(view(task))
+
+
 _read = by_path(SPELLING)
 
 CONTRACT = Contract(
@@ -180,4 +186,5 @@ CONTRACT = Contract(
     token=bearer,
     gone=keep_for(RETENTION_US),
     refuse=refuse,
+    telling=Telling(OUTCOMES, called_back, standard_webhooks),
 )

@@ -154,10 +154,11 @@ def _billing(task: Task) -> dict[str, Any]:
 
 
 def _callback(callback: Callback) -> dict[str, Any]:
-    failed = callback.attempts > 0 and callback.delivered_at_us is None
+    """``pending`` is the vendor's; delivered, and failed once it is given up, are chosen."""
+    delivered = callback.delivered_at_us is not None
     return {
         "url": callback.url,
-        "status": "delivered" if callback.delivered_at_us is not None else "failed" if failed else "pending",
+        "status": "delivered" if delivered else "failed" if callback.gave_up else "pending",
         "attempt_count": callback.attempts,
         "delivered_at": _time(callback.delivered_at_us),
         "last_error": callback.last_error,

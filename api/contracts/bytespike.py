@@ -26,7 +26,7 @@ Exactly one of ``task_id`` and ``out_task_id`` names the task; an id in the path
 beside an ``out_task_id`` there makes two (chosen). Amounts are of the size of dollars, as in the examples, where the
 docs also count a million credits to the dollar (chosen). A terminal task shows its ``out_task_id`` too (chosen), and no
 estimates unless it was cancelled; the fields of a failure are chosen. "Another API key" is another account's. What
-tasks have cost is in ``bytespike_usage``.
+tasks have cost is in ``bytespike_usage``, callbacks and webhooks are in ``bytespike_webhooks``.
 
 Of the stream only the route is public; all else is chosen. It sends one ``status`` event for each change of what a
 query shows, the current state first, with the body of a query as its data, and ends after a terminal one. What a slow
@@ -45,6 +45,7 @@ import msgspec
 from api import sse
 from api.bodies import fingerprint, read_json, url_in
 from api.contracts import bytespike_usage as usage
+from api.contracts import bytespike_webhooks as webhooks
 from api.contracts.shape import (
     CLIENTS,
     OUT_TASK_ID,
@@ -71,6 +72,7 @@ from api.contracts.shape import (
     keep_for,
     x_rate_limit,
 )
+from api.contracts.telling import OUTCOMES, Fact, Telling
 from api.refusals import (
     Broken,
     Forbidden,
@@ -95,14 +97,16 @@ from ledger.errors import (
     Refusal,
     TaskNotFound,
     TooManyTasks,
+    TooManyWebhooks,
     UnknownModel,
+    UnknownWebhook,
 )
 from ledger.events import School
 from ledger.ids import Digits, Spelling
 from ledger.money import credits_text
 from ledger.records import AccountRow
 from ledger.task import LIVE, Status, Task
-from ledger.times import US_PER_DAY
+from ledger.times import US_PER_DAY, US_PER_SECOND
 
 SPELLING = Spelling("task_", Digits.ULID)
 
@@ -134,6 +138,8 @@ REFUSALS: dict[type[Refusal], tuple[int, str, str, str]] = {  # HTTP, type, code
     # This contract's cancel refuses nothing that exists; a word for it all the same, should its policy change.
     CancelUnsupported: (400, REQUEST, "invalid_param", "This task cannot be cancelled."),
     NotCancellable: (400, REQUEST, "invalid_param", "This task cannot be cancelled."),
+    UnknownWebhook: (404, "not_found_error", "webhook_not_found", "No webhook matches."),  # chosen, as the next
+    TooManyWebhooks: (409, REQUEST, "too_many_webhooks", "This account has as many webhooks as it may."),
     UnknownModel: (400, REQUEST, "model_not_found", "Unknown model."),
     TooManyTasks: (429, "rate_limit_error", "concurrency_limit", "Too many tasks in flight."),
     InsufficientCredits: (402, "insufficient_quota", "insufficient_balance", "Insufficient balance."),
@@ -299,6 +305,15 @@ def token(headers: Mapping[str, str]) -> str | None:
     return bearer(headers) or headers.get("x-api-key")
 
 
+def called_back(task: Task, _: Fact) -> bytes:
+    return msgspec.json.encode(view(task))
+
+
+def hooked(task: Task, fact: Fact) -> bytes:
+    told = {"id": fact.callback_id, "event": webhooks.EVENTS[fact.type], "created": fact.at_us // US_PER_SECOND}
+    return msgspec.json.encode(told | {"data": view(task)})
+
+
 def _wish(asked: Asked) -> Wish:
     return Wish(target(asked))
 
@@ -317,11 +332,14 @@ CONTRACT = Contract(
         Balance("GET", "/v1/balance", balance),
         Browse("GET", "/v1/usage", usage.wanted, usage.listed(view)),
         Browse("GET", "/api/v1/usage", usage.wanted, usage.listed(view)),
+        *webhooks.ROUTES,
     ),
     token=token,
     gone=keep_for(RETENTION_US),
     refuse=refuse,
     limits=x_rate_limit,  # chosen: of requests; the vendor counts dollars of a spend bucket
     quota=quota,
+    telling=Telling(OUTCOMES, called_back, webhooks.of_task, webhooks.DELAYS_SECONDS),
+    webhooks=Telling(webhooks.EVENTS, hooked, webhooks.of_account),
     key_headers=("Authorization", "x-api-key"),
 )

@@ -26,7 +26,10 @@ root, where only the key tells that Chunkr is meant.
 """
 
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any
+
+import msgspec
 
 from api.contracts.chunkr_bodies import DEFAULTS, order, update
 from api.contracts.chunkr_files import file_name, file_url, mime_type
@@ -51,6 +54,7 @@ from api.contracts.shape import (
     by_path,
     json_answer,
 )
+from api.contracts.telling import OUTCOMES, Fact, Telling, signed
 from api.refusals import (
     Broken,
     Forbidden,
@@ -288,6 +292,18 @@ def _spellings(make: Callable[[str], Operation]) -> list[Operation]:
     return [make(base + word) for base in ("", "/api/v1") for word in ("/task", "/tasks")]
 
 
+TOLD = "task.parse.updated"
+"""The event that the hosted API's webhooks tell."""
+TELLS = (*OUTCOMES, "started", "update-requested", "update-reverted")
+"""A change of status; one of the message alone is not told (chosen: workers change it as often as they like)."""
+TELL_SECONDS = 15
+
+
+def called_back(task: Task, _: Fact) -> bytes:
+    told = {"event_type": TOLD, "task_id": SPELLING.spell(task.task_id), "status": STATUSES[task.status]}
+    return msgspec.json.encode(told | {"message": message(task)})
+
+
 _read = by_path(SPELLING)
 
 CONTRACT = Contract(
@@ -312,4 +328,7 @@ CONTRACT = Contract(
     token=token,
     gone=gone,
     refuse=refuse,
+    telling=Telling(
+        dict.fromkeys(TELLS, TOLD), called_back, partial(signed, prefix="svix"), timeout_seconds=TELL_SECONDS
+    ),
 )

@@ -46,6 +46,7 @@ from api.contracts.shape import (
     keep_for,
     x_rate_limit,
 )
+from api.contracts.telling import OUTCOMES, Fact, Telling, standard_webhooks
 from api.refusals import (
     Broken,
     Forbidden,
@@ -250,6 +251,11 @@ def _number(micros: int) -> msgspec.Raw:
     return msgspec.Raw(credits_text(micros).encode())
 
 
+def called_back(task: Task, _: Fact) -> bytes:
+    """The task as its query shows it (chosen, as all of it: the vendor has no callbacks, the gateway may want them)."""
+    return msgspec.json.encode(view(task))
+
+
 _read = by_path(SPELLING)
 
 CONTRACT = Contract(
@@ -275,4 +281,5 @@ CONTRACT = Contract(
     gone=keep_for(RETENTION_US),
     refuse=refuse,
     limits=x_rate_limit,  # chosen: an older copy of the docs has these headers
+    telling=Telling(OUTCOMES, called_back, standard_webhooks),
 )

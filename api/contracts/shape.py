@@ -4,13 +4,15 @@ The shell (``api.service``) authenticates, finds the row, carries out what the r
 answer makes of it. Nothing here knows aiohttp, and nothing in the shell knows a vendor.
 """
 
-from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
 import msgspec
 
+from api.contracts.telling import Telling
 from api.refusals import Standing
 from api.routing import Params
+from ledger.callbacks import Webhook
 from ledger.catalogue import Catalogue
 from ledger.commands import CancelPolicy, Delete, RequestUpdate
 from ledger.errors import Refusal
@@ -21,6 +23,7 @@ from ledger.ledger import Page, Wanted
 from ledger.records import AccountRow
 from ledger.task import Task
 from ledger.times import US_PER_SECOND
+from projections.callback_rows import Delivery
 
 if TYPE_CHECKING:
     from api.deps import Deps
@@ -209,6 +212,63 @@ class Browse(NamedTuple):
     body_max_bytes: int = 64 * 1024
 
 
+class ListHooks(NamedTuple):
+    """All webhooks of the account."""
+
+
+class AddHook(NamedTuple):
+    """One more; without a secret it is given one."""
+
+    url: str
+    tells: tuple[str, ...]
+    secret: str | None
+
+
+class ChangeHook(NamedTuple):
+    """None: as it is."""
+
+    webhook_id: str
+    url: str | None
+    tells: tuple[str, ...] | None
+    enabled: bool | None
+    secret: str | None
+
+
+class RemoveHook(NamedTuple):
+    webhook_id: str
+
+
+class HookDeliveries(NamedTuple):
+    """What was posted to it and is to be, newest first."""
+
+    webhook_id: str
+    limit: int
+    skip: int
+
+
+HookWish: TypeAlias = ListHooks | AddHook | ChangeHook | RemoveHook | HookDeliveries
+
+
+class HookTold(NamedTuple):
+    """What there is to show: the webhooks, or the one that was added or changed; a secret only when it was added."""
+
+    hooks: Sequence[Webhook] = ()
+    secret: str | None = None
+    deliveries: Sequence[Delivery] = ()
+    total: int = 0
+    """Deliveries in all."""
+
+
+class Hooks(NamedTuple):
+    """Something about the account's webhooks, and how it is shown."""
+
+    method: str
+    path: str
+    wish: Callable[[Asked], HookWish]
+    answer: Callable[[Asked, HookTold], Answer]
+    body_max_bytes: int = 64 * 1024
+
+
 class Act(NamedTuple):
     """Anything else, carried out by a function of its own: the native API."""
 
@@ -237,7 +297,7 @@ class Open(NamedTuple):
     body_max_bytes: int = 64 * 1024
 
 
-Operation: TypeAlias = Read | Follow | Cancel | Submit | Alter | Browse | Balance | Open | Act
+Operation: TypeAlias = Read | Follow | Cancel | Submit | Alter | Browse | Balance | Hooks | Open | Act
 
 
 class Refused(NamedTuple):
@@ -266,6 +326,10 @@ class Contract(NamedTuple):
     """The header lines that tell how many requests are left, as they are sent, for vendors that have such."""
     quota: Callable[[AccountRow], bytes] | None = None
     """The header line that tells what credit a limited account has left, for vendors that have one."""
+    telling: Telling | None = None
+    """How the addresses are told that tasks bring along; None: tasks of this contract have none."""
+    webhooks: Telling | None = None
+    """How the webhooks of an account are told, for vendors that have such."""
     key_headers: tuple[str, ...] = ("Authorization",)
     """All headers that `token` reads: callers are told apart by what is in them."""
 

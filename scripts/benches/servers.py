@@ -74,12 +74,15 @@ _numbers = itertools.count()
 
 
 @contextmanager
-def ours(*, path: Path | None = None, **settings: int) -> Iterator[Ours]:
-    """The real service with these settings over *path*, or a new store; a worker's key, and a client's."""
+def ours(tables: str = "", *, path: Path | None = None, **settings: int) -> Iterator[Ours]:
+    """The real service with these settings and *tables* of TOML over *path*, or a new store.
+
+    A worker's key, and a client's for each contract.
+    """
     with tempfile.TemporaryDirectory(prefix="task-ledger-bench-") as folder:
         config = Path(folder, "config.toml")
         told = "".join(f"{name} = {value}\n" for name, value in settings.items())
-        config.write_text(f"{told}{UNLIMITED}", encoding="utf-8")
+        config.write_text(f"{told}{UNLIMITED}{tables}", encoding="utf-8")
         store = f"sqlite:{path or Path(folder, 'ledger.db')}"
         arguments = ["-m", "scripts.serve", "--store", store, "--port", "0", "--config", str(config)]
         with _process(arguments) as (address, pid):

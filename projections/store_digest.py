@@ -1,4 +1,7 @@
-"""The proof of a store: one digest of all views, one of all accounts, and the totals, to be compared with another's."""
+"""The digest of a store: one of all views, one of all accounts, and the totals, to be held against another's.
+
+It says that two stores are alike; that an event is in a log is what `ledger.proofs` prove.
+"""
 
 from hashlib import sha256
 
@@ -7,13 +10,13 @@ import msgspec
 from ledger.engine import Engine
 from ledger.ids import TaskId
 from ledger.records import TaskFilter
-from projections.log_lines import Proof
+from projections.log_lines import StoreDigest
 
 PAGE = 500
 PAGE_MAX_BYTES = 8 * 2**20
 
 
-async def proof(engine: Engine) -> Proof:
+async def digest_of(engine: Engine) -> StoreDigest:
     """What the store's rows come to. Positions are left out: a log that was moved may have others."""
     views, tasks = sha256(), 0
     after: TaskId | None = None
@@ -26,7 +29,7 @@ async def proof(engine: Engine) -> Proof:
     accounts = sha256()
     for row in rows:
         accounts.update(msgspec.json.encode(msgspec.structs.replace(row, position=0)))
-    return Proof(
+    return StoreDigest(
         tasks=tasks,
         views=views.hexdigest(),
         accounts=accounts.hexdigest(),
