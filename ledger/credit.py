@@ -26,7 +26,6 @@ from msgspec.structs import replace
 from ledger.errors import AmountExceeds, InsufficientCredits, KeyReused, TooManyTasks
 from ledger.events import (
     Cancelled,
-    Charged,
     Completed,
     Created,
     CreditEvent,
@@ -35,10 +34,9 @@ from ledger.events import (
     CreditRevoked,
     Expired,
     Failed,
-    Held,
-    Refunded,
-    Released,
+    MoneyEvent,
     School,
+    TaskEvent,
     UpdateRequested,
     UpdateReverted,
 )
@@ -73,18 +71,13 @@ def move_of(before: Task, after: Task) -> Move | None:
     return None
 
 
-def moves(kind: str) -> bool:
-    """Whether an event of this type moves its account: as `move_of`, told by the type alone."""
-    return kind in _MOVEMENTS
+def moves(event: TaskEvent) -> bool:
+    """Whether the event moves its account: as `move_of`, told by the event alone."""
+    return isinstance(event, _MOVING)
 
 
-_MOVEMENTS = frozenset(
-    one.__struct_config__.tag
-    for one in (
-        *(Held, Released, Charged, Refunded),
-        *(Created, UpdateRequested, Completed, Failed, Cancelled, Expired, UpdateReverted),
-    )
-)
+_MOVING = (MoneyEvent, Created, UpdateRequested, Completed, Failed, Cancelled, Expired, UpdateReverted)
+"""Movements of money, and the bounds of a run."""
 
 
 def moved(row: AccountRow, move: Move) -> AccountRow:

@@ -1,4 +1,4 @@
-"""The events of the log, as a closed union of facts, and how one is written. All of them are imported from here.
+"""The events of the log, as a closed union of facts. All of them are imported from here.
 
 The tag is the wire: classes may be renamed, tags may not. A new field has a default; a changed meaning is a new
 event. An event is stored as two byte strings: the *facts*, JSON that any SQL shell reads, and apart from them the
@@ -9,9 +9,6 @@ erasure a rewrite of the log.
 """
 
 from typing import TypeAlias, get_args
-
-import msgspec
-from msgspec import UNSET
 
 from ledger.account_events import (
     AccountEvent,
@@ -70,7 +67,6 @@ from ledger.task_events import (
     UpdateRequested,
     UpdateReverted,
 )
-from ledger.upcasts import OLD_SHAPES, SHAPE, current, refuse_newer, unknown
 
 __all__ = [
     "NO_PAYLOAD",
@@ -131,8 +127,6 @@ __all__ = [
     "WebhookEvent",
     "WebhookRemoved",
     "amount_of",
-    "decode",
-    "encode",
     "tag_of",
 ]
 
@@ -140,11 +134,7 @@ AnyEvent: TypeAlias = TaskEvent | AccountEvent | CallbackEvent | BookEvent | Pro
 TYPES: frozenset[str] = frozenset(str(kind.__struct_config__.tag) for kind in get_args(AnyEvent))
 """Every type that an event of the log may have."""
 
-_encoder = msgspec.json.Encoder()
-_facts: msgspec.json.Decoder[AnyEvent] = msgspec.json.Decoder(AnyEvent)
-_payload: msgspec.json.Decoder[Payload] = msgspec.json.Decoder(Payload)
 _MOVEMENTS = (MoneyEvent, CreditMoved, CostMoved)
-_ONCE_OTHERWISE = tuple(kind for kind in get_args(AnyEvent) if kind.__struct_config__.tag in OLD_SHAPES)
 
 
 def tag_of(event: AnyEvent) -> str:
@@ -157,31 +147,3 @@ def tag_of(event: AnyEvent) -> str:
 def amount_of(event: AnyEvent) -> int | None:
     """Micro-credits that the event moved; None when it moved no money."""
     return event.amount_micros if isinstance(event, _MOVEMENTS) else None
-
-
-def encode(event: AnyEvent) -> tuple[bytes, bytes | None]:
-    """The event as its two stored byte strings: facts, and payload if it has one."""
-    if event.payload is UNSET:
-        return _encoder.encode(event), None
-    return _encoder.encode(msgspec.structs.replace(event, payload=UNSET)), _encoder.encode(event.payload)
-
-
-def decode(facts: bytes, payload: bytes | None) -> AnyEvent:
-    """The event that `encode` stored.
-
-    Raises:
-        UnknownShapeError: a newer version wrote it, and it cannot be read as what this one knows.
-        msgspec.ValidationError: a field is not one that this version knows.
-    """
-    try:
-        event = _facts.decode(facts)
-    except msgspec.ValidationError as error:
-        raise unknown(facts, TYPES) or error from None
-    if event.shape != SHAPE:
-        refuse_newer(tag_of(event), event.shape)
-    if isinstance(event, _ONCE_OTHERWISE):
-        told, payload = current(tag_of(event), facts, payload)
-        event = event if told is facts else _facts.decode(told)
-    if payload is None:
-        return event
-    return msgspec.structs.replace(event, payload=_payload.decode(payload))

@@ -8,7 +8,8 @@ from typing import TypeAlias
 
 import msgspec
 
-from ledger.events import AnyEvent, amount_of, decode, encode, tag_of
+from ledger.event_bytes import decode, encode
+from ledger.events import AnyEvent, amount_of, tag_of
 from ledger.ids import TaskId
 from ledger.seals import unseal
 

@@ -25,14 +25,14 @@ KEY_BYTES = 32
 NONCE_BYTES = 12
 _CONTENT_FROM = 1 + NONCE_BYTES
 
-_AES_256_GCM = b"\x01"
+_AES_256_GCM = 1
 """The first of the stored bytes: how the others are sealed. No JSON begins so."""
 
 
 def seal(content: bytes, *, key: bytes, nonce: bytes, stream: bytes, version: int) -> bytes:
     """*content* as it is stored at event number *version* of its stream; *nonce* is 12 bytes that no other has had."""
     assert len(nonce) == NONCE_BYTES
-    return _AES_256_GCM + nonce + AESGCM(key).encrypt(nonce, content, _bound(stream, version))
+    return bytes((_AES_256_GCM,)) + nonce + AESGCM(key).encrypt(nonce, content, _bound(stream, version))
 
 
 def unseal(sealed: bytes, *, key: bytes, stream: bytes, version: int) -> bytes:
@@ -63,13 +63,11 @@ class Opener:
             DamagedError: as `unseal`.
         """
         try:
-            if self._cipher is not None and sealed[:1] == _AES_256_GCM:
-                bound = self._stream + version.to_bytes(
-                    8, "big"
-                )  # as `_bound`, which a replay would call a million times
+            if self._cipher is not None and sealed[0] == _AES_256_GCM:
+                bound = self._stream + version.to_bytes(8, "big")  # as `_bound`, without the call
                 return self._cipher.decrypt(sealed[1:_CONTENT_FROM], sealed[_CONTENT_FROM:], bound)
-        except (InvalidTag, ValueError, OverflowError):  # not even of the size that nonces and versions have
-            pass
+        except (InvalidTag, ValueError, IndexError, OverflowError):
+            pass  # changed, or not even of the size that nonces and versions have
         raise DamagedError(
             f"the content of event {version} of task {self._stream.hex()} cannot be read: "
             "it does not open under the task's key"

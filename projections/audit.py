@@ -36,8 +36,8 @@ async def audit(engine: Engine, *, checkpoints: Sequence[Checkpoint] = (), progr
     """Check all of *engine*'s log against itself, everything kept beside it against the log, and that against these."""
     found = Findings()
     async with engine.snapshot():
-        await _look_under(engine, found)  # before the meter: what it takes is no share of what the meter counts
-        head = await _head(engine, found)
+        await look_under(engine, found)  # before the meter: what it takes is no share of what the meter counts
+        head = await head_of(engine, found)
         meter = Meter(progress, total=0 if head is None else 2 * head.position)
         books = AccountBooks(found)
         log = LogPass(head, found, meter, books, TreeCheck(checkpoints, found))
@@ -62,7 +62,7 @@ async def audit(engine: Engine, *, checkpoints: Sequence[Checkpoint] = (), progr
     )
 
 
-async def _look_under(engine: Engine, found: Findings) -> None:
+async def look_under(engine: Engine, found: Findings) -> None:
     try:
         damages = sound(await engine.damage(), list[str])
     except Exception as error:  # noqa: BLE001 - as `log_pages`
@@ -72,7 +72,7 @@ async def _look_under(engine: Engine, found: Findings) -> None:
         found.add(Check.STORE, damage)
 
 
-async def _head(engine: Engine, found: Findings) -> Head | None:
+async def head_of(engine: Engine, found: Findings) -> Head | None:
     try:
         return sound(await engine.head(), Head)
     except Exception as error:  # noqa: BLE001 - as `log_pages`

@@ -1,38 +1,14 @@
 """The audit of accounts: their rows against the sums of their tasks and the fold of their own events."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
-from ledger.credit import Credit, evolve_credit, expected_of, moves
+from ledger.credit import Credit, evolve_credit, moves
 from ledger.engine import Engine
-from ledger.events import CreditEvent, CreditGranted, CreditRevoked
-from ledger.records import SUM_MAX_MICROS, AccountRow, Recorded
-from ledger.task import LIVE, Task
+from ledger.events import CreditEvent, CreditGranted, CreditRevoked, TaskEvent
+from ledger.records import AccountRow, Recorded
+from ledger.task import Task
+from projections.account_sums import Sums
 from projections.audit_findings import Check, Findings, brief, differences, sound
-
-
-class _Sums:
-    """What one account comes to, as far as it has been read."""
-
-    __slots__ = ("charged", "credit", "expected", "held", "live_tasks", "position", "refunded")
-
-    def __init__(self) -> None:
-        self.position = 0
-        self.credit = Credit()
-        self.held = self.charged = self.refunded = self.expected = self.live_tasks = 0
-
-    def row(self, account: str) -> AccountRow:
-        return AccountRow(
-            account=account,
-            position=self.position,
-            version=self.credit.version,
-            limit_micros=self.credit.limit_micros,
-            granted_micros=self.credit.granted_micros,
-            held_micros=min(self.held, SUM_MAX_MICROS),
-            charged_micros=min(self.charged, SUM_MAX_MICROS),
-            refunded_micros=min(self.refunded, SUM_MAX_MICROS),
-            expected_micros=min(self.expected, SUM_MAX_MICROS),
-            live_tasks=self.live_tasks,
-        )
 
 
 def _credit_breaks(before: Credit, event: CreditEvent) -> Iterable[str]:
@@ -53,30 +29,32 @@ class AccountBooks:
 
     def __init__(self, found: Findings) -> None:
         self._found = found
-        self._sums: dict[str, _Sums] = {}
+        self._sums: dict[str, Sums] = {}
+        self._credits: dict[str, Credit] = {}
 
     def credit(self, row: Recorded, event: CreditEvent) -> None:
         """Fold an event of an account's own stream."""
-        sums = self._of(row.account)
-        before = sums.credit
+        before = self._credits.setdefault(row.account, Credit())
         for detail in _credit_breaks(before, event):
             self._found.add(Check.MONEY, detail, position=row.position)
-        sums.credit = evolve_credit(before, event)
-        sums.credit.version = row.version
-        sums.position = max(sums.position, row.position)
+        credit = self._credits[row.account] = evolve_credit(before, event)
+        credit.version = row.version
+        sums = self._of(row.account)
+        sums.set_terms(credit)
+        sums.move_on(row.position)
 
-    def task(self, task: Task, rows: Sequence[Recorded]) -> None:
-        """Add what a task, folded from these rows, costs its account, and whether it is under way."""
-        places = [row.position for row in rows if moves(row.entry.type)]
-        if not places:
-            return
-        sums = self._of(task.account)
-        sums.held += task.held_micros
-        sums.charged += task.charged_micros
-        sums.refunded += task.refunded_micros
-        sums.expected += expected_of(task)
-        sums.live_tasks += task.status in LIVE
-        sums.position = max(sums.position, *places)
+    def task(self, task: Task, positions: Sequence[int], events: Sequence[TaskEvent]) -> None:
+        """Add what a task, folded from these events, costs its account, and whether it is under way."""
+        moved_at = [position for position, event in zip(positions, events, strict=True) if moves(event)]
+        if moved_at:
+            sums = self._of(task.account)
+            sums.add(task)
+            sums.move_on(max(moved_at))
+
+    def part(self, sums: Mapping[str, Sums]) -> None:
+        """Add what a part of all tasks comes to."""
+        for account, one in sums.items():
+            self._of(account).merge(one)
 
     async def compare(self, engine: Engine) -> None:
         """Compare the accounts' rows with what was gathered."""
@@ -91,5 +69,5 @@ class AccountBooks:
         for account in rows:
             self._found.add(Check.ACCOUNTS, f"account {account!r}: nothing in the log moves it")
 
-    def _of(self, account: str) -> _Sums:
-        return self._sums.setdefault(account, _Sums())
+    def _of(self, account: str) -> Sums:
+        return self._sums.setdefault(account, Sums())

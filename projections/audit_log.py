@@ -68,7 +68,7 @@ class LogPass:
         async for rows in log_pages(engine, self._found):
             for row in rows:
                 self._row(row)
-            await self._costs.compare(engine)
+            await self.compare_costs(engine)
             self._meter.add(len(rows))
         if self._head is not None:
             self._compare_head(self._head)
@@ -94,6 +94,10 @@ class LogPass:
             self._found.add(Check.EVENT, f"cannot be decoded: {brief(error)}", position=row.position, task=row.stream)
             return
         self._agrees(row, event)
+        self.beside(row, event)
+
+    def beside(self, row: Recorded, event: AnyEvent) -> None:
+        """Check an event that is no task's, and fold it."""
         if isinstance(event, AccountEvent):
             self._account(row, event)
         elif isinstance(event, CallbackEvent):
@@ -216,6 +220,10 @@ class LogPass:
             return  # named already
         span = f"position {first} is" if first == last else f"positions {first} to {last} are"
         self._found.add(check, f"{span} missing", position=first)
+
+    async def compare_costs(self, engine: Engine) -> None:
+        """Check the tasks that were billed since this was done last."""
+        await self._costs.compare(engine)
 
     async def compare_keys(self, engine: Engine) -> None:
         """Compare the API keys with the fold of their events."""

@@ -65,7 +65,7 @@ class TaskPass:
 
     async def _check(self, page: Sequence[Placed]) -> None:
         histories = await self._histories([placed.row.task_id for placed in page])
-        claimed: list[_Taken] = []
+        claimed: list[Taken] = []
         for placed in page:
             self.tasks += 1
             rows = histories.get(placed.row.task_id)
@@ -74,7 +74,8 @@ class TaskPass:
             self.events += len(rows)
             self._meter.add(len(rows))
             for row, event in zip(rows, self._task(placed, rows), strict=False):
-                claimed += [_Taken(row, event, claim, rows[-1].version) for claim in event.claims]
+                place = (row.stream, row.position, row.entry.recorded_at_us, row.version, rows[-1].version)
+                claimed += [Taken(event, claim, *place) for claim in event.claims]
         if claimed:
             await self._claims(claimed)
 
@@ -109,7 +110,7 @@ class TaskPass:
             events: list[TaskEvent] = [row.event for row in rows]  # type: ignore[misc]
         except Exception:  # noqa: BLE001 - whatever damage makes a decoder raise
             return []
-        for check, position, detail in _life_breaks(rows, events):
+        for check, position, detail in life_breaks([row.position for row in rows], events):
             self._found.add(check, detail, position=position, task=task)
         try:
             fresh = fold(events, task)
@@ -118,7 +119,7 @@ class TaskPass:
             self._found.add(Check.HISTORY, detail, position=rows[-1].position, task=task)
         else:
             self._row(placed, fresh, last=rows[-1].position)
-            self._books.task(fresh, rows)
+            self._books.task(fresh, [row.position for row in rows], events)
             for row in rows:
                 if row.account != fresh.account:
                     detail = f"account is {row.account!r}, the task's is {fresh.account!r}"
@@ -136,20 +137,20 @@ class TaskPass:
         for detail in violations(fresh):
             self._found.add(Check.MONEY, detail, position=last, task=fresh.task_id)
 
-    async def _claims(self, claimed: Sequence["_Taken"]) -> None:
+    async def _claims(self, claimed: Sequence["Taken"]) -> None:
         """Check that the idempotency keys that these events took are taken."""
-        ids: list[ClaimId] = [(one.claim.account, one.claim.operation, one.claim.key) for one in claimed]
+        ids = [one.id for one in claimed]
         try:
             rows = sound(await self._engine.claims(ids), dict[ClaimId, ClaimRow])
         except Exception as error:  # noqa: BLE001 - as `log_pages`
-            self._found.add(Check.UNREADABLE, f"claims cannot be read: {brief(error)}", task=claimed[0].row.stream)
+            self._found.add(Check.UNREADABLE, f"claims cannot be read: {brief(error)}", task=claimed[0].stream)
             return
         for claim_id, one in zip(ids, claimed, strict=True):
-            problem = _claim_problem(one, rows.get(claim_id))
+            problem = claim_problem(one, rows.get(claim_id))
             if problem is not None:
-                row, claim = one.row, one.claim
+                claim = one.claim
                 detail = f"claim {claim.operation} {claim.key!r} of account {claim.account!r} {problem}"
-                self._found.add(Check.CLAIMS, detail, position=row.position, task=row.stream)
+                self._found.add(Check.CLAIMS, detail, position=one.position, task=one.stream)
 
 
 Break = tuple[Check, int, str]
@@ -186,49 +187,59 @@ def _seal_breaks(placed: Placed, rows: Sequence[Recorded]) -> Iterable[Break]:
         yield Check.SEALS, last, "there is a key, and no content that it opens"
 
 
-def _life_breaks(rows: Sequence[Recorded], events: Sequence[TaskEvent]) -> Iterable[Break]:
+def life_breaks(positions: Sequence[int], events: Sequence[TaskEvent]) -> Iterable[Break]:
     """What cannot follow in a task's life on what went before."""
     is_over = False
     money_keys: set[str] = set()
-    for number, (row, event) in enumerate(zip(rows, events, strict=True)):
-        if isinstance(event, Created) is (number > 0):
-            yield Check.HISTORY, row.position, "a task begins with `created`, and once"
-        if isinstance(event, Completed | Failed | Cancelled | Expired | UpdateReverted):
+    for number, event in enumerate(events):
+        kind = type(event)
+        if (kind is Created) is (number > 0):
+            yield Check.HISTORY, positions[number], "a task begins with `created`, and once"
+        if kind in _OUTCOMES:
             if is_over:
-                yield Check.HISTORY, row.position, "a second outcome of the same run"
+                yield Check.HISTORY, positions[number], "a second outcome of the same run"
             is_over = True
-        elif isinstance(event, UpdateRequested):
+        elif kind is UpdateRequested:
             is_over = False
         elif isinstance(event, MoneyEvent):
             if event.key in money_keys:
-                yield Check.MONEY, row.position, f"money key {event.key!r} moves money a second time"
+                yield Check.MONEY, positions[number], f"money key {event.key!r} moves money a second time"
             money_keys.add(event.key)
 
 
-class _Taken(NamedTuple):
-    """A claim, the event that made it with its row, and how many events its task has."""
+_OUTCOMES = frozenset({Completed, Failed, Cancelled, Expired, UpdateReverted})
 
-    row: Recorded
+
+class Taken(NamedTuple):
+    """A claim, the event that made it, where that stands, and how many events its task has."""
+
     event: TaskEvent
     claim: Claimed
+    stream: bytes
+    position: int
+    recorded_at_us: int
     version: int
+    versions: int
+
+    @property
+    def id(self) -> ClaimId:
+        return self.claim.account, self.claim.operation, self.claim.key
 
 
-def _claim_problem(taken: _Taken, stands: ClaimRow | None) -> str | None:
+def claim_problem(taken: Taken, stands: ClaimRow | None) -> str | None:
     """What is wrong with the row of a claim.
 
     Claims of creations hold for ever. Others lapse: the row may be that of a later request, of which there need not
     be an event.
     """
-    row, event, claim, version = taken
     if stands is None:
         return "is not there"
-    if not isinstance(event, Created) and stands.at_us > row.entry.recorded_at_us:
+    if not isinstance(taken.event, Created) and stands.at_us > taken.recorded_at_us:
         return None
-    if stands.task_id != row.stream:
+    if stands.task_id != taken.stream:
         return f"points at task {name_of(stands.task_id)}"
-    if stands.fingerprint != claim.fingerprint:
+    if stands.fingerprint != taken.claim.fingerprint:
         return "has the fingerprint of another request"
-    if not stands.appended or not row.version <= stands.version <= version:
+    if not stands.appended or not taken.version <= stands.version <= taken.versions:
         return "does not point at what its request did"
     return None

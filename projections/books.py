@@ -11,7 +11,8 @@ import aiosqlite
 import msgspec
 
 from ledger.errors import DamagedError
-from ledger.events import Created, School, decode
+from ledger.event_bytes import decode
+from ledger.events import Created, School
 from ledger.records import Recorded
 from projections import booked
 from projections.books_sql import (

@@ -19,6 +19,7 @@ import msgspec
 from ledger.callbacks import Calling, Webhook, callback_id, changed_webhook, due_us
 from ledger.engine import Engine
 from ledger.errors import DamagedError
+from ledger.event_bytes import decode
 from ledger.events import (
     CallbackAttempted,
     CallbackResent,
@@ -26,7 +27,6 @@ from ledger.events import (
     WebhookAdded,
     WebhookChanged,
     WebhookRemoved,
-    decode,
 )
 from ledger.ids import TaskId
 from ledger.log_end import LogEnd

@@ -8,7 +8,8 @@ import msgspec
 
 from ledger.costs import Owed, Whose, signed_micros
 from ledger.errors import DamagedError
-from ledger.events import CostEvent, ProviderBilled, ProviderCredited, decode
+from ledger.event_bytes import decode
+from ledger.events import CostEvent, ProviderBilled, ProviderCredited
 from ledger.ids import Spelling, TaskId
 from ledger.records import Recorded
 from projections.booked import READ_MAX, Asked

@@ -1,160 +1,83 @@
-"""A task folded from the hot columns of its events: what `ledger.task.evolve` gives, to the byte, and sooner.
+"""A task folded from its events in place: what `ledger.task.evolve` gives, to the byte, and in a third of the time.
 
-`evolve` makes a new task at each event, which is right where one event is decided on; to decode and fold so took 1.65
-times as long as this. Here one task is moved along in place; of the facts only those fields are decoded that its row
-shows, and content goes out of its seal into the row as the JSON that it is. Alternative beaten: the fold in SQL, which
-sums up columns sooner, and knows content not at all.
+`evolve` makes a new task at each event, which is right where one event is decided on. Here one task is moved along, by
+a step of its event's class. Alternatives beaten: the fold in SQL, which sums up columns sooner, and knows content not
+at all; facts decoded into structs of those fields alone that a row shows, which was a sixth sooner at that, and a
+second vocabulary of events; content put into the row as the JSON that it was, a twentieth sooner, and not what `fold`
+gives where that JSON is not as this program writes it.
 
 It may say that a row is right, and never that it is wrong: whoever finds a difference folds that task anew with
 `ledger.task.fold`, which decides. That both give the same bytes for every history is what `tests/test_refold.py` holds.
 """
 
-from collections.abc import Callable, Sequence
-from typing import Any, Final, TypeAlias, TypedDict
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, TypeAlias
 
 import msgspec
-from msgspec import Raw
+from msgspec.structs import asdict
 
-from ledger.events import Notice, Terms
+from ledger.events import (
+    AnyEvent,
+    CallbackAttempted,
+    Cancelled,
+    CancelRequested,
+    Charged,
+    Completed,
+    Created,
+    Deleted,
+    Expired,
+    Failed,
+    Held,
+    LateReported,
+    Payload,
+    Progressed,
+    Refunded,
+    Released,
+    School,
+    Stalled,
+    Started,
+    UpdateRequested,
+    UpdateReverted,
+)
 from ledger.ids import TaskId
 from ledger.seals import Opener
 from ledger.task import Callback, Problem, Run, Standing, Status, Task
 
-HotRow: TypeAlias = "tuple[bytes, int, str, int, int | None, int, str, bytes | None]"
-"""Of an event: task, version, type, position, amount, effective time, facts, and payload as it is stored."""
-TASK: Final = 0
-VERSION: Final = 1
-TYPE: Final = 2
-POSITION: Final = 3
-AMOUNT: Final = 4
-AT: Final = 5
-FACTS: Final = 6
-PAYLOAD: Final = 7
-
-Fields: TypeAlias = dict[str, Any]
-"""Those fields of a struct that are not at their defaults."""
-
-_ABSENT = Raw()
-_NOTHING = {b"", b"null", b"{}"}
-"""What a row shows nothing of, where nothing is an empty object."""
-
-# What a row shows of the facts. Fields that are not named here are passed over unread.
-
-
-class _Created(TypedDict, total=False):
-    account: str
-    contract: str
-    capability: str
-    model: str
-    provider: str
-    terms: Terms
-    resolved_model: str | None
-    estimated_seconds: int | None
-    out_task_id: str | None
-    callback_url: str | None
-    expires_at_us: int | None
-
-
-class _Started(msgspec.Struct, gc=False):
-    worker: str | None = None
-    provider_task_id: str | None = None
-
-
-class _Progressed(msgspec.Struct, gc=False):
-    percent: int | None = None
-    stage: str | None = None
-
-
-class _Asked(msgspec.Struct, gc=False):
-    unsupported: bool = False
-
-
-class _Completed(msgspec.Struct, gc=False):
-    usage: Raw = _ABSENT
-
-
-class _Failed(msgspec.Struct, gc=False):
-    code: str
-    retryable: bool = False
-
-
-class _Moved(msgspec.Struct, gc=False):
-    key: str
-
-
-class _Stalled(msgspec.Struct, gc=False):
-    silent_since_us: int
-
-
-class _Attempted(msgspec.Struct, gc=False):
-    attempt: int
-    delivered: bool
-    error: str | None = None
-
-
-class _Content(msgspec.Struct, gc=False):
-    input: Raw = _ABSENT
-    metadata: Raw = _ABSENT
-    output: Raw = _ABSENT
-    message: str | None = None
-    warnings: tuple[Notice, ...] = ()
-
-
-_created_in = msgspec.json.Decoder(_Created).decode
-_started_in = msgspec.json.Decoder(_Started).decode
-_progressed_in = msgspec.json.Decoder(_Progressed).decode
-_asked_in = msgspec.json.Decoder(_Asked).decode
-_completed_in = msgspec.json.Decoder(_Completed).decode
-_failed_in = msgspec.json.Decoder(_Failed).decode
-_moved_in = msgspec.json.Decoder(_Moved).decode
-_stalled_in = msgspec.json.Decoder(_Stalled).decode
-_attempted_in = msgspec.json.Decoder(_Attempted).decode
-_content_in = msgspec.json.Decoder(_Content).decode
-
+_NO_CONTENT = Payload()
+_content_in = msgspec.json.Decoder(Payload).decode
 _encode = msgspec.json.Encoder().encode
 
-_NO_CONTENT = _Content()
+# The same structs, which may be moved along. What they are typed as is what their fields may be set to.
+
+_Run: Any = msgspec.defstruct("_Run", [], bases=(Run,), frozen=False, gc=False, omit_defaults=True, kw_only=True)
+_Life: Any = msgspec.defstruct("_Life", [], bases=(Task,), frozen=False, gc=False, omit_defaults=True, kw_only=True)
 
 
-class _Folding:
-    """One task while events are folded into it: its fields, and its run's, less those at their defaults."""
-
-    __slots__ = ("_opener", "keys", "run", "task")
-
-    def __init__(self, stream: bytes, key: bytes | None) -> None:
-        self._opener = None if key is None else Opener(key, stream)
-        self.task: Fields = {}
-        self.run: Fields = {}
-        self.keys: dict[str, int] = {}
-
-    def content(self, row: HotRow) -> _Content:
-        """What the event tells that may be erased; nothing if it told nothing, or has been."""
-        sealed = row[PAYLOAD]
-        if sealed is None or self._opener is None:
-            return _NO_CONTENT
-        return _content_in(self._opener.opened(sealed, row[VERSION]))
-
-    def seen_at(self, at_us: int) -> None:
-        self.task["updated_at_us"] = max(self.task["updated_at_us"], at_us)
-
-
-def refold(stream: bytes, rows: Sequence[HotRow], key: bytes | None) -> Task:
-    """The task of these events, oldest first; its content is JSON in bytes still, and good for being encoded only.
+def refold(stream: bytes, events: Sequence[AnyEvent], sealed: Iterable[bytes | None], key: bytes | None) -> Task:
+    """The task of these events, oldest first, with what is sealed of each.
 
     Raises:
         DamagedError: content does not open under *key*.
         Exception: whatever else makes events that are no task's.
     """
-    folding = _Folding(stream, key)
-    for row in rows:
-        _STEPS[row[TYPE]](folding, row)
-    return Task(
-        task_id=TaskId(stream),
-        version=len(rows),
-        run=Run(**folding.run),
-        money_keys=folding.keys,
-        **folding.task,
-    )
+    opened = None if key is None else Opener(key, stream).opened
+    first = events[0]
+    assert isinstance(first, Created), "a task begins with its creation"
+    touched_us, version, content, steps = first.at_us, 0, _NO_CONTENT, _STEPS
+    life: Any = None
+    for event, payload in zip(events, sealed, strict=True):
+        version += 1
+        if payload is not None and opened is not None:
+            content = _content_in(opened(payload, version))
+        elif content is not _NO_CONTENT:
+            content = _NO_CONTENT
+        if life is None:
+            life = _created(stream, first, content)
+        elif not steps[type(event)](life, event, content) and event.at_us > touched_us:
+            touched_us = event.at_us
+    life.version, life.updated_at_us = version, touched_us
+    task: Task = life
+    return task
 
 
 def row_values(task: Task, position: int) -> tuple[Any, ...]:
@@ -178,191 +101,178 @@ def row_values(task: Task, position: int) -> tuple[Any, ...]:
     )
 
 
-def _created(folding: _Folding, row: HotRow) -> None:
-    facts: Fields = dict(_created_in(row[FACTS]))
-    url, at_us, content = facts.pop("callback_url", None), row[AT], folding.content(row)
-    folding.task = task = facts
-    task["status"] = Status.QUEUED
-    task["created_at_us"] = task["updated_at_us"] = at_us
-    if bytes(content.metadata) not in _NOTHING:
-        task["metadata"] = content.metadata
-    if url is not None:
-        task["callback"] = Callback(url=url)
-    folding.run = {"queued_at_us": at_us}
-    _put_input(folding.run, content)
+def _created(stream: bytes, event: Created, content: Payload) -> Any:  # noqa: ANN401 - see `_Life`
+    life = _Life(
+        task_id=TaskId(stream),
+        status=Status.QUEUED,
+        account=event.account,
+        contract=event.contract,
+        capability=event.capability,
+        model=event.model,
+        resolved_model=event.resolved_model,
+        provider=event.provider,
+        terms=event.terms,
+        created_at_us=event.at_us,
+        expires_at_us=event.expires_at_us,
+        estimated_seconds=event.estimated_seconds,
+        out_task_id=event.out_task_id,
+        run=_Run(queued_at_us=event.at_us),
+        money_keys={},
+    )
+    if content is not _NO_CONTENT:
+        life.metadata, life.run.input = content.metadata or {}, content.input or {}
+    if event.callback_url is not None:
+        life.callback = Callback(url=event.callback_url)
+    return life
 
 
-def _put_input(run: Fields, content: _Content) -> None:
-    if bytes(content.input) not in _NOTHING:
-        run["input"] = content.input
+# Money
 
 
-def _money(folding: _Folding, row: HotRow) -> tuple[Fields, int]:
-    """The task's fields, and the amount, which is on record under its key now."""
-    amount = row[AMOUNT]
-    assert amount is not None, "money events have an amount"
-    folding.keys[_moved_in(row[FACTS]).key] = amount
-    folding.seen_at(row[AT])
-    return folding.task, amount
+def _held(life: Any, event: Held, _: Payload) -> None:  # noqa: ANN401
+    amount = life.money_keys[event.key] = event.amount_micros
+    life.authorised_micros += amount
+    life.held_micros += amount
 
 
-def _add(fields: Fields, name: str, amount: int) -> None:
-    fields[name] = fields.get(name, 0) + amount
+def _released(life: Any, event: Released, _: Payload) -> None:  # noqa: ANN401
+    amount = life.money_keys[event.key] = event.amount_micros
+    life.held_micros -= amount
+    life.released_micros += amount
 
 
-def _held(folding: _Folding, row: HotRow) -> None:
-    task, amount = _money(folding, row)
-    _add(task, "authorised_micros", amount)
-    _add(task, "held_micros", amount)
+def _charged(life: Any, event: Charged, _: Payload) -> None:  # noqa: ANN401
+    amount = life.money_keys[event.key] = event.amount_micros
+    if life.terms.school is School.HOLD:
+        life.held_micros -= amount
+    life.charged_micros += amount
+    life.run.stalled_since_us = None
 
 
-def _released(folding: _Folding, row: HotRow) -> None:
-    task, amount = _money(folding, row)
-    _add(task, "held_micros", -amount)
-    _add(task, "released_micros", amount)
+def _refunded(life: Any, event: Refunded, _: Payload) -> None:  # noqa: ANN401
+    life.money_keys[event.key] = event.amount_micros
+    life.refunded_micros += event.amount_micros
 
 
-def _charged(folding: _Folding, row: HotRow) -> None:
-    task, amount = _money(folding, row)
-    if task["terms"].school == "hold":
-        _add(task, "held_micros", -amount)
-    _add(task, "charged_micros", amount)
-    folding.run["stalled_since_us"] = None
+# A run
 
 
-def _refunded(folding: _Folding, row: HotRow) -> None:
-    task, amount = _money(folding, row)
-    _add(task, "refunded_micros", amount)
+def _started(life: Any, event: Started, _: Payload) -> None:  # noqa: ANN401
+    life.status, run = Status.RUNNING, life.run
+    if run.started_at_us is None:
+        run.started_at_us = event.at_us
+    run.worker, run.provider_task_id = event.worker, event.provider_task_id
+    run.stalled_since_us = None
 
 
-def _started(folding: _Folding, row: HotRow) -> None:
-    facts, run = _started_in(row[FACTS]), folding.run
-    folding.seen_at(row[AT])
-    folding.task["status"] = Status.RUNNING
-    if run.get("started_at_us") is None:
-        run["started_at_us"] = row[AT]
-    run["worker"], run["provider_task_id"] = facts.worker, facts.provider_task_id
-    run["stalled_since_us"] = None
+def _progressed(life: Any, event: Progressed, content: Payload) -> None:  # noqa: ANN401
+    run = life.run
+    if event.percent is not None:
+        run.percent = max(run.percent or 0, event.percent)
+    if event.stage is not None:
+        run.stage = event.stage
+    if content.message is not None:
+        run.message = content.message
+    run.stalled_since_us = None
 
 
-def _progressed(folding: _Folding, row: HotRow) -> None:
-    facts, run = _progressed_in(row[FACTS]), folding.run
-    message = folding.content(row).message
-    folding.seen_at(row[AT])
-    if facts.percent is not None:
-        run["percent"] = max(run.get("percent") or 0, facts.percent)
-    if facts.stage is not None:
-        run["stage"] = facts.stage
-    if message is not None:
-        run["message"] = message
-    run["stalled_since_us"] = None
+def _stood_still(life: Any, event: Stalled, _: Payload) -> None:  # noqa: ANN401
+    life.run.stalled_since_us = event.silent_since_us
 
 
-def _cancel_requested(folding: _Folding, row: HotRow) -> None:
-    if _asked_in(row[FACTS]).unsupported:
-        folding.task["cancel_wished"] = True
-    else:
-        folding.seen_at(row[AT])
-        folding.run["cancel_requested_at_us"] = row[AT]
-
-
-def _stood_still(folding: _Folding, row: HotRow) -> None:
-    folding.seen_at(row[AT])
-    folding.run["stalled_since_us"] = _stalled_in(row[FACTS]).silent_since_us
-
-
-def _over(folding: _Folding, row: HotRow, status: Status) -> Fields:
-    """The fields of the run, which has ended."""
-    folding.seen_at(row[AT])
-    folding.task["status"], run = status, folding.run
-    run["finished_at_us"], run["stalled_since_us"] = row[AT], None
+def _over(life: Any, at_us: int, status: Status) -> Any:  # noqa: ANN401
+    """The run, which has ended."""
+    life.status, run = status, life.run
+    run.finished_at_us, run.stalled_since_us = at_us, None
     return run
 
 
-def _cancelled(folding: _Folding, row: HotRow) -> None:
-    _over(folding, row, Status.CANCELLED)
+def _cancelled(life: Any, event: Cancelled, _: Payload) -> None:  # noqa: ANN401
+    _over(life, event.at_us, Status.CANCELLED)
 
 
-def _expired(folding: _Folding, row: HotRow) -> None:
-    _over(folding, row, Status.EXPIRED)
+def _expired(life: Any, event: Expired, _: Payload) -> None:  # noqa: ANN401
+    _over(life, event.at_us, Status.EXPIRED)
 
 
-def _completed(folding: _Folding, row: HotRow) -> None:
-    run, content = _over(folding, row, Status.COMPLETED), folding.content(row)
-    run["percent"], run["warnings"] = 100, content.warnings
-    run["output"], run["usage"] = _told(content.output), _told(_completed_in(row[FACTS]).usage)
-    folding.task["updating"] = None
+def _completed(life: Any, event: Completed, content: Payload) -> None:  # noqa: ANN401
+    run = _over(life, event.at_us, Status.COMPLETED)
+    run.percent, run.output, run.usage, run.warnings = 100, content.output, event.usage, content.warnings
+    life.updating = None
 
 
-def _told(json: Raw) -> Raw | None:
-    return None if bytes(json) in {b"", b"null"} else json
+def _failed(life: Any, event: Failed, content: Payload) -> None:  # noqa: ANN401
+    run = _over(life, event.at_us, Status.FAILED)
+    run.problem = Problem(code=event.code, message=content.message or "", retryable=event.retryable)
 
 
-def _failed(folding: _Folding, row: HotRow) -> None:
-    run, facts = _over(folding, row, Status.FAILED), _failed_in(row[FACTS])
-    message = folding.content(row).message or ""
-    run["problem"] = Problem(code=facts.code, message=message, retryable=facts.retryable)
+def _update_requested(life: Any, event: UpdateRequested, content: Payload) -> None:  # noqa: ANN401
+    before = life.run
+    life.updating = life.updating or Standing(status=life.status, run=before)
+    life.status = Status.QUEUED
+    life.run = _Run(number=before.number + 1, queued_at_us=event.at_us, input=content.input or {}, output=before.output)
 
 
-def _update_requested(folding: _Folding, row: HotRow) -> None:
-    task, before = folding.task, folding.run
-    folding.seen_at(row[AT])
-    task["updating"] = task.get("updating") or Standing(status=task["status"], run=Run(**before))
-    task["status"] = Status.QUEUED
-    number, output = before.get("number", 1) + 1, before.get("output")
-    folding.run = {"number": number, "queued_at_us": row[AT], "output": output}
-    _put_input(folding.run, folding.content(row))
+def _update_reverted(life: Any, _: UpdateReverted, __: Payload) -> None:  # noqa: ANN401
+    before: Standing = life.updating
+    life.status, life.updating = before.status, None
+    life.run = _Run(**(asdict(before.run) | {"number": life.run.number}))
 
 
-def _update_reverted(folding: _Folding, row: HotRow) -> None:
-    task, number = folding.task, folding.run.get("number", 1)
-    folding.seen_at(row[AT])
-    before: Standing = task["updating"]
-    task["status"], task["updating"] = before.status, None
-    folding.run = {**msgspec.structs.asdict(before.run), "number": number}
+def _deleted(life: Any, _: Deleted, __: Payload) -> None:  # noqa: ANN401
+    run = life.run
+    life.deleted, life.metadata = True, {}
+    run.input, run.output, run.message, run.warnings = {}, None, None, ()
+    if run.problem is not None:
+        run.problem = Problem(code=run.problem.code, message="", retryable=run.problem.retryable)
 
 
-def _late_reported(folding: _Folding, _: HotRow) -> None:
-    _add(folding.task, "late_reports", 1)
+# What is on record beside, of which it is said that it does not touch the task
 
 
-def _called_back(folding: _Folding, row: HotRow) -> None:
-    facts, callback = _attempted_in(row[FACTS]), folding.task["callback"]
-    folding.task["callback"] = Callback(
-        url=callback.url,
-        attempts=facts.attempt,
-        delivered_at_us=row[AT] if facts.delivered else None,
-        last_error=facts.error,
-    )
+def _cancel_requested(life: Any, event: CancelRequested, _: Payload) -> bool:  # noqa: ANN401
+    if event.unsupported:
+        life.cancel_wished = True
+    else:
+        life.run.cancel_requested_at_us = event.at_us
+    return event.unsupported
 
 
-def _deleted(folding: _Folding, row: HotRow) -> None:
-    task, run = folding.task, folding.run
-    folding.seen_at(row[AT])
-    task["deleted"], task["metadata"] = True, {}
-    run |= {"input": {}, "output": None, "message": None, "warnings": ()}
-    problem = run.get("problem")
-    if problem is not None:
-        run["problem"] = Problem(code=problem.code, message="", retryable=problem.retryable)
+def _late_reported(life: Any, _: LateReported, __: Payload) -> bool:  # noqa: ANN401
+    life.late_reports += 1
+    return True
 
 
-_STEPS: dict[str, Callable[[_Folding, HotRow], None]] = {
-    "created": _created,
-    "held": _held,
-    "released": _released,
-    "charged": _charged,
-    "refunded": _refunded,
-    "started": _started,
-    "progressed": _progressed,
-    "cancel-requested": _cancel_requested,
-    "stalled": _stood_still,
-    "cancelled": _cancelled,
-    "completed": _completed,
-    "failed": _failed,
-    "expired": _expired,
-    "update-requested": _update_requested,
-    "update-reverted": _update_reverted,
-    "late-reported": _late_reported,
-    "callback-attempted": _called_back,
-    "deleted": _deleted,
+def _called_back(life: Any, event: CallbackAttempted, _: Payload) -> bool:  # noqa: ANN401
+    if event.webhook is None:  # else it is the account's, and no part of the task
+        life.callback = Callback(
+            url=life.callback.url,
+            attempts=event.attempt,
+            delivered_at_us=event.at_us if event.delivered else None,
+            last_error=event.error,
+            about=event.about,
+            gave_up=event.gave_up,
+        )
+    return True
+
+
+_Step: TypeAlias = Callable[[Any, Any, Payload], bool | None]
+_STEPS: dict[type[Any], _Step] = {
+    Held: _held,
+    Released: _released,
+    Charged: _charged,
+    Refunded: _refunded,
+    Started: _started,
+    Progressed: _progressed,
+    Stalled: _stood_still,
+    Cancelled: _cancelled,
+    Completed: _completed,
+    Failed: _failed,
+    Expired: _expired,
+    UpdateRequested: _update_requested,
+    UpdateReverted: _update_reverted,
+    Deleted: _deleted,
+    CancelRequested: _cancel_requested,
+    LateReported: _late_reported,
+    CallbackAttempted: _called_back,
 }

@@ -14,13 +14,8 @@ So a replay never asks a writer to wait for more than that transaction, and a re
 what is built is a list of what differs, and it lies elsewhere.
 """
 
-import multiprocessing
-import os
 import sqlite3
-import threading
-from collections.abc import Iterable, Iterator, Sequence
-from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
-from contextlib import contextmanager
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -28,39 +23,33 @@ import msgspec
 
 from ledger.records import AccountRow
 from ledger.sqlite_rows import read_account
+from projections.account_sums import Sums
 from projections.audit_findings import is_task_stream
 from projections.follow import Progress, nobody
-from projections.refold import POSITION, HotRow
+from projections.parts import spread, workers_for
 from projections.replay_file import Place, ReplayFile
 from projections.replay_ranges import (
-    FIRST,
-    LAST,
     AccountDifference,
     Difference,
     Found,
-    Part,
-    Sums,
     Until,
     compare,
+    events_of,
     folded,
+    history_of,
     key_of,
     moved_last,
     put_terms,
     replay_part,
-    snapshot,
 )
-from projections.replay_sql import ACCOUNTS, BORN_AT, HASH_AT, HEAD, HISTORY, LOG_ID, ROW, TOUCHED
+from projections.replay_sql import ACCOUNTS, BORN_AT, HASH_AT, HEAD, LOG_ID, ROW, TOUCHED
+from projections.task_pages import FIRST, LAST, Part, snapshot
 
 PART_EVENTS = 20_000
 """In a part, about: a tenth of a second, and what a replay that is killed has to do again."""
-ALONE_EVENTS = 100_000
-"""A log that is shorter is done before other processes would have begun."""
 FEW_EVENTS = 64
 """So many left to catch up with are left to the switch."""
 ROUNDS_MAX = 50
-NICE = 19
-AHEAD_MAX = 4
-"""Parts that are folded or wait to be."""
 
 
 class Compared(msgspec.Struct, frozen=True, kw_only=True):
@@ -179,50 +168,8 @@ def _folded(
     ledger: Path, to_do: Sequence[tuple[int, Part]], until: Until, *, workers: int
 ) -> Iterator[tuple[int, Found]]:
     """What each part comes to, as they come."""
-    if workers == 1 or until.position < ALONE_EVENTS:
-        yield from ((number, replay_part(ledger, part, until)) for number, part in to_do)
-        return
-    with folders(workers) as pool:
-        yield from fold_in(pool, ledger, to_do, until)
-
-
-@contextmanager
-def folders(workers: int, *, nice: int = NICE) -> Iterator[ProcessPoolExecutor]:
-    """Processes that fold, and give way to everybody else by so much."""
-    context = multiprocessing.get_context("spawn")  # a fork would copy the locks of other threads as they are held
-    with ProcessPoolExecutor(workers, mp_context=context, initializer=_begin, initargs=(nice,)) as pool:
-        yield pool
-
-
-def fold_in(
-    pool: ProcessPoolExecutor, ledger: Path, to_do: Sequence[tuple[int, Part]], until: Until
-) -> Iterator[tuple[int, Found]]:
-    """What each part comes to, as they come; few more are asked for than are being folded."""
-    running: dict[Future[Found], int] = {}
-    for number, part in to_do:
-        running[pool.submit(replay_part, ledger, part, until)] = number
-        if len(running) > AHEAD_MAX:
-            yield from _done(running)
-    while running:
-        yield from _done(running)
-
-
-def _done(running: dict[Future[Found], int]) -> Iterable[tuple[int, Found]]:
-    ready, _ = wait(running, return_when=FIRST_COMPLETED)
-    return [(running.pop(future), future.result()) for future in ready]
-
-
-def _begin(nice: int) -> None:
-    """Give way to everybody else, and end when the process ends that began this one, however it ends."""
-    os.nice(nice)
-    parent = multiprocessing.parent_process()
-    assert parent is not None, "only a child is told so"
-
-    def ended() -> None:
-        parent.join()
-        os._exit(1)
-
-    threading.Thread(target=ended, daemon=True).start()
+    with workers_for(until.position, workers) as executor:
+        yield from spread(executor, replay_part, [(number, (ledger, part, until)) for number, part in to_do])
 
 
 # Catching up
@@ -230,17 +177,16 @@ def _begin(nice: int) -> None:
 
 def _touched(db: sqlite3.Connection, found: Found, stream: bytes, until: int) -> Difference | None:
     """Compare a task that has moved on, and move its account along."""
-    history: list[HotRow] = db.execute(HISTORY, (stream,)).fetchall()
-    key = key_of(db, stream)
+    history, key = history_of(db, stream), key_of(db, stream)
     difference = compare(stream, history, db.execute(ROW, (stream,)).fetchone(), key)
     if difference is not None and difference.problem is not None:
         return difference
-    before, after = [row for row in history if row[POSITION] <= until], folded(stream, history, key)
+    before, after = [row for row in history if row.position <= until], folded(stream, history, key)
     sums = found.sums_of(after.account)
     if before:
         sums.add(folded(stream, before, key), sign=-1)
     sums.add(after)
-    sums.position = max(sums.position, moved_last(history))
+    sums.move_on(moved_last([row.position for row in history], events_of(history)))
     return difference
 
 

@@ -19,7 +19,9 @@ from ledger.entropy import Entropy
 from ledger.errors import CannotOpenError
 from ledger.seals import NONCE_BYTES, seal, unseal
 from ledger.sqlite_sql import TASK_COLUMNS
-from projections.replay_ranges import AccountDifference, Difference, Found, Part, Row, Sums
+from projections.account_sums import Sums
+from projections.replay_ranges import AccountDifference, Difference, Found
+from projections.task_pages import Part, Row
 
 APPLICATION_ID = 0x544C5250  # "TLRP"
 VIEW = TASK_COLUMNS.index("view")

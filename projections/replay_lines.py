@@ -9,7 +9,8 @@ from ledger.ids import Spelling, TaskId
 from ledger.records import AccountRow
 from ledger.sqlite_sql import TASK_COLUMNS
 from projections.replay_file import VIEW
-from projections.replay_ranges import AccountDifference, Difference, Row
+from projections.replay_ranges import AccountDifference, Difference
+from projections.task_pages import Row
 
 CONTENT = frozenset({"input", "metadata", "output", "message", "warnings"})
 """Of a view: what customers send and get. That it differs is told, what it is is not."""

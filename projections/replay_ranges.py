@@ -1,47 +1,40 @@
 """A part of a replay: the tasks between two ids, folded from their events and held against their live rows.
 
-Read with Python's own driver, in a process of its own where there are several, page by page, each page in a snapshot of
-its own: so a row and the events that it follows from are of one moment, no reader holds an old state for long, and
-memory is a page. Tasks are read in the order of their ids, which is that of their creation, and nearly that in which
-their events lie: so a task's history is all at hand, where in the order of positions each task that is under way would
-have to be kept.
-
 What an account comes to is added up at one position for all parts, so that the parts can be read while others write.
 """
 
 import sqlite3
-from collections.abc import Iterator, Sequence
-from contextlib import closing, contextmanager
-from itertools import groupby
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, NamedTuple, TypeAlias
+from typing import NamedTuple
 
 import msgspec
 
-from ledger.credit import Credit, evolve_credit, expected_of, moves
+from ledger.credit import Credit, evolve_credit, moves
 from ledger.engine import ERASES
-from ledger.events import CreditGranted, CreditLimited, CreditRevoked, TaskEvent, decode
+from ledger.event_bytes import decode
+from ledger.events import CreditGranted, CreditLimited, CreditRevoked, TaskEvent
 from ledger.ids import TaskId
 from ledger.records import SUM_MAX_MICROS, AccountRow
 from ledger.seals import Opener
 from ledger.sqlite_rows import task_values
-from ledger.task import LIVE, Task, fold
+from ledger.task import Task, fold
 from ledger.views import row_of
+from projections.account_sums import Sums
 from projections.audit_findings import brief, is_task_stream
-from projections.refold import AT, FACTS, PAYLOAD, POSITION, TASK, TYPE, VERSION, HotRow, refold, row_values
-from projections.replay_sql import CREDIT, HISTORIES, HISTORY, KEY, KEYS, PAGE_TASKS, ROW, ROWS
-
-Row: TypeAlias = tuple[Any, ...]
-"""A task's row, in the order of the table's columns."""
-FIRST, LAST = b"", b"\xff" * 16
-"""Before every task's id, and after."""
+from projections.refold import refold, row_values
+from projections.replay_sql import CREDIT, HISTORY, KEY
+from projections.task_pages import Part, Row, Story, pages, reading
 
 
-class Part(NamedTuple):
-    """The tasks after one id and up to another."""
+class FullRow(NamedTuple):
+    """What is read of the events of one task when that is looked at by itself."""
 
-    after: bytes
-    upto: bytes
+    position: int
+    version: int
+    type: str
+    facts: str
+    payload: bytes | None
 
 
 class Difference(msgspec.Struct, frozen=True, kw_only=True):
@@ -66,56 +59,6 @@ class AccountDifference(msgspec.Struct, frozen=True, kw_only=True):
     fresh: AccountRow | None
 
 
-class Sums(msgspec.Struct):
-    """What one account's tasks come to, and its own terms, at a position; *position*: of what moved it last."""
-
-    position: int = 0
-    version: int = 0
-    limit_micros: int | None = None
-    granted_micros: int | None = None
-    held_micros: int = 0
-    charged_micros: int = 0
-    refunded_micros: int = 0
-    expected_micros: int = 0
-    live_tasks: int = 0
-
-    def add(self, task: Task, *, sign: int = 1) -> None:
-        self.held_micros += sign * task.held_micros
-        self.charged_micros += sign * task.charged_micros
-        self.refunded_micros += sign * task.refunded_micros
-        self.expected_micros += sign * expected_of(task)
-        self.live_tasks += sign * (task.status in LIVE)
-
-    def merge(self, other: "Sums") -> None:
-        """Add what another part of the log has of the same account."""
-        self.position = max(self.position, other.position)
-        self.held_micros += other.held_micros
-        self.charged_micros += other.charged_micros
-        self.refunded_micros += other.refunded_micros
-        self.expected_micros += other.expected_micros
-        self.live_tasks += other.live_tasks
-        if other.version > self.version:
-            self.set_terms(other.version, other.limit_micros, other.granted_micros)
-
-    def set_terms(self, version: int, limit_micros: int | None, granted_micros: int | None) -> None:
-        self.version, self.limit_micros, self.granted_micros = version, limit_micros, granted_micros
-
-    def row(self, account: str) -> AccountRow:
-        """The account's row; a sum is kept at what every engine holds."""
-        return AccountRow(
-            account=account,
-            position=self.position,
-            version=self.version,
-            limit_micros=self.limit_micros,
-            granted_micros=self.granted_micros,
-            held_micros=min(self.held_micros, SUM_MAX_MICROS),
-            charged_micros=min(self.charged_micros, SUM_MAX_MICROS),
-            refunded_micros=min(self.refunded_micros, SUM_MAX_MICROS),
-            expected_micros=min(self.expected_micros, SUM_MAX_MICROS),
-            live_tasks=self.live_tasks,
-        )
-
-
 class Found(msgspec.Struct):
     """What a part came to."""
 
@@ -132,73 +75,87 @@ class Found(msgspec.Struct):
         return found
 
 
-@contextmanager
-def reading(path: Path) -> Iterator[sqlite3.Connection]:
-    """A connection that only reads."""
-    uri = f"{path.absolute().as_uri()}?mode=ro"
-    with closing(sqlite3.connect(uri, uri=True, timeout=5, isolation_level=None)) as db:
-        yield db
-
-
-@contextmanager
-def snapshot(db: sqlite3.Connection) -> Iterator[None]:
-    """All that is read inside is of one moment."""
-    db.execute("BEGIN")
-    try:
-        yield
-    finally:
-        db.execute("ROLLBACK")
-
-
 class Until(NamedTuple):
     """As of when accounts are added up: events up to *position* that had happened by *at_us*."""
 
     position: int
     at_us: int = SUM_MAX_MICROS
 
-    def counts(self, row: HotRow) -> bool:
-        return row[POSITION] <= self.position and row[AT] <= self.at_us
-
 
 def replay_part(path: Path, part: Part, until: Until) -> Found:
     """Fold the part, compare its rows, and add up its accounts as of *until*."""
     found = Found()
     with reading(path) as db:
-        after: bytes | None = part.after
-        while after is not None:
-            after = _page(db, Part(after, part.upto), until, found)
+        for page in pages(db, part):
+            for story in page.stories:
+                if is_task_stream(story.stream):
+                    _task(db, found, story, page.live.pop(story.stream, None), page.keys.get(story.stream), until)
+                else:
+                    put_terms(db, found, story.stream, until)
+            found.differences += [
+                Difference(task=task, live=row, fresh=None, key=page.keys.get(task)) for task, row in page.live.items()
+            ]
     return found
 
 
-def compare_task(db: sqlite3.Connection, task: bytes) -> Difference | None:
-    """Compare one task's row as it is now with its events; None: they agree."""
-    live = db.execute(ROW, (task,)).fetchone()
-    return compare(task, db.execute(HISTORY, (task,)).fetchall(), live, key_of(db, task))
+def _task(  # noqa: PLR0913, PLR0917 - what is known of it, and as of when
+    db: sqlite3.Connection, found: Found, story: Story, live: Row | None, key: bytes | None, until: Until
+) -> None:
+    found.tasks += 1
+    found.events += len(story.positions)
+    task = agreeing(story, live, key)
+    if task is None:
+        history = history_of(db, story.stream)
+        difference = compare(story.stream, history, live, key)
+        if difference is not None:
+            found.differences.append(difference)
+            if difference.problem is not None:
+                return
+        story = story._replace(events=events_of(history))
+    count(found, story, task, until)
 
 
-def _page(db: sqlite3.Connection, part: Part, until: Until, found: Found) -> bytes | None:
-    """Replay the part's next tasks; where to go on, None at its end."""
-    with snapshot(db):
-        rows = db.execute(ROWS, part).fetchall()
-        is_last = len(rows) < PAGE_TASKS
-        last = part.upto if is_last else rows[-1][0]
-        bounds = (part.after, last)
-        live = {row[0]: row for row in rows}
-        keys = dict(db.execute(KEYS, bounds))
-        for stream, events in groupby(db.execute(HISTORIES, bounds), key=_stream):
-            history = list(events)
-            if is_task_stream(stream):
-                found.tasks += 1
-                found.events += len(history)
-                _task(found, history, live.pop(stream, None), keys.get(stream), until)
-            else:
-                _terms(db, found, stream, history, until)
-    found.differences += [Difference(task=task, live=row, fresh=None, key=keys.get(task)) for task, row in live.items()]
-    return None if is_last else last
+def count(found: Found, story: Story, task: Task | None, until: Until) -> None:
+    """Add the task to its account, as of *until*; None: it is to be folded for this."""
+    positions, events = story.positions, story.events
+    assert events is not None, "read by now"
+    if task is None or positions[-1] > until.position or until.at_us != SUM_MAX_MICROS:
+        counted = [
+            (position, event)
+            for position, event in zip(positions, events, strict=True)
+            if position <= until.position and event.at_us <= until.at_us
+        ]
+        if not counted:
+            return
+        positions, events = [position for position, _ in counted], [event for _, event in counted]
+        task = fold(events, TaskId(story.stream))
+    moved_at = moved_last(positions, events)
+    if moved_at:
+        sums = found.sums_of(task.account)
+        sums.add(task)
+        sums.move_on(moved_at)
 
 
-def _stream(row: HotRow) -> bytes:
-    return row[TASK]
+def agreeing(story: Story, live: Row | None, key: bytes | None) -> Task | None:
+    """The task, if its row is right; None: the fold that decides is to say so, or what is wrong."""
+    if story.events is None:
+        return None
+    try:
+        task = refold(story.stream, story.events, story.sealed, key)
+        return task if row_values(task, story.positions[-1]) == live else None
+    except Exception:  # noqa: BLE001 - whatever it is, the fold that decides will name it
+        return None
+
+
+def moved_last(positions: Sequence[int], events: Sequence[TaskEvent]) -> int:
+    """Where in the log the task last moved its account; 0: never."""
+    for number in range(len(events) - 1, -1, -1):
+        if moves(events[number]):
+            return positions[number]
+    return 0
+
+
+# One task by itself, and by the fold that decides
 
 
 def key_of(db: sqlite3.Connection, task: bytes) -> bytes | None:
@@ -206,67 +163,37 @@ def key_of(db: sqlite3.Connection, task: bytes) -> bytes | None:
     return None if found is None else found[0]
 
 
-def _task(found: Found, history: Sequence[HotRow], live: Row | None, key: bytes | None, until: Until) -> None:
-    stream = history[0][TASK]
-    position = history[-1][POSITION]
-    try:
-        task = refold(stream, history, key)
-        fresh: Row | None = row_values(task, position)
-    except Exception:  # noqa: BLE001 - whatever it is, the fold that decides will name it
-        fresh = None
-    if fresh is None or fresh != live:
-        difference = compare(stream, history, live, key)
-        if difference is not None:
-            found.differences.append(difference)
-            if difference.problem is not None:
-                return
-        task = folded(stream, history, key)
-    if position > until.position or until.at_us != SUM_MAX_MICROS:
-        history = [row for row in history if until.counts(row)]
-        if not history:
-            return
-        task = folded(stream, history, key)
-    moved_at = moved_last(history)
-    if moved_at:
-        sums = found.sums_of(task.account)
-        sums.add(task)
-        sums.position = max(sums.position, moved_at)
+def history_of(db: sqlite3.Connection, task: bytes) -> list[FullRow]:
+    return [FullRow(*row) for row in db.execute(HISTORY, (task,))]
 
 
-def moved_last(history: Sequence[HotRow]) -> int:
-    """Where in the log the task last moved its account; 0: never."""
-    return next((row[POSITION] for row in reversed(history) if moves(row[TYPE])), 0)
-
-
-def compare(stream: bytes, history: Sequence[HotRow], live: Row | None, key: bytes | None) -> Difference | None:
+def compare(stream: bytes, history: Sequence[FullRow], live: Row | None, key: bytes | None) -> Difference | None:
     """How the row differs from what `ledger.task.fold` makes of the events."""
     problem, fresh = None, None
     try:
         if history:
-            fresh = task_values(row_of(folded(stream, history, key)), history[-1][POSITION])
+            fresh = task_values(row_of(folded(stream, history, key)), history[-1].position)
     except Exception as error:  # noqa: BLE001 - whatever damage makes a decoder or a fold raise
         problem = brief(error)
     if problem is None and fresh == live:
         return None
-    is_erased = any(row[TYPE] == ERASES for row in history)
+    is_erased = any(row.type == ERASES for row in history)
     return Difference(task=stream, live=live, fresh=fresh, problem=problem, key=key, is_erased=is_erased)
 
 
-def folded(stream: bytes, history: Sequence[HotRow], key: bytes | None) -> Task:
+def folded(stream: bytes, history: Sequence[FullRow], key: bytes | None) -> Task:
     """The task of these events by the fold that decides."""
     opener = None if key is None else Opener(key, stream)
     events: list[TaskEvent] = []
     for row in history:
-        sealed = row[PAYLOAD]
-        payload = None if sealed is None or opener is None else opener.opened(sealed, row[VERSION])
-        events.append(decode(row[FACTS].encode(), payload))  # type: ignore[arg-type]  # its stream holds no others
+        payload = None if row.payload is None or opener is None else opener.opened(row.payload, row.version)
+        events.append(decode(row.facts.encode(), payload))  # type: ignore[arg-type]  # its stream holds no others
     return fold(events, TaskId(stream))
 
 
-def _terms(db: sqlite3.Connection, found: Found, stream: bytes, history: Sequence[HotRow], until: Until) -> None:
-    """Take in the limit and the grants of an account, if this is its stream."""
-    if any(row[TYPE].startswith("credit-") for row in history):
-        put_terms(db, found, stream, until)
+def events_of(history: Sequence[FullRow]) -> list[TaskEvent]:
+    """The same without their content."""
+    return [decode(row.facts.encode(), None) for row in history]  # type: ignore[misc]  # its stream holds no others
 
 
 def put_terms(db: sqlite3.Connection, found: Found, stream: bytes, until: Until) -> None:
@@ -279,5 +206,5 @@ def put_terms(db: sqlite3.Connection, found: Found, stream: bytes, until: Until)
         credit.version, position, name = version, at, account
     if name is not None:
         sums = found.sums_of(name)
-        sums.set_terms(credit.version, credit.limit_micros, credit.granted_micros)
-        sums.position = max(sums.position, position)
+        sums.set_terms(credit)
+        sums.move_on(position)

@@ -1,11 +1,10 @@
-"""The SQL of a replay: what it reads of the log and of the live rows, each statement as one whole text."""
+"""The SQL of a replay and of the sieve: what they read of the log and of the rows, each statement as one whole text."""
 
-from ledger.sqlite_sql import ACCOUNT_COLUMNS, TASK_COLUMNS
+from ledger.sqlite_sql import ACCOUNT_COLUMNS, EVENT_COLUMNS, TASK_COLUMNS
 
-PAGE_TASKS = 1000
+PAGE_TASKS = 64
+"""Read at once: what a processor keeps at hand. With 1000 it took a fifth longer."""
 
-_HOT = "task, version, type, position, amount_micros, effective_at, data, payload"
-"""In the order of `projections.refold.HotRow`."""
 _ROW = ", ".join(TASK_COLUMNS)
 
 HEAD = "SELECT position, hash FROM lanes"
@@ -17,8 +16,16 @@ SELECT {_ROW} FROM tasks WHERE task > ? AND task <= ? ORDER BY task LIMIT {PAGE_
 ROW = f"SELECT {_ROW} FROM tasks WHERE task = ?"  # noqa: S608 - the same
 KEYS = "SELECT task, key FROM seals WHERE task > ? AND task <= ?"
 KEY = "SELECT key FROM seals WHERE task = ?"
-HISTORIES = f"SELECT {_HOT} FROM events WHERE task > ? AND task <= ? ORDER BY task, version"  # noqa: S608 - the same
-HISTORY = f"SELECT {_HOT} FROM events WHERE task = ? ORDER BY version"  # noqa: S608 - the same
+HISTORIES = "SELECT task, position, data, payload FROM events WHERE task > ? AND task <= ? ORDER BY task, version"
+"""What the fold of a replay reads of them, and no more: a third of the time."""
+AUDITED = HISTORIES.replace(" FROM", ", version, recorded_at, account FROM", 1)
+"""The same, with what an audit looks at as well."""
+STRAYS = "SELECT 1 FROM tasks WHERE task <= ? OR task > ? LIMIT 1"
+SPAN = f"""
+SELECT {", ".join(EVENT_COLUMNS)} FROM events WHERE position >= ? AND position < ?
+ORDER BY position"""  # noqa: S608 - the same
+HASHES = "SELECT position, hash FROM events WHERE position BETWEEN 1 AND ? ORDER BY position"
+HISTORY = "SELECT position, version, type, data, payload FROM events WHERE task = ? ORDER BY version"
 CREDIT = """
 SELECT account, version, position, data FROM events
 WHERE task = ? AND type IN ('credit-limited', 'credit-granted', 'credit-revoked')

@@ -17,8 +17,9 @@ from ledger.sqlite_rows import read_account
 from ledger.sqlite_switch import cut, drop_tasks, put_account, put_tasks, record, switching
 from projections.replay import catch_up, compared
 from projections.replay_file import ReplayFile, opened, opened_fresh
-from projections.replay_ranges import Row, key_of
+from projections.replay_ranges import key_of
 from projections.replay_sql import ACCOUNT, HEAD, ROW
+from projections.task_pages import Row
 
 TASKS, ACCOUNTS = "tasks", "accounts"
 

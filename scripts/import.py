@@ -27,15 +27,16 @@ from ledger.lineage import Ancestor, descended
 from ledger.records import ClaimRow, Recorded
 from ledger.sqlite import open_to_serve
 from ledger.sqlite_copies import begin_epoch, publish, scratch
-from projections.audit import audit
 from projections.audit_findings import Report
 from projections.follow import Progress
 from projections.log_lines import FORMAT, ClaimLine, EndLine, EventLine, Line, LogLine, claim_row, decode, recorded
 from projections.refill import Refill
+from projections.sieve import Means, verify
 from projections.store_digest import digest_of
 from scripts import stores
 from scripts.printed import JsonOption, json_line
 from scripts.progress import bar
+from scripts.replay_projections import workers
 from scripts.restore import NEW_ID_BYTES, alone_at, reading
 from scripts.verify import tell
 
@@ -109,7 +110,7 @@ async def _import(file: BinaryIO, target: Path) -> Imported:
         source = _Source(file, move)
         claims = await _fill(source, written)
         async with reading(written) as engine:
-            report = await audit(engine, progress=move)
+            report = await verify(engine, written, Means(workers()), progress=move)
             proven = None if source.end.proof is None else source.end.proof == await digest_of(engine)
         same = report.head == source.end.hash
         new_id = None

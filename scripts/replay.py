@@ -13,8 +13,9 @@ from projections.replay import Compared, compared, replay_tasks
 from projections.replay_books import Switch, back_of, differences, drop, follow_anew, green_of, switch_books
 from projections.replay_file import ReplayFile, open_replay, opened, replay_of
 from projections.replay_lines import Line, account_lines, task_lines
-from projections.replay_ranges import key_of, reading, snapshot
+from projections.replay_ranges import key_of
 from projections.replay_switch import Switched, switch, switch_back
+from projections.task_pages import reading, snapshot
 from scripts import stores
 from scripts.printed import JsonOption, json_line, plain
 from scripts.progress import bar

@@ -16,8 +16,9 @@ from ledger.task import Task
 from projections.asked import wanted_of
 from projections.places import NoSuchPlaceError
 from projections.replay import sums_then
-from projections.replay_ranges import Until, reading
+from projections.replay_ranges import Until
 from projections.report import Report, draw
+from projections.task_pages import reading
 from projections.then import Moment, Stood, moment_of, tasks_then
 from scripts import stores
 from scripts.printed import json_line, plain, table

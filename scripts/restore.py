@@ -34,13 +34,14 @@ from ledger.records import Recorded
 from ledger.sqlite import open_to_read, open_to_serve
 from ledger.sqlite_copies import begin_epoch, copy, leftovers, publish, scratch
 from ledger.sqlite_file import take_lock
-from projections.audit import audit
 from projections.audit_findings import Report
 from projections.follow import Progress
 from projections.refill import Refill
+from projections.sieve import Means, verify
 from scripts import stores
 from scripts.printed import JsonOption, json_line
 from scripts.progress import bar
+from scripts.replay_projections import workers
 from scripts.verify import tell
 
 PAGE = 1000
@@ -113,7 +114,7 @@ async def restore_to(source: Path, target: Path, *, until: int | None = None) ->
         if until is not None and until != was.position:
             cut, made = await _cut(copied, written, until=until, progress=move), written
         async with reading(made) as engine:
-            report = await audit(engine, progress=move)
+            report = await verify(engine, made, Means(workers()), progress=move)
         new_id = None
         if not report.found:
             new_id = await _begin_epoch(copied, made, cut)

@@ -8,11 +8,13 @@ from typing import Annotated
 import typer
 
 from ledger.notes import Checkpoint
-from projections.audit import audit
 from projections.audit_findings import Finding, Report
+from projections.sieve import Means
+from projections.sieve import verify as verify_store
 from scripts import note_files, stores
 from scripts.printed import JsonOption, json_line, table
 from scripts.progress import bar
+from scripts.replay_projections import workers
 
 
 def verify(
@@ -48,7 +50,8 @@ def _signed(paths: Sequence[Path], key: str | None) -> list[Checkpoint]:
 async def _audit(store: str, checkpoints: Sequence[Checkpoint]) -> Report:
     with bar("verify") as move:
         async with stores.to_read(store) as engine:
-            return await audit(engine, checkpoints=checkpoints, progress=move)
+            means = Means(workers(), checkpoints=checkpoints)
+            return await verify_store(engine, stores.path_of(store), means, progress=move)
 
 
 def tell(report: Report, checkpoints: Sequence[Checkpoint] = ()) -> None:

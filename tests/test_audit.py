@@ -19,6 +19,7 @@ from ledger.chain import GENESIS, Place, link
 from ledger.credit import move_of
 from ledger.engine import Engine
 from ledger.errors import CannotOpenError, StorageError
+from ledger.event_bytes import decode
 from ledger.events import (
     AccountEvent,
     Cancelled,
@@ -37,7 +38,6 @@ from ledger.events import (
     TaskEvent,
     UpdateRequested,
     UpdateReverted,
-    decode,
 )
 from ledger.ids import Spelling
 from ledger.keys import Role, account_stream
@@ -783,7 +783,13 @@ async def written(*told: TaskEvent | Entry) -> list[tuple[Check, int | None, str
 
 
 async def log_of(*told: TaskEvent | Entry) -> MemoryEngine:
-    engine, task = MemoryEngine(), replace(NO_TASK, task_id=ident(1))
+    engine = MemoryEngine()
+    await write(engine, *told)
+    return engine
+
+
+async def write(engine: Engine, *told: TaskEvent | Entry) -> None:
+    task = replace(NO_TASK, task_id=ident(1))
     rows = [row for one in (CREATED, *told) for row in ([one] if isinstance(one, Entry) else entries(one))]
     for row in rows:
         after = evolve(task, decode(row.facts, row.payload))  # type: ignore[arg-type]
@@ -793,7 +799,6 @@ async def log_of(*told: TaskEvent | Entry) -> MemoryEngine:
         one = Append(stream=task.task_id, account=ACCOUNT, expected=task.version, entries=(told_sealed,), **stands)  # type: ignore[arg-type]
         await engine.commit([one])
         task = after
-    return engine
 
 
 def said(report: Report) -> list[tuple[Check, int | None, str]]:

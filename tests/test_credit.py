@@ -34,7 +34,6 @@ from ledger.events import (
     School,
     UpdateRequested,
     UpdateReverted,
-    tag_of,
 )
 from ledger.money import AMOUNT_MAX_MICROS, MICROS_PER_CREDIT
 from ledger.records import SUM_MAX_MICROS, AccountRow, CreditTerms, Move
@@ -232,7 +231,7 @@ def test_in_every_history_the_moves_add_up_to_the_task_and_are_told_by_the_event
             for event in step.events:
                 after = evolve(task, event)
                 move = move_of(task, after)
-                assert (move is not None) is moves(tag_of(event)), f"{school}, seed {seed}, {event}"
+                assert (move is not None) is moves(event), f"{school}, seed {seed}, {event}"
                 row, task = row if move is None else moved(row, move), after
                 assert row.live_tasks == _lives(task), f"{school}, seed {seed}, {event}"
         expected = row.expected_micros

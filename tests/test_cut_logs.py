@@ -95,7 +95,7 @@ def _fit_tasks(db: sqlite3.Connection, log: list[Recorded]) -> None:
         history = list(of_task)
         events: list[TaskEvent] = [row.event for row in history]  # type: ignore[misc]
         task = fold(events, TaskId(stream))
-        books.task(task, history)
+        books.task(task, [row.position for row in history], events)
         _insert(db, "tasks", TASK_COLUMNS, task_values(row_of(task), history[-1].position))
     for row in log:
         event = row.event

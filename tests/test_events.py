@@ -7,6 +7,7 @@ import msgspec
 import pytest
 from msgspec import UNSET
 
+from ledger.event_bytes import decode, encode
 from ledger.events import (
     AnyEvent,
     BreakCorrected,
@@ -55,8 +56,6 @@ from ledger.events import (
     WebhookChanged,
     WebhookRemoved,
     amount_of,
-    decode,
-    encode,
     tag_of,
 )
 from ledger.upcasts import SHAPE

@@ -17,6 +17,7 @@ from msgspec.structs import replace
 from ledger import errors
 from ledger.commands import Create, Report, RequestCancel, TaskCommand
 from ledger.errors import Refusal
+from ledger.event_bytes import decode, encode
 from ledger.events import (
     Cancelled,
     Completed,
@@ -29,8 +30,6 @@ from ledger.events import (
     TaskEvent,
     UpdateRequested,
     UpdateReverted,
-    decode,
-    encode,
 )
 from ledger.rules import decide
 from ledger.settlement import violations

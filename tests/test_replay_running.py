@@ -15,10 +15,12 @@ import pytest
 from ledger.ids import TaskId
 from ledger.keys import Role
 from ledger.records import TaskFilter
+from projections import parts as parts_module
 from projections import replay as replaying
 from projections.audit import audit
 from projections.replay_file import open_replay, replay_of
-from projections.replay_ranges import Found, Part, Until, reading, replay_part
+from projections.replay_ranges import Found, Until, replay_part
+from projections.task_pages import Part, reading
 from scripts.cli import app, run
 from tests import stored
 from tests.builders import complete, create, delete, ident
@@ -106,7 +108,7 @@ def test_several_processes_find_what_one_finds(path: Path, monkeypatch: pytest.M
     plant(path, "UPDATE tasks SET created_at = 1 WHERE task IN (?, ?)", ident(0), ident(5))
     found = []
     for workers, alone in ((1, 10**9), (2, 0)):
-        monkeypatch.setattr(replaying, "ALONE_EVENTS", alone)
+        monkeypatch.setattr(parts_module, "ALONE_EVENTS", alone)
         with open_replay(replay_of(path)) as file, reading(path) as db:
             replaying.replay_tasks(db, path, file, workers=workers)
             found.append(replaying.compared(db, file))

@@ -1,4 +1,4 @@
-"""Rows of replay: P5 against a bare scan of the same log, P6 against the `eventsourcing` library and the same history.
+"""Rows of replay: P5 against a bare scan, P6 against the `eventsourcing` library, P19 what a server notices of it.
 
 Ours is what `task-ledger replay --verify` does of a long log: every task folded, content unsealed, its row compared to
 the byte, and every account added up, in processes that have begun already. A log of seven events a task, two of them
@@ -8,10 +8,12 @@ with sealed content. The library keeps its events in SQLite as well, and is aske
 import asyncio
 import sqlite3
 import tempfile
+import threading
 import time
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures import Executor, ThreadPoolExecutor
 from contextlib import closing, contextmanager
+from itertools import cycle, takewhile
 from pathlib import Path
 from typing import NamedTuple
 
@@ -37,10 +39,13 @@ from ledger.seals import KEY_BYTES, NONCE_BYTES, seal
 from ledger.sqlite import open_to_serve
 from ledger.task import NO_TASK, fold
 from ledger.views import row_of
-from projections.replay import fold_in, folders, parts_of
-from projections.replay_ranges import Part, Until, reading
-from scripts.benches.load import LoadError
-from scripts.benches.measure import Effort, Figure, Pair, Row, by_turns
+from projections.parts import NICE, spread, workers_for
+from projections.replay import parts_of
+from projections.replay_ranges import Until, replay_part
+from projections.task_pages import Part, reading
+from scripts.benches.load import LoadError, Traffic, drive, request
+from scripts.benches.measure import Effort, Figure, Pair, Row, by_turns, percentile
+from scripts.benches.servers import ours
 from scripts.replay_projections import workers
 
 TASKS_MAX, TASKS_MIN = 60_000, 300
@@ -48,6 +53,8 @@ TASKS_MAX, TASKS_MIN = 60_000, 300
 LIBRARY_SHARE = 20
 """The library replays a task out of so many: it is slower, and the figure is a rate."""
 BATCH = 2000
+READ_TASKS = 256
+P99 = 99
 ACCOUNTS = 40
 BEGAN_US, STEP_US = 1_767_225_600_000_000, 1_000_000
 ESTIMATE_MICROS = 1_500_000
@@ -72,6 +79,30 @@ def against_library(effort: Effort) -> Iterator[Pair]:
         yield from by_turns(effort, log.replayed, history.replayed)
 
 
+def beside_a_server(effort: Effort) -> Iterator[Pair]:
+    """The 99th percentile of 64 readers' latency while the log is replayed again and again / the same without."""
+    tasks = _tasks(effort)
+    with _log(tasks, nice=NICE) as log, ours(path=log.path) as server:
+        paths = [f"/lemondata/v1/tasks/{task}" for task in server.create("lemondata", READ_TASKS)]
+        asks = cycle([request("GET", path, key=server.client) for path in paths])
+
+        def alone() -> Figure:
+            (load,) = drive(server.address, Traffic(asks), seconds=effort.seconds)
+            return Figure(percentile(load.latencies, P99) * 1000, load.busy)
+
+        def among() -> Figure:
+            with ThreadPoolExecutor(1) as thread:
+                stop = threading.Event()
+                replaying = thread.submit(log.replay_until, stop)
+                try:
+                    found = alone()
+                finally:
+                    stop.set()
+                return found._replace(beside=replaying.result())
+
+        yield from by_turns(effort, among, alone)
+
+
 def _tasks(effort: Effort) -> int:
     return max(TASKS_MIN, min(TASKS_MAX, int(TASKS_MAX * effort.seconds)))
 
@@ -81,7 +112,7 @@ class _Log(NamedTuple):
 
     folder: Path
     path: Path
-    pool: ProcessPoolExecutor
+    pool: Executor
     parts: Sequence[tuple[int, Part]]
     tasks: int
     events: int
@@ -89,11 +120,20 @@ class _Log(NamedTuple):
     def replayed(self) -> Figure:
         """Events a second."""
         began_at = time.perf_counter()
-        found = [one for _, one in fold_in(self.pool, self.path, self.parts, Until(self.events))]
+        parts = [(number, (self.path, part, Until(self.events))) for number, part in self.parts]
+        found = [one for _, one in spread(self.pool, replay_part, parts)]
         seconds = time.perf_counter() - began_at
         if sum(one.events for one in found) != self.events or any(one.differences for one in found):
             raise LoadError("the replay is not that of the log")
         return Figure(self.events / seconds)
+
+    def replay_until(self, stop: threading.Event) -> float:
+        """Replay part after part, and from the first again; events a second."""
+        began_at, events = time.perf_counter(), 0
+        parts = ((number, (self.path, part, Until(self.events))) for number, part in cycle(self.parts))
+        for _, one in spread(self.pool, replay_part, takewhile(lambda _: not stop.is_set(), parts)):
+            events += one.events
+        return events / (time.perf_counter() - began_at)
 
     def scanned(self) -> Figure:
         """Events a second."""
@@ -105,14 +145,15 @@ class _Log(NamedTuple):
 
 
 @contextmanager
-def _log(tasks: int) -> Iterator[_Log]:
+def _log(tasks: int, *, nice: int = 0) -> Iterator[_Log]:
+    """*nice*: how much the replay gives way; beside a yardstick, which does not, not at all."""
     with tempfile.TemporaryDirectory(prefix="task-ledger-bench-") as folder:
         path = Path(folder, "ledger.db")
         asyncio.run(_fill(path, tasks))
         events = tasks * len(life(0))
         with reading(path) as db:
             parts = [*enumerate(parts_of(db, events))]
-        with folders(workers(), nice=0) as pool:  # the yardstick does not give way either
+        with workers_for(events, workers(), nice=nice) as pool:
             yield _Log(Path(folder), path, pool, parts, tasks, events)
 
 
@@ -181,4 +222,13 @@ def _sealed(event: TaskEvent, stream: bytes, key: bytes, version: int) -> Entry:
 ROWS = (
     Row("P5", "replay / six-column scan", "events/s", pass_line=0.80, goal=1.0, measure=against_scan),
     Row("P6", "replay / library's replay", "events/s", pass_line=8.0, goal=10.0, measure=against_library),
+    Row(
+        "P19",
+        "GET p99 beside a replay / alone",
+        "ms",
+        pass_line=3,
+        goal=2,
+        measure=beside_a_server,
+        more_is_better=False,
+    ),
 )
