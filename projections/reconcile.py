@@ -12,6 +12,7 @@ import msgspec
 from ledger.break_log import CHUNK_MAX, BreakLog
 from ledger.breaks import Break, Difference, Life, OpenBreak
 from ledger.events import BreakKind, StatementRead
+from projections.books_snapshot import snapshot
 from projections.break_rows import Count
 from projections.comparison import Billed, Comparison
 from projections.cost_log import CostLog
@@ -84,14 +85,19 @@ class Clerk:
                 self.tally.add(told)
                 self._tell(told)
 
-    async def read(self, comparison: Comparison, costs: CostLog, *, progress: Progress = nobody) -> None:
-        """Compare a statement to its end; then post what it bills, and put on record that it was read."""
-        billed, position = comparison.billed, (await costs.books.checkpoint()).position
-        async for found in comparison.differences(progress=progress):
-            await self.take(found, billed=billed)
+    async def read(self, billed: Billed, costs: CostLog, *, progress: Progress = nobody) -> None:
+        """Compare a statement to its end; then post what it bills, and put on record that it was read.
+
+        Raises:
+            NotAStatementError: as `Comparison`.
+        """
+        async with snapshot(costs.books) as books:  # what others post meanwhile is not what was billed before
+            comparison = Comparison(books, billed)
+            async for found in comparison.differences(progress=progress):
+                await self.take(found, billed=billed)
         if self._writes:
             await costs.post(comparison.owed(), billed.source, by=self._by, now_us=self._now_us)
-            await self._has_read(billed, position=position)
+            await self._has_read(billed, position=books.position)
 
     async def _has_read(self, billed: Billed, *, position: int) -> None:
         statement = billed.statement

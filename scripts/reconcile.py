@@ -22,7 +22,7 @@ from projections.books import Books
 from projections.books_file import open_books
 from projections.break_rows import Count, count_breaks
 from projections.break_shapes import counts_view, statement_view, told_view
-from projections.comparison import Billed, Comparison
+from projections.comparison import Billed
 from projections.cost_log import CostLog
 from projections.follow import Progress, catch_up
 from projections.places import NoSuchPlaceError, Place, place_of
@@ -194,7 +194,7 @@ async def _as_known_at(engine: Engine, place: Place, move: Progress) -> AsyncIte
 
 async def _compare(costs: CostLog, clerk: Clerk, wanted: _Wanted, move: Progress) -> None:
     if wanted.billed is not None:
-        await clerk.read(Comparison(costs.books, wanted.billed), costs, progress=move)
+        await clerk.read(wanted.billed, costs, progress=move)
     looked_at = settlement(costs.books, now_us=wanted.now_us, stuck_hours=wanted.stuck_hours, scope=wanted.scope)
     async for found in looked_at:
         await clerk.take(found)

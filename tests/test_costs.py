@@ -22,7 +22,7 @@ from projections.audit import audit
 from projections.booked import by_ids
 from projections.books import Books
 from projections.books_file import open_books
-from projections.comparison import Billed, Comparison, names_of
+from projections.comparison import Billed, names_of
 from projections.cost_log import CHUNK_MAX, CostLog
 from projections.cost_rows import lines_known, positions_of_costs
 from projections.follow import PAGE, catch_up
@@ -115,7 +115,7 @@ async def read(
     told: list[Told] = []
     clerk = Clerk(BreakLog(engine), by="test", now_us=NOW_US, writes=writes, tell=told.append)
     billed = Billed(PROVIDER, read_statement(data, form, task_in=parse_any), form)
-    await clerk.read(Comparison(books, billed), CostLog(engine, books))
+    await clerk.read(billed, CostLog(engine, books))
     await catch_up(engine, books)
     return told
 

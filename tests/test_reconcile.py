@@ -1,7 +1,7 @@
 """Reconciliation: the ledger against itself and against a provider's statement, and what it leaves in the log."""
 
 from collections import Counter
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
@@ -18,7 +18,7 @@ from ledger.errors import DamagedError, Refusal, StorageError
 from ledger.events import BreakKind, School, Terms
 from ledger.ids import Spelling
 from ledger.ledger import Ledger
-from ledger.records import AccountRow, Append, Outcome
+from ledger.records import AccountRow, Append, Outcome, Recorded
 from ledger.task import Status
 from ledger.times import US_PER_SECOND, parse_rfc3339
 from ledger.views import seen_of
@@ -29,7 +29,7 @@ from projections.booked import Booked, by_end, by_ids, by_provider_ids
 from projections.books import Books
 from projections.books_file import open_books
 from projections.break_rows import Wanted, count_breaks, list_breaks
-from projections.comparison import Billed, Comparison, side_of
+from projections.comparison import Billed, side_of
 from projections.cost_log import CostLog
 from projections.follow import PAGE, catch_up
 from projections.reconcile import Clerk, Tally, Told
@@ -78,7 +78,7 @@ async def compare(
     await catch_up(engine, books)
     told: list[Told] = []
     clerk = Clerk(BreakLog(engine), by="test", now_us=NOW_US, writes=writes, tell=told.append)
-    await clerk.read(Comparison(books, billed), CostLog(engine, books))
+    await clerk.read(billed, CostLog(engine, books))
     await catch_up(engine, books)
     return Found(clerk.tally, told)
 
@@ -219,6 +219,36 @@ async def test_a_reconciliation_killed_between_chunks_is_carried_on_by_the_next(
     assert await types_of_all(engine) >= Counter({"break-opened": count, "statement-read": 1})
     assert (await types_of_all(engine))["break-opened"] == count
     assert (await audit(engine)).findings == ()
+
+
+class _Beset(Watched):
+    """A log that somebody else reads the statement into when it is first asked what is known of a break."""
+
+    meanwhile: Callable[[], Awaitable[object]] | None = None
+
+    async def streams(self, names: Sequence[bytes]) -> list[Recorded]:
+        if self.meanwhile is not None:
+            meanwhile, self.meanwhile = self.meanwhile, None
+            await meanwhile()
+        return await super().streams(names)
+
+
+async def test_a_statement_that_two_processes_read_at_once_is_found_to_be_the_same_by_both(
+    ledger: Ledger, engine: Engine, books: Books, tmp_path: Path
+) -> None:
+    await run(ledger, range(4))
+    bare = [row(number, provider_task_id="", our_task_id="") for number in (1, 2, 3)]
+    data = statement([row(0), row(0), *bare])
+    other, beset = await open_books(tmp_path / "books", engine), _Beset(engine)
+    beset.meanwhile = lambda: compare(engine, other, data)
+    found = await compare(beset, books, data)
+    assert beset.meanwhile is None, "the other one has read all of it in the middle"
+    assert found.kinds == ["duplicate"]
+    assert (await types(engine)).count("provider-billed") == 5
+    assert (await types(engine)).count("break-opened") == (await types(engine)).count("statement-read") == 1
+    assert (await report.draw(engine, books, report.Wanted())).total.cost_credits == "7.5"
+    assert (await audit(engine)).findings == ()
+    await other.close()
 
 
 async def types_of_all(engine: Engine) -> Counter[str]:
