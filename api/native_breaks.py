@@ -138,7 +138,7 @@ async def _compared(deps: Deps, asked: Asked, books: Books, billed: Billed | Non
         told: dict[str, Any] = {"accounts_not_compared": accounts.moving}
     else:
         await clerk.read(billed, CostLog(deps.ledger.engine, books))
-        told = statement_view(billed)
+        told = statement_view(billed) | {"closed": counts_view(clerk.tally.closed)}
     return told | {
         "position": at.position,
         "head": at.hash.hex(),

@@ -15,6 +15,7 @@ from typing import NamedTuple
 
 from ledger.breaks import Difference
 from ledger.costs import Owed, Source, Whose
+from ledger.events import BreakKind
 from ledger.ids import Spelling, TaskId
 from projections.booked import Asked, Booked, by_end, by_ids, by_provider_ids
 from projections.cost_rows import lines_known, stream_version
@@ -24,6 +25,8 @@ from projections.matching import Assigned, Side, assign, compare, duplicate, mis
 from projections.statement_format import StatementFormat, whole_period
 from projections.statements import Line, NotAStatementError, Statement
 
+BESIDE = frozenset({BreakKind.LATE, BreakKind.DUPLICATE})
+"""What is told beside the task's own difference, if it has one."""
 LINES_PAGE = 500
 """Tasks compared before others have a turn."""
 
@@ -102,6 +105,9 @@ class Comparison:
         self._names = names_of(self._lines)
         self._owners: dict[int, Booked] = {}
         """Whose each line is, by its number; that of nobody's is not in it."""
+        self._looked_at: set[TaskId] | None = None
+        self._apart: set[TaskId] = set()
+        """Tasks that do not agree with their bills."""
         self._counted: Counter[TaskId] = Counter()
         """Micro-credits that the tasks were billed before by these very lines."""
 
@@ -133,6 +139,13 @@ class Comparison:
             if not line.currency or line.currency == currency:
                 whose = _whose(line, self._owners.get(line.number))
                 yield Owed(name, whose, line.amount_micros, self.side.since_us if line.at_us is None else line.at_us)
+
+    def agrees(self, found: Difference) -> bool:
+        """Whether the task that *found* is about has lines here, and agrees with all that it was billed."""
+        if self._looked_at is None:
+            self._looked_at = {task.task for task in self._owners.values()}
+        task = None if found.task is None else Spelling.UUID.parse(found.task)
+        return task in self._looked_at and task not in self._apart
 
     async def _assigned(self) -> Assigned:
         """The lines with the tasks that their ids name."""
@@ -178,13 +191,16 @@ class Comparison:
                 line = left.take(task, due_micros) if left else None
                 if line is not None:
                     self._owners[line.number] = task
-                    found += compare(task, [line], side, before_micros=before_micros)
+                    found += self._compared(task, [line])
                 elif not before_micros and side.since_us <= (task.finished_at_us or 0) < side.until_us:
                     found.append(missing_there(task))
             yield found
 
     def _compared(self, task: Booked, lines: Sequence[Line]) -> Sequence[Difference]:
-        return compare(task, lines, self.side, before_micros=self._before(task))
+        found = compare(task, lines, self.side, before_micros=self._before(task))
+        if found and not BESIDE.issuperset(one.kind for one in found):
+            self._apart.add(task.task)
+        return found
 
     def _before(self, task: Booked) -> int:
         """What other statements have billed for it."""

@@ -177,6 +177,40 @@ def test_what_differs_is_one_object_a_line_and_a_summary_last(shell: Shell, bad:
     assert summary["billed_credits"] == "8.75"
 
 
+def test_what_the_ledger_finds_of_itself_beside_a_statement_is_counted_and_not_listed(
+    shell: Shell, path: Path, bad: Path
+) -> None:
+    async def one_more() -> None:
+        async with Ledger(await open_to_serve(path)) as ledger:
+            await begin(ledger, 50)
+
+    asyncio.run(one_more())
+    unsettled = {"unsettled": {"breaks": 1, "at_stake_credits": "10"}}
+    for option in (["--dry-run"], ["--at", str(shell.positions())], []):
+        *found, summary = shell("reconcile", "--statement", bad, "--provider", PROVIDER, "--json", *option).objects
+        assert {one["kind"] for one in found} == {"amount", "missing-here"} == set(summary["found"])
+        assert summary["own"] == {"found": unsettled, "new": unsettled}
+        assert summary["open"] == summary["found"] | unsettled
+    told = shell("reconcile", "--statement", bad, "--provider", PROVIDER)
+    assert "1 more of the ledger against itself: task-ledger reconcile, without a statement, lists them" in told.out
+    assert "3 breaks are open" in told.out
+    assert {one["kind"] for one in shell("reconcile", "--json").objects[:-1]} == {"unsettled"}
+
+
+def test_a_break_that_a_later_statement_puts_right_is_told_as_corrected(shell: Shell, tmp_path: Path) -> None:
+    told = []
+    for line, amount in (("L0", "0.5"), ("N0", "1")):
+        file = tmp_path / f"{line}.csv"
+        rows = [row(0, line_id=line, amount=amount), *(row(number) for number in range(1, TASKS))]
+        file.write_bytes(statement(rows if line == "L0" else rows[:1]))
+        told.append(shell("reconcile", "--statement", file, "--provider", PROVIDER, "--json"))
+    assert [one.code for one in told] == [1, 0]
+    assert told[1].objects[-1]["closed"] == {"amount": {"breaks": 1, "at_stake_credits": "1"}}
+    (known,) = shell("breaks", "list", "--all", "--json").objects
+    digest = hashlib.sha256((tmp_path / "N0.csv").read_bytes()).hexdigest()
+    assert (known["life"], known["reason"]) == ("corrected", f"task and bills agree, with statement {digest}")
+
+
 def test_the_same_statement_again_changes_nothing(shell: Shell, bad: Path) -> None:
     shell("reconcile", "--statement", bad, "--provider", PROVIDER)
     position = shell.positions()
