@@ -11,13 +11,14 @@ before does not count twice, for its lines are known.
 import asyncio
 from collections import Counter
 from collections.abc import AsyncIterator, Iterator, Sequence
+from functools import cached_property
 from typing import NamedTuple
 
 from ledger.breaks import Difference
 from ledger.costs import Owed, Source, Whose
 from ledger.events import BreakKind
 from ledger.ids import Spelling, TaskId
-from projections.booked import Asked, Booked, by_end, by_ids, by_provider_ids
+from projections.booked import Asked, Booked, by_end, by_end_but, by_ids, by_provider_ids
 from projections.cost_rows import lines_known, stream_version
 from projections.follow import Progress, nobody
 from projections.leftovers import Leftovers
@@ -102,7 +103,6 @@ class Comparison:
         self.billed, self.side = billed, side_of(billed)
         self._books = books
         self._lines = billed.statement.lines
-        self._names = names_of(self._lines)
         self._owners: dict[int, Booked] = {}
         """Whose each line is, by its number; that of nobody's is not in it."""
         self._looked_at: set[TaskId] | None = None
@@ -110,6 +110,11 @@ class Comparison:
         """Tasks that do not agree with their bills."""
         self._counted: Counter[TaskId] = Counter()
         """Micro-credits that the tasks were billed before by these very lines."""
+
+    @cached_property
+    def _names(self) -> list[str]:
+        """What each line is known by: asked for when anything is known, or is to be."""
+        return names_of(self._lines)
 
     async def differences(self, *, progress: Progress = nobody) -> AsyncIterator[list[Difference]]:
         """What differs between the books and the statement, in chunks."""
@@ -157,8 +162,10 @@ class Comparison:
         ids: list[TaskId] = list(dict.fromkeys(line.task for line in unknown if line.task is not None))
         by_id = {task: one for task, one in (await by_ids(books, ids)).items() if one.provider == provider}
         assigned = await asyncio.to_thread(assign, lines, by_provider_id, by_id)
+        owners, tasks = self._owners, assigned.tasks
         for task, own in assigned.groups.items():
-            self._owners.update(dict.fromkeys((line.number for line in own), assigned.tasks[task]))
+            for line in own:
+                owners[line.number] = tasks[task]
         return assigned
 
     async def _count_known(self) -> None:
@@ -178,7 +185,10 @@ class Comparison:
         """
         side, window_us = self.side, self.side.terms.window_us
         since_us, until_us = max(side.since_us - window_us, 0), side.until_us + window_us
-        async for page in by_end(self._books, side.provider, since_us=since_us, until_us=until_us):
+        ended = by_end(self._books, side.provider, since_us=since_us, until_us=until_us)
+        if not left:  # then nothing is asked of those that have lines
+            ended = by_end_but(self._books, side.provider, assigned.groups, since_us=since_us, until_us=until_us)
+        async for page in ended:
             found: list[Difference] = []
             left.pass_by(page)
             for task in page:
@@ -197,7 +207,7 @@ class Comparison:
             yield found
 
     def _compared(self, task: Booked, lines: Sequence[Line]) -> Sequence[Difference]:
-        found = compare(task, lines, self.side, before_micros=self._before(task))
+        found = compare(task, lines, self.side, before_micros=self._before(task) if task.billed_micros else 0)
         if found and not BESIDE.issuperset(one.kind for one in found):
             self._apart.add(task.task)
         return found

@@ -19,6 +19,7 @@ from tests.billing import PROVIDER, begin, row, statement
 from tests.billing import run as run_tasks
 from tests.builders import ident
 from tests.processes import Server, keys_in
+from tests.simulated import planted_in
 from tests.wire import request
 
 TASKS = 4
@@ -437,3 +438,40 @@ def test_a_task_that_is_stuck_and_billed_is_one_break(shell: Shell, path: Path, 
         assert (ended.code, one["kind"], one["task"]) == (1, "unsettled", UUID(ident(50)))
         assert one["line_ids"] == ["L50"]
         assert summary["open"] == {"unsettled": {"breaks": 1, "at_stake_credits": "1.5"}}
+
+
+SIZES = [pytest.param(1500, id="1500 tasks"), pytest.param(20_000, id="20000 tasks", marks=pytest.mark.soak)]
+
+
+@pytest.mark.parametrize("tasks", SIZES)
+def test_what_a_statement_lists_is_exactly_what_was_planted_in_it(
+    shell: Shell, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, tasks: int
+) -> None:
+    monkeypatch.setenv("TASK_LEDGER_STORE", f"sqlite:{tmp_path / 'simulated.db'}")
+    file = tmp_path / "provider.csv"
+    made = shell("simulate", "--tasks", str(tasks), "--seed", "7", "--statement", file, "--json").objects[0][
+        "statement"
+    ]
+    ended = shell("reconcile", "--statement", file, "--provider", made["provider"], "--json")
+    *found, summary = ended.objects
+    listed = sorted(
+        (
+            one["kind"],
+            sorted(one["line_ids"]),
+            None if one["kind"] == "missing-here" else one["task"],
+            one["at_stake_credits"],
+        )
+        for one in found
+    )
+    planted = sorted(
+        (one["kind"], sorted(one["line_ids"]), one["task"], one["amount_credits"]) for one in planted_in(file)
+    )
+    assert (ended.code, listed, len(planted)) == (1, planted, sum(made["faults"].values()))
+    position = shell.positions()
+    again = shell("reconcile", "--statement", file, "--provider", made["provider"], "--json").objects
+    assert (shell.positions(), again[-1]["new"], len(again)) == (position, {}, len(planted) + 1)
+    drawn = shell("report", "--by", "provider", "--json").objects[0]
+    costs = {line["key"]: line["cost_credits"] for line in drawn["lines"]}
+    assert costs[made["provider"]] == drawn["total"]["cost_credits"] == made["total_credits"], "to the micro-credit"
+    assert shell("verify").code == 0
+    assert summary["billed_credits"] != made["total_credits"], "which leaves out what is in no agreed currency"
