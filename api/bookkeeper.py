@@ -22,10 +22,10 @@ from projections.follow import catch_up
 from projections.places import NoSuchPlaceError
 from projections.report import Report, Wanted, draw
 
-REST_SECONDS = 0.5
+REST_SECONDS = 0.25
 """Between two looks for what is new: the books are less than a second behind."""
-PAUSE_SECONDS = 0.05
-"""Between two pages of a log that is long behind, in which everybody else is served: a page takes a third of that."""
+PAUSE_SECONDS = 0.02
+"""Between two pages of a log that is behind, in which everybody else is served: about as long as a page takes."""
 
 T = TypeVar("T")
 

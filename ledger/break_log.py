@@ -11,6 +11,7 @@ from ledger.breaks import (
     Break,
     CorrectBreak,
     ExplainBreak,
+    Life,
     OpenBreak,
     break_stream,
     decide_break,
@@ -41,6 +42,13 @@ class BreakLog:
         for start in range(0, len(commands), CHUNK_MAX):
             opened += await self._open(commands[start : start + CHUNK_MAX], by=by)
         return opened
+
+    async def correct_all(self, commands: Sequence[CorrectBreak], *, by: str) -> list[str]:
+        """Correct those that are open; their ids. One that somebody else changes meanwhile is left to the next time."""
+        corrected: list[str] = []
+        for start in range(0, len(commands), CHUNK_MAX):
+            corrected += await self._correct(commands[start : start + CHUNK_MAX], by=by)
+        return corrected
 
     async def known(self, break_ids: Sequence[str]) -> dict[str, Break]:
         """Those of the breaks that there are."""
@@ -90,6 +98,25 @@ class BreakLog:
         ]
         outcomes = await self._engine.commit(appends)
         return sum(not isinstance(outcome, Stale) for outcome in outcomes)  # stale: another process just opened it
+
+    async def _correct(self, commands: Sequence[CorrectBreak], *, by: str) -> list[str]:
+        wanted = {_stream(command.break_id): command for command in commands}
+        histories = await self._histories(list(wanted))
+        still = [rows for rows in histories if _fold(rows).life is Life.OPEN]
+        if not still:
+            return []
+        since_us = (await self._engine.head()).recorded_at_us
+        appends = []
+        for rows in still:
+            stream = rows[0].stream
+            events = decide_break(_fold(rows), wanted[stream])
+            appends.append(_append(stream, len(rows), events, by=by, since_us=since_us))
+        outcomes = await self._engine.commit(appends)
+        return [
+            append.stream.hex()
+            for append, outcome in zip(appends, outcomes, strict=True)
+            if not isinstance(outcome, Stale)
+        ]
 
     async def _carry_out(self, command: ExplainBreak | CorrectBreak, *, by: str) -> Break:
         stream = _stream(command.break_id)

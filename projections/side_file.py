@@ -28,7 +28,7 @@ _CHECKPOINTS = """
 CREATE TABLE checkpoint (log_id TEXT NOT NULL, position INTEGER NOT NULL, hash BLOB NOT NULL) STRICT"""
 _BEGIN_AT = "INSERT INTO checkpoint VALUES (?, ?, ?)"
 _LOG_ID = "SELECT log_id FROM checkpoint"
-_CHECKPOINT = "SELECT position, hash FROM checkpoint"
+CHECKPOINT = "SELECT position, hash FROM checkpoint"
 MOVE_ON = "UPDATE checkpoint SET position = ?, hash = ? WHERE position = ?"
 
 
@@ -85,7 +85,7 @@ class SideFile:
 
     async def checkpoint(self) -> Checkpoint:
         async with self._turn:
-            rows = await self._read(_CHECKPOINT)
+            rows = await self._read(CHECKPOINT)
         return Checkpoint(*rows[0])
 
     async def apply(self, rows: Sequence[Recorded], *, after: Checkpoint) -> bool:
@@ -129,7 +129,7 @@ class SideFile:
         named = await self._read(_LOG_ID)
         if not named or named[0][0] != engine.log_id:
             return False
-        at = Checkpoint(*(await self._read(_CHECKPOINT))[0])
+        at = Checkpoint(*(await self._read(CHECKPOINT))[0])
         rows = await engine.after(at.position - 1, 1) if at.position else []
         return at.position == 0 or (bool(rows) and (rows[0].position, rows[0].hash) == at)
 

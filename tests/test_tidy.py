@@ -101,6 +101,7 @@ LIVE = {
     "projections/balances.py": "reads the books and the accounts",
     "projections/booked.py": "reads the books' file",
     "projections/books.py": "a file of its own",
+    "projections/books_snapshot.py": "that file, read once more",
     "projections/books_file.py": "opens that file",
     "projections/break_rows.py": "reads the books' file",
     "projections/callback_queue.py": "a file of its own",
