@@ -7,6 +7,7 @@ statement was read is written last, so it stands only where all of it has been c
 from collections.abc import Sequence
 from itertools import groupby
 
+from ledger.attempts import append_decided, committing
 from ledger.breaks import (
     Break,
     CorrectBreak,
@@ -19,13 +20,12 @@ from ledger.breaks import (
     statement_stream,
 )
 from ledger.engine import Engine
-from ledger.errors import StorageError, UnknownBreak
+from ledger.errors import UnknownBreak
 from ledger.events import AnyEvent, StatementRead
 from ledger.records import Append, Recorded, Stale, entry
 
 CHUNK_MAX = 256
 """Breaks in one commit: the service's own commits wait no longer than that takes."""
-ATTEMPTS_MAX = 5
 NOBODY = ""
 """In the log's account column: these streams are no customer's."""
 
@@ -120,16 +120,17 @@ class BreakLog:
 
     async def _carry_out(self, command: ExplainBreak | CorrectBreak, *, by: str) -> Break:
         stream = _stream(command.break_id)
-        for _ in range(ATTEMPTS_MAX):
+
+        async def decided() -> Append | None:
             rows = await self._engine.streams([stream])
             events = decide_break(_fold(rows) if rows else None, command)
             if not events:
-                return _fold(rows)
+                return None
             since_us = (await self._engine.head()).recorded_at_us
-            (outcome,) = await self._engine.commit([_append(stream, len(rows), events, by=by, since_us=since_us)])
-            if not isinstance(outcome, Stale):
-                return _fold(await self._engine.streams([stream]))
-        raise StorageError("other processes kept changing the break")
+            return _append(stream, len(rows), events, by=by, since_us=since_us)
+
+        await append_decided(decided, committing(self._engine), what="the break")
+        return _fold(await self._engine.streams([stream]))
 
     async def _histories(self, streams: Sequence[bytes]) -> list[list[Recorded]]:
         rows = await self._engine.streams(streams)

@@ -72,6 +72,7 @@ def test_events_are_imported_from_one_place() -> None:
 
 LIVE = {
     "ledger/accounts.py": "accounts are looked up, and remembered by the clock",
+    "ledger/attempts.py": "appends",
     "ledger/break_log.py": "breaks are looked up, and appended",
     "ledger/callback_log.py": "what accounts have arranged is looked up, and appended",
     "ledger/changes.py": "readers wait for it to tell",
