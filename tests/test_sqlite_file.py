@@ -582,7 +582,7 @@ async def test_processes_that_found_the_same_file_at_once_all_get_the_same_ledge
 
 def test_who_leaves_while_a_file_is_opened_leaves_no_thread_behind(tmp_path: Path) -> None:
     """At each step of the opening: a thread that is left would speak to a loop that is closed, or never end."""
-    before = threading.active_count()
+    before = {*threading.enumerate()}
 
     async def leave(after: int) -> None:
         opening = asyncio.create_task(connect(tmp_path / f"{after}.db", mode="rwc"))
@@ -595,4 +595,6 @@ def test_who_leaves_while_a_file_is_opened_leaves_no_thread_behind(tmp_path: Pat
     for _ in range(20):
         for after in range(4):
             asyncio.run(leave(after))
-    assert threading.active_count() == before
+    for thread in {*threading.enumerate()} - before:
+        thread.join(10)  # it may have been told and not have heard yet
+        assert not thread.is_alive()
