@@ -22,10 +22,10 @@ from projections.follow import catch_up
 from projections.places import NoSuchPlaceError
 from projections.report import Report, Wanted, draw
 
-REST_SECONDS = 0.5
+REST_SECONDS = 0.25
 """Between two looks for what is new: the books are less than a second behind."""
-PAUSE_SECONDS = 0.05
-"""Between two pages of a log that is long behind, in which everybody else is served: a page takes a third of that."""
+PAUSE_SECONDS = 0.02
+"""Between two pages of a log that is behind, in which everybody else is served: about as long as a page takes."""
 
 T = TypeVar("T")
 
@@ -67,7 +67,12 @@ class Bookkeeper:
         Raises:
             BooksError, CannotOpenError, DamagedError, StorageError: why they cannot be.
         """
-        head = await catch_up(self._engine, await self._opened(), pause_seconds=PAUSE_SECONDS)
+        books = await self._opened()
+        try:
+            head = await catch_up(self._engine, books, pause_seconds=PAUSE_SECONDS)
+        except BooksError:
+            await self.close()  # they are opened anew: they may have been put right by then, or moved away
+            raise
         return head.position
 
     async def draw(self, wanted: Wanted) -> Report:
@@ -115,6 +120,10 @@ class Bookkeeper:
         try:
             done = await work(await self._opened())
         except NoSuchPlaceError:
+            raise
+        except BooksError as error:
+            await self.close()
+            self._failed(error)
             raise
         except Exception as error:
             self._failed(error)

@@ -10,7 +10,7 @@ which would have to be erased as well.
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple, Self, TypeVar
@@ -28,6 +28,7 @@ from ledger.callbacks import Arranged, ChangeWebhook, account_secret, callbacks_
 from ledger.commands import RecordCallback
 from ledger.errors import CannotOpenError, DamagedError, Fault, Overloaded, StorageError, UnknownWebhook
 from ledger.ledger import Ledger
+from ledger.log_end import LogEnd
 from projections.callback_queue import CallbackQueue, Plan, open_queue
 from projections.callback_rows import Delivery, Line, task_at
 from projections.follow import catch_up
@@ -41,6 +42,8 @@ LOOK_SECONDS = 1.0
 """After so long it is looked anyway, and what could not be written is tried again."""
 PAUSE_SECONDS = 0.01
 """Between two pages of a log that is long behind."""
+UNDER_WAY_MAX = 4096
+"""Callbacks whose try the queue has not seen yet: when it takes no page, no more are begun."""
 
 T = TypeVar("T")
 
@@ -61,6 +64,14 @@ def plan_of(contracts: Mapping[str, Contract]) -> Plan:
     own = {name: one.telling.calling for name, one in contracts.items() if one.telling is not None}
     webhooks = {name: one.webhooks.calling for name, one in contracts.items() if one.webhooks is not None}
     return Plan(own, webhooks, receiver_of)
+
+
+class _Tried(NamedTuple):
+    """What became of a try, whether it is the last one, and where it went, if anywhere."""
+
+    posted: Posted
+    gave_up: bool
+    url: str | None = None
 
 
 class _Undeliverable(Exception):
@@ -90,12 +101,18 @@ class Caller:
         self._lines = Lines(calls.bounds)
         self._poster: Poster | None = None
         self._queue: CallbackQueue | None = None
+        self._followed: CallbackQueue | None = None
+        """The same, once it has been brought to the end of the log: before that it does not know what was delivered."""
+        self._end = LogEnd()
+        """Up to where in the log the queue has been, in all its lives."""
         self._opening = asyncio.Lock()
         self._wake = asyncio.Event()
         self._under_way: dict[str, asyncio.Task[None]] = {}
         """By callback, until the queue has seen what became of the try."""
         self._held: dict[Line, int] = {}
         """How many of a line these are."""
+        self._waits_in: dict[str, set[Line]] = {}
+        """The lines of each: that in which it was begun, and that to which its webhook has moved since."""
         self._pump: asyncio.Task[None] | None = None
 
     async def __aenter__(self) -> Self:
@@ -121,6 +138,7 @@ class Caller:
         """Let go of the file."""
         async with self._opening:
             queue, self._queue = self._queue, None
+            self._followed = None
         if queue is not None:
             await queue.close()
 
@@ -138,9 +156,16 @@ class Caller:
             SideFileError, CannotOpenError, DamagedError, StorageError: why it cannot be.
         """
         queue = await self._opened()
-        head = await catch_up(self._ledger.engine, queue, pause_seconds=PAUSE_SECONDS)
-        queue.end.moved(head.position, recorded_at_us=head.recorded_at_us)
-        for line, from_us in (await queue.news(head.position)).items():  # not before: what waited may be delivered
+        try:
+            head = await catch_up(self._ledger.engine, queue, pause_seconds=PAUSE_SECONDS)
+            news = await queue.news(head.position)  # not before: what waited may be delivered
+        except SideFileError:
+            await self.close()  # it is opened anew: it may have been put right by then, or moved away
+            raise
+        if self._queue is queue:
+            self._followed = queue
+        self._end.moved(head.position, recorded_at_us=head.recorded_at_us)
+        for line, from_us in news.items():
             self._lines.look(line, from_us)
         self._wake.set()
         return head.position
@@ -165,6 +190,7 @@ class Caller:
         async with self._opening:
             if self._queue is None:
                 self._queue = await open_queue(self.path, self._ledger.engine, plan_of(self._contracts))
+                self._queue.end = self._end
             return self._queue
 
     # Posting
@@ -173,8 +199,9 @@ class Caller:
         """Begin tries as they fall due, until cancelled."""
         while True:
             self._wake.clear()
-            queue = self._queue
-            taken = None if queue is None else self._lines.take(self._clock())
+            queue = self._followed
+            has_room = len(self._under_way) < UNDER_WAY_MAX
+            taken = self._lines.take(self._clock()) if has_room else None
             if queue is None or taken is None:
                 await self._wait()
                 continue
@@ -199,34 +226,46 @@ class Caller:
     async def _begin(self, queue: CallbackQueue, line: Line, room: int) -> None:
         """Begin what is due in the line, as far as there is room."""
         found = await queue.waiting(line, self._held.get(line, 0) + room + 1)
+        if self._have_moved(found, line):  # behind them, others wait
+            found = await queue.waiting(line, len(self._under_way) + room + 1)
+            self._have_moved(found, line)
         now_us = self._clock()
         new = [one for one in found if one.callback_id not in self._under_way]
         due = [one for one in new[:room] if one.from_us <= now_us]
         for one in due:
             self._lines.begin(line)
             self._held[line] = self._held.get(line, 0) + 1
-            self._under_way[one.callback_id] = asyncio.create_task(self._try(queue, line, one))
+            self._waits_in[one.callback_id] = {line}
+            self._under_way[one.callback_id] = asyncio.create_task(self._try(line, one))
         if len(new) > len(due):
             self._lines.look(line, new[len(due)].from_us)
         else:
             self._lines.rest(line)
 
-    async def _try(self, queue: CallbackQueue, line: Line, one: Delivery) -> None:
+    def _have_moved(self, found: Sequence[Delivery], line: Line) -> bool:
+        """Whether any of these, of *line* now, were begun in another one; they will be looked for in this one."""
+        moved = [one for one in found if line not in self._waits_in.get(one.callback_id, {line})]
+        for one in moved:
+            self._waits_in[one.callback_id].add(line)
+        return bool(moved)
+
+    async def _try(self, line: Line, one: Delivery) -> None:
         """One try, from the log into the log."""
         posted, position = Posted("broken"), 0
         try:
-            posted, gave_up = await self._posted(one)
-            position = await self._recorded(one, posted, gave_up=gave_up)
+            tried = await self._posted(one)
+            posted = tried.posted
+            position = await self._recorded(one, posted, gave_up=tried.gave_up)
             if posted.gone and one.webhook is not None:
-                await self._disable(one.account, one.webhook)
+                await self._disable(one.account, one.webhook, url=tried.url)
         except Exception as error:  # noqa: BLE001 - as above; the line goes on, and finds it waiting still
             _tell("callbacks.not_tried", error)
             await asyncio.sleep(LOOK_SECONDS)
         finally:
             self._lines.end(line, answered=posted.answered)
             self._wake.set()
-        while queue.end.position < position:  # meanwhile it waits still, as the queue has it, and is passed over
-            await queue.end.beyond(position - 1, seconds=LOOK_SECONDS)
+        while self._end.position < position:  # meanwhile it waits still, as the queue has it, and is passed over
+            await self._end.beyond(position - 1, seconds=LOOK_SECONDS)
         self._let_go(line, one)
 
     def _let_go(self, line: Line, one: Delivery) -> None:
@@ -235,23 +274,31 @@ class Caller:
         self._held[line] -= 1
         if not self._held[line]:
             del self._held[line]
-        self._lines.look(line, 0)
+        for waits_in in self._waits_in.pop(one.callback_id):
+            self._lines.look(waits_in, 0)
         self._wake.set()
 
-    async def _posted(self, one: Delivery) -> tuple[Posted, bool]:
-        """What became of a try, and whether it is the last one."""
+    async def _posted(self, one: Delivery) -> _Tried:
+        """One try, as far as the receiver."""
         telling = self._telling(one)
         if telling is None:
-            return Posted("not told by this contract"), True
+            return _Tried(Posted("not told by this contract"), gave_up=True)
         is_last = due_us(telling.calling, one.callback_id, tried=one.tried + 1, failed_at_us=0) is None
         try:
             url, body, secrets = await self._told(one, telling)
         except _Undeliverable as why:
-            return Posted(why.reason), is_last or why.for_good
+            return _Tried(Posted(why.reason), is_last or why.for_good)
         headers = telling.headers(Letter(one.callback_id, self._clock(), body, secrets))
         assert self._poster is not None, "entered"
         posted = await self._poster.post(url, body, headers, timeout_seconds=telling.timeout_seconds)
-        return posted, posted.error is not None and (is_last or posted.gone)
+        if posted.gone and one.webhook is not None and await self._has_moved(one.account, one.webhook, url):
+            posted = Posted(posted.error)  # it is the old address that wants no more
+        return _Tried(posted, posted.error is not None and (is_last or posted.gone), url)
+
+    async def _has_moved(self, account: str, webhook_id: str, url: str) -> bool:
+        """Whether the webhook has another address than *url* by now."""
+        webhook = (await self._log.arranged(account)).webhooks.get(webhook_id)
+        return webhook is not None and webhook.url != url
 
     def _telling(self, one: Delivery) -> Telling | None:
         contract = self._contracts.get(one.contract)
@@ -311,9 +358,9 @@ class Caller:
                 _tell("callbacks.not_recorded", error)
                 await asyncio.sleep(LOOK_SECONDS)
 
-    async def _disable(self, account: str, webhook_id: str) -> None:
-        """The receiver has said that it is gone (410): nothing more is told to it."""
-        command = ChangeWebhook(at_us=self._clock(), webhook_id=webhook_id, enabled=False)
+    async def _disable(self, account: str, webhook_id: str, *, url: str | None) -> None:
+        """The receiver at *url* has said that it is gone (410): nothing more is told to it there."""
+        command = ChangeWebhook(at_us=self._clock(), webhook_id=webhook_id, enabled=False, if_url=url)
         with suppress(UnknownWebhook):
             await self._log.carry_out(command, account=account, by=BY)
 

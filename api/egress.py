@@ -32,6 +32,9 @@ NEVER = tuple(
     map(
         ip_network,
         (
+            "192.0.0.0/24",  # of special use; a cloud answers its machines there
+            "168.63.129.16/32",  # another cloud does so there, on an address of its own in the internet
+            "3fff::/20",  # documentation
             "64:ff9b::/96",  # NAT64: an IPv4 address inside
             "64:ff9b:1::/48",  # the same, of local use
             "2002::/16",  # 6to4: the same

@@ -5,6 +5,7 @@ Alternative beaten: the client library's own counters, which take a lock and a l
 
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from typing import NamedTuple, TypeAlias
 
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_latest
@@ -45,6 +46,7 @@ async def metrics(deps: Deps, asked: Asked) -> Answer:
     only(asked, set())
     families = [
         *_of_requests(deps.requests, deps.connections),
+        GaugeMetricFamily("task_ledger_staying", "Long polls and streams that are open.", value=len(deps.stays)),
         *_of_the_ledger(deps.ledger),
         *_of_followers(deps.followers.states),
         *_of_what_is_kept(await _kept(deps)),
@@ -72,11 +74,10 @@ async def _kept(deps: Deps) -> Kept:
         return await deadlines.stalled_count()
 
     holds = breaks = stalled = None
-    try:
+    with suppress(Unavailable):  # a figure that is missing is told by its absence, and why by the follower's
         holds, breaks = await deps.books.peek(of_books)
+    with suppress(Unavailable):
         stalled = None if deps.sweeper is None else await deps.sweeper.peek(of_deadlines)
-    except Unavailable:  # a figure that is missing is told by its absence, and why by the follower's
-        pass
     return Kept(holds, breaks, stalled)
 
 

@@ -26,7 +26,7 @@ from projections.balances import account_balances
 from projections.books import Books
 from projections.break_rows import Wanted, count_breaks, list_breaks
 from projections.break_shapes import break_view, counts_view, statement_view, told_view
-from projections.comparison import Billed, Comparison, side_of
+from projections.comparison import Billed, side_of
 from projections.cost_log import CostLog
 from projections.deadlines import Deadlines
 from projections.reconcile import Clerk, Told
@@ -137,8 +137,8 @@ async def _compared(deps: Deps, asked: Asked, books: Books, billed: Billed | Non
         await _take_late(deps, clerk)
         told: dict[str, Any] = {"accounts_not_compared": accounts.moving}
     else:
-        await clerk.read(Comparison(books, billed), CostLog(deps.ledger.engine, books))
-        told = statement_view(billed)
+        await clerk.read(billed, CostLog(deps.ledger.engine, books))
+        told = statement_view(billed) | {"closed": counts_view(clerk.tally.closed)}
     return told | {
         "position": at.position,
         "head": at.hash.hex(),

@@ -22,7 +22,7 @@ import msgspec
 
 from api.refusals import RevokedKey
 from ledger.engine import Engine
-from ledger.errors import Overloaded, StorageError
+from ledger.errors import Fault, Overloaded
 from ledger.keys import is_dead
 from ledger.records import KeyRow
 
@@ -182,7 +182,7 @@ class Stays:
             await asyncio.sleep(LOOK_SECONDS)
             for stay in [one for one in self._stays if one.is_gone()]:
                 stay.end(Why.LEFT)
-            with suppress(StorageError):  # then it is looked again
+            with suppress(Fault):  # then it is looked again: who has left must be noticed all the same
                 await self._look_at_keys()
         self._looking = None
 

@@ -86,6 +86,16 @@ class Sweeper:
         Raises:
             DeadlinesError, CannotOpenError, DamagedError, StorageError: why it cannot be done.
         """
+        try:
+            return await self._sweep()
+        except DeadlinesError:
+            await self.close()  # they are opened anew: they may have been put right by then, or moved away
+            raise
+        except StorageError:  # then it took no reports either
+            self._listening = Listening(self._clock(), self._clock(), self._passed_us())
+            raise
+
+    async def _sweep(self) -> int:
         deadlines = await self._opened()
         while True:
             head = await catch_up(self._ledger.engine, deadlines, pause_seconds=PAUSE_SECONDS)

@@ -9,24 +9,19 @@ the engine. Alternative beaten: to read the row at each create, an engine's read
 import asyncio
 import time
 from collections import OrderedDict
-from collections.abc import Awaitable, Callable, Collection, Iterable, Sequence
-from typing import TypeAlias
+from collections.abc import Collection, Iterable, Sequence
 
 from msgspec.structs import replace
 
+from ledger.attempts import AppendOne, append_decided, committing
 from ledger.credit import Credit, CreditCommand, Grant, RevokeGrant, SetLimit, decide_credit, evolve_credit
 from ledger.engine import Engine
-from ledger.errors import StorageError
 from ledger.events import CreditGranted, CreditLimited, CreditRevoked
 from ledger.keys import account_stream
-from ledger.records import AccountRow, Append, Outcome, Recorded, Stale, entry
+from ledger.records import AccountRow, Append, Recorded, entry
 
 REMEMBERED_SECONDS = 1.0
 REMEMBERED_MAX = 10_000
-ATTEMPTS_MAX = 5
-
-
-AppendOne: TypeAlias = Callable[[Append], Awaitable[Outcome]]
 
 
 class Accounts:
@@ -34,7 +29,7 @@ class Accounts:
 
     def __init__(self, engine: Engine, *, append: AppendOne | None = None) -> None:
         self._engine = engine
-        self._append = append or self._commit
+        self._append = append or committing(engine)
         """How limits and grants are written: where there is a writer, in turn with what it writes."""
         self._rows: OrderedDict[str, AccountRow] = OrderedDict()
         self._fresh_until: dict[str, float] = {}
@@ -142,18 +137,9 @@ class Accounts:
 
     async def _carry_out(self, account: str, command: CreditCommand, *, by: str) -> AccountRow:
         async with self._appending:  # one after the other: attempts are for what other processes append
-            for _ in range(ATTEMPTS_MAX):
-                append = await self._decided(account, command, by=by)
-                if append is None or not isinstance(await self._append(append), Stale):
-                    break
-            else:
-                raise StorageError("other processes kept changing the account")
+            await append_decided(lambda: self._decided(account, command, by=by), self._append, what="the account")
         (row,) = await self.reread([account])
         return row
-
-    async def _commit(self, append: Append) -> Outcome:
-        (outcome,) = await self._engine.commit([append])
-        return outcome
 
     async def _decided(self, account: str, command: CreditCommand, *, by: str) -> Append | None:
         """What *command* comes to; None: nothing."""

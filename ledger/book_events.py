@@ -105,6 +105,8 @@ class BreakCorrected(Event, frozen=True, kw_only=True, tag="break-corrected"):
     break_id: str
     reason: str
     position: int | None = None
+    agrees: bool = False
+    """Nobody said so, but a comparison found that it differs no more; should it differ again, that is another break."""
 
 
 BreakEvent: TypeAlias = BreakOpened | BreakExplained | BreakCorrected

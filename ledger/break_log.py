@@ -7,10 +7,12 @@ statement was read is written last, so it stands only where all of it has been c
 from collections.abc import Sequence
 from itertools import groupby
 
+from ledger.attempts import append_decided, committing
 from ledger.breaks import (
     Break,
     CorrectBreak,
     ExplainBreak,
+    Life,
     OpenBreak,
     break_stream,
     decide_break,
@@ -18,13 +20,12 @@ from ledger.breaks import (
     statement_stream,
 )
 from ledger.engine import Engine
-from ledger.errors import StorageError, UnknownBreak
+from ledger.errors import UnknownBreak
 from ledger.events import AnyEvent, StatementRead
 from ledger.records import Append, Recorded, Stale, entry
 
 CHUNK_MAX = 256
 """Breaks in one commit: the service's own commits wait no longer than that takes."""
-ATTEMPTS_MAX = 5
 NOBODY = ""
 """In the log's account column: these streams are no customer's."""
 
@@ -41,6 +42,13 @@ class BreakLog:
         for start in range(0, len(commands), CHUNK_MAX):
             opened += await self._open(commands[start : start + CHUNK_MAX], by=by)
         return opened
+
+    async def correct_all(self, commands: Sequence[CorrectBreak], *, by: str) -> list[str]:
+        """Correct those that are open; their ids. One that somebody else changes meanwhile is left to the next time."""
+        corrected: list[str] = []
+        for start in range(0, len(commands), CHUNK_MAX):
+            corrected += await self._correct(commands[start : start + CHUNK_MAX], by=by)
+        return corrected
 
     async def known(self, break_ids: Sequence[str]) -> dict[str, Break]:
         """Those of the breaks that there are."""
@@ -91,18 +99,38 @@ class BreakLog:
         outcomes = await self._engine.commit(appends)
         return sum(not isinstance(outcome, Stale) for outcome in outcomes)  # stale: another process just opened it
 
+    async def _correct(self, commands: Sequence[CorrectBreak], *, by: str) -> list[str]:
+        wanted = {_stream(command.break_id): command for command in commands}
+        histories = await self._histories(list(wanted))
+        still = [rows for rows in histories if _fold(rows).life is Life.OPEN]
+        if not still:
+            return []
+        since_us = (await self._engine.head()).recorded_at_us
+        appends = []
+        for rows in still:
+            stream = rows[0].stream
+            events = decide_break(_fold(rows), wanted[stream])
+            appends.append(_append(stream, len(rows), events, by=by, since_us=since_us))
+        outcomes = await self._engine.commit(appends)
+        return [
+            append.stream.hex()
+            for append, outcome in zip(appends, outcomes, strict=True)
+            if not isinstance(outcome, Stale)
+        ]
+
     async def _carry_out(self, command: ExplainBreak | CorrectBreak, *, by: str) -> Break:
         stream = _stream(command.break_id)
-        for _ in range(ATTEMPTS_MAX):
+
+        async def decided() -> Append | None:
             rows = await self._engine.streams([stream])
             events = decide_break(_fold(rows) if rows else None, command)
             if not events:
-                return _fold(rows)
+                return None
             since_us = (await self._engine.head()).recorded_at_us
-            (outcome,) = await self._engine.commit([_append(stream, len(rows), events, by=by, since_us=since_us)])
-            if not isinstance(outcome, Stale):
-                return _fold(await self._engine.streams([stream]))
-        raise StorageError("other processes kept changing the break")
+            return _append(stream, len(rows), events, by=by, since_us=since_us)
+
+        await append_decided(decided, committing(self._engine), what="the break")
+        return _fold(await self._engine.streams([stream]))
 
     async def _histories(self, streams: Sequence[bytes]) -> list[list[Recorded]]:
         rows = await self._engine.streams(streams)

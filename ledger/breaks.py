@@ -9,8 +9,11 @@ life      comes from                                then
 ========= ========================================= ===============================
 open      a reconciliation found it                 explained, corrected
 explained somebody knows why                        explained otherwise, corrected
-corrected it was put right                          nothing: it is never opened again
+corrected it was put right, or differs no more      nothing: it is never opened again
 ========= ========================================= ===============================
+
+What was said of a difference was said of its amount: where the same thing differs by a larger amount after it was
+explained or corrected, or once more after it had agreed, that is a further break, numbered after the first.
 """
 
 from enum import StrEnum
@@ -53,6 +56,10 @@ class Difference(msgspec.Struct, frozen=True, gc=False, kw_only=True):
         """The id of its break: 32 hex digits."""
         return named_stream(b"break", self.provider, self.kind, self.about).hex()
 
+    def anew(self, nth: int) -> "Difference":
+        """The same, as the *nth* difference about it."""
+        return self if nth == 1 else replace(self, about=f"{self.about} anew {nth}")
+
 
 class Break(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     """A difference and its life."""
@@ -66,6 +73,14 @@ class Break(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     reason: str | None = None
     corrected_by: int | None = None
     """The position in the log of what put it right."""
+    agrees: bool = False
+    """It was corrected because it had gone, as `BreakCorrected` has it."""
+
+    def covers(self, found: Difference) -> bool:
+        """Whether *found*, which is about the same, is this break still or again, as a whole or in part."""
+        if self.life is Life.OPEN:
+            return True
+        return not self.agrees and found.at_stake_micros <= self.found.at_stake_micros
 
 
 class OpenBreak(msgspec.Struct, frozen=True, kw_only=True):
@@ -89,6 +104,7 @@ class CorrectBreak(msgspec.Struct, frozen=True, kw_only=True):
     break_id: str
     reason: str
     position: int | None = None
+    agrees: bool = False
 
 
 BreakCommand: TypeAlias = OpenBreak | ExplainBreak | CorrectBreak
@@ -118,7 +134,7 @@ def decide_break(old: Break | None, command: BreakCommand) -> list[BreakEvent]:
                 return []
             if known.life is Life.CORRECTED:
                 raise BreakClosed(command.break_id)
-            return [BreakCorrected(at_us=command.at_us, break_id=command.break_id, reason=reason, position=position)]
+            return [_corrected(command)]
         case _:
             assert_never(command)
 
@@ -140,7 +156,9 @@ def evolve_break(old: Break | None, event: BreakEvent) -> Break:
             return replace(old, life=Life.EXPLAINED, reason=event.reason, owner=event.owner or old.owner)
         case BreakCorrected():
             assert old is not None, "only what was opened is corrected"
-            return replace(old, life=Life.CORRECTED, reason=event.reason, corrected_by=event.position)
+            return replace(
+                old, life=Life.CORRECTED, reason=event.reason, corrected_by=event.position, agrees=event.agrees
+            )
         case _:
             assert_never(event)
 
@@ -187,6 +205,16 @@ def _opened(command: OpenBreak, found: Difference) -> BreakOpened:
         statement=command.statement,
         owner=command.owner,
         **asdict(found),
+    )
+
+
+def _corrected(command: CorrectBreak) -> BreakCorrected:
+    return BreakCorrected(
+        at_us=command.at_us,
+        break_id=command.break_id,
+        reason=command.reason,
+        position=command.position,
+        agrees=command.agrees,
     )
 
 

@@ -2,21 +2,17 @@
 
 from collections.abc import Sequence
 
+from ledger.attempts import append_decided, committing
 from ledger.callbacks import (
     Arranged,
     CallbackCommand,
     account_secret,
     callbacks_stream,
     decide_callback,
-    evolve_arranged,
     fold_arranged,
 )
 from ledger.engine import Engine
-from ledger.errors import StorageError
-from ledger.records import Append, Recorded, Stale, entry
-
-ATTEMPTS_MAX = 20
-"""How often a change is decided anew because another one came first."""
+from ledger.records import Append, Recorded, entry
 
 
 class CallbackLog:
@@ -37,24 +33,22 @@ class CallbackLog:
         Raises:
             TooManyWebhooks, UnknownWebhook: as `decide_callback`.
         """
-        for _ in range(ATTEMPTS_MAX):
+
+        async def decided() -> Append | None:
             known = await self.arranged(account)
             events = decide_callback(known, command)
             if not events:
-                return known
+                return None
             recorded_at_us = max(command.at_us, (await self._engine.head()).recorded_at_us)
-            append = Append(
+            return Append(
                 stream=callbacks_stream(account),
                 account=account,
                 expected=known.version,
                 entries=tuple(entry(event, actor=by, recorded_at_us=recorded_at_us) for event in events),
             )
-            (outcome,) = await self._engine.commit([append])
-            if not isinstance(outcome, Stale):
-                for event in events:
-                    known = evolve_arranged(known, event)
-                return known
-        raise StorageError("other changes of the account's callbacks kept coming first")
+
+        await append_decided(decided, committing(self._engine), what="the account's callbacks")
+        return await self.arranged(account)
 
     async def secrets(self, account: str, *, at_us: int) -> Sequence[str]:
         """What the account's callbacks are signed with at *at_us*, the newest first: two while one replaces another."""

@@ -133,6 +133,8 @@ class ChangeWebhook(msgspec.Struct, frozen=True, kw_only=True):
     tells: tuple[str, ...] | None = None
     enabled: bool | None = None
     sealed_secret: str | None = None
+    if_url: str | None = None
+    """Only while this is its address."""
 
 
 class RemoveWebhook(msgspec.Struct, frozen=True, kw_only=True):
@@ -196,6 +198,8 @@ def decide_callback(arranged: Arranged, command: CallbackCommand) -> list[Callba
 
 
 def _change(known: Webhook, command: ChangeWebhook) -> list[CallbackEvent]:
+    if command.if_url not in (None, known.url):
+        return []
     changed = WebhookChanged(
         at_us=command.at_us,
         webhook_id=known.webhook_id,

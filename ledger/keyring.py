@@ -13,9 +13,9 @@ from collections import OrderedDict
 import msgspec
 from msgspec.structs import replace
 
+from ledger.attempts import append_decided, committing
 from ledger.commands import Claim
 from ledger.engine import Engine
-from ledger.errors import StorageError
 from ledger.events import KeyIssued
 from ledger.keys import (
     ID_BYTES,
@@ -35,12 +35,10 @@ from ledger.keys import (
     mint,
     opens,
 )
-from ledger.records import Append, KeyRow, Stale, entry
+from ledger.records import Append, KeyRow, entry
 
 REMEMBERED_SECONDS = 1.0
 REMEMBERED_MAX = 10_000
-ATTEMPTS_MAX = 20
-"""How often a change is decided anew because another process has changed the account first: its turns are short."""
 
 
 class NewKey(msgspec.Struct, frozen=True, kw_only=True):
@@ -160,13 +158,12 @@ class Keyring:
     async def _carry_out(self, command: KeyCommand, *, account: str, by: str) -> list[KeyRow]:
         """Append what *command* causes to the account's stream; the rows it changed."""
         async with self._appending:  # one after the other: attempts are for what other processes append
-            for _ in range(ATTEMPTS_MAX):
-                append = await self._decided(command, account=account, by=by)
-                (outcome,) = await self._engine.commit([append])
-                if not isinstance(outcome, Stale):
-                    break
-            else:
-                raise StorageError("other processes kept changing the account's keys")
+            append = await append_decided(
+                lambda: self._decided(command, account=account, by=by),
+                committing(self._engine),
+                what="the account's keys",
+            )
+        assert append is not None, "whatever is decided of a key is an event"
         self._remembered = OrderedDict()  # a new one: what is being read at this moment may be from before
         return list(append.keys)
 

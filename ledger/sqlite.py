@@ -11,7 +11,7 @@ import os
 import sqlite3
 import sys
 from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from typing import Any
 
@@ -266,12 +266,16 @@ class SqliteEngine:
             await self._reading.rollback()
 
     async def close(self) -> None:
-        async with self._committing:  # whoever asked for the last commit may have left
+        async with AsyncExitStack() as closing:  # all of it, whatever fails of it: a thread would outlive the program
+            closing.callback(self._let_go)
+            await closing.enter_async_context(self._committing)  # whoever asked for the last commit may have left
+            if self._writer is not None:
+                closing.push_async_callback(self._writer.close)
+            closing.push_async_callback(self._reading.close)
             if self._wiper is not None:
                 self.is_wiped = await self._wiper.close() and self.is_wiped
-            await self._reading.close()
-            if self._writer is not None:
-                await self._writer.close()
+
+    def _let_go(self) -> None:
         lock_fd, self._lock_fd = self._lock_fd, None
         if lock_fd is not None:
             os.close(lock_fd)
@@ -310,10 +314,14 @@ async def open_to_serve(path: Path) -> SqliteEngine:
     except BaseException:
         os.close(lock_fd)
         raise
-    await engine.heed_switches()
-    await engine.wipe()
-    if path.stat().st_size <= LOOKED_AT_FIRST_MAX_BYTES:
-        await engine.look_through()
+    try:
+        await engine.heed_switches()
+        await engine.wipe()
+        if path.stat().st_size <= LOOKED_AT_FIRST_MAX_BYTES:
+            await engine.look_through()
+    except BaseException:  # whoever waited for it may have left: its threads would outlive the program
+        await engine.close()
+        raise
     return engine
 
 

@@ -92,21 +92,16 @@ async def connect(path: Path, *, mode: str) -> aiosqlite.Connection:
         )
     except (*TROUBLE, OSError) as error:
         raise CannotOpenError(f"cannot open {path}: {error}") from error
-    return await _with_thread(connection)
-
-
-async def _with_thread(connection: sqlite3.Connection) -> aiosqlite.Connection:
-    """*connection* with the thread that it is used in; of whoever leaves meanwhile none outlives the event loop."""
-    begun = asyncio.ensure_future(_awaited(aiosqlite.Connection(lambda: connection, iter_chunk_size=READ_MAX)))
+    opening = asyncio.ensure_future(_opened(connection))
     try:
-        return await asyncio.shield(begun)
+        return await asyncio.shield(opening)
     except asyncio.CancelledError:
-        await (await begun).close()
+        await (await opening).close()  # whoever waited for it has left: its thread would outlive the event loop
         raise
 
 
-async def _awaited(connection: aiosqlite.Connection) -> aiosqlite.Connection:
-    return await connection
+async def _opened(connection: sqlite3.Connection) -> aiosqlite.Connection:
+    return await aiosqlite.Connection(lambda: connection, iter_chunk_size=READ_MAX)
 
 
 async def prepare(writer: aiosqlite.Connection, path: Path) -> None:

@@ -4,7 +4,7 @@ One row a task, moved on by its events' columns; of their facts only a few are r
 provider's statement is held against, and what is asked whether anything is left unsettled.
 """
 
-from collections.abc import AsyncIterator, Collection, Iterable, Sequence
+from collections.abc import AsyncIterator, Collection, Container, Iterable, Sequence
 from typing import Any, NamedTuple, Protocol, TypeVar
 
 import msgspec
@@ -203,6 +203,7 @@ BY_END = f"""
 SELECT {_COLUMNS} {_FROM}
 WHERE finished_at IS NOT NULL AND (finished_at, task) > (:at, :task) AND finished_at < :until AND provider = :provider
 ORDER BY finished_at, task LIMIT :limit"""
+IDS_BY_END = BY_END.replace(_COLUMNS, " task, finished_at", 1)
 HELD = f"""
 SELECT {_COLUMNS} {_FROM}
 WHERE held_micros <> 0 AND task > :task AND (finished_at IS NOT NULL OR held_micros < 0 OR held_at < :held_before)
@@ -240,15 +241,22 @@ async def by_ids(books: Asked, ids: Sequence[TaskId]) -> dict[TaskId, Booked]:
     return found
 
 
-async def by_provider_ids(books: Asked, provider: str, ids: Sequence[str]) -> dict[str, list[Booked]]:
-    """The tasks that go by these ids at *provider*: mostly one for each."""
-    found: dict[str, list[Booked]] = {}
+async def by_provider_ids(books: Asked, provider: str, ids: Sequence[str]) -> dict[str, Sequence[Booked]]:
+    """The tasks that go by these ids at *provider*: mostly one for each, and a tuple then, as in `Assigned.groups`."""
+    found: dict[str, Sequence[Booked]] = {}
     for start in range(0, len(ids), READ_MAX):
         wanted = msgspec.json.encode(ids[start : start + READ_MAX]).decode()
         for provider_id, *row in await books.ask(BY_PROVIDER_ID, (wanted, provider)):
-            found.setdefault(provider_id, []).append(_booked(row))
+            one, others = _booked(row), found.get(provider_id)
+            if others is None:
+                found[provider_id] = (one,)
+            elif isinstance(others, list):
+                others.append(one)
+            else:
+                found[provider_id] = [*others, one]
     for several in found.values():
-        several.sort(key=lambda one: one.task)
+        if isinstance(several, list):
+            several.sort(key=lambda one: one.task)
     return found
 
 
@@ -262,6 +270,22 @@ async def by_end(books: Asked, provider: str, *, since_us: int, until_us: int) -
             return
         yield page
         at, task = page[-1].finished_at_us or 0, page[-1].task
+
+
+async def by_end_but(
+    books: Asked, provider: str, known: Container[TaskId], *, since_us: int, until_us: int
+) -> AsyncIterator[list[Booked]]:
+    """As `by_end`, without those that are *known*: of these no more than their ids is read, a quarter of the work."""
+    at, task = since_us - 1, b"\xff" * 17
+    while True:
+        values = {"at": at, "task": task, "until": until_us, "provider": provider, "limit": PAGE_MAX}
+        page = await books.ask(IDS_BY_END, values)
+        if not page:
+            return
+        rest = [TaskId(row[0]) for row in page if row[0] not in known]
+        found = await by_ids(books, rest)
+        yield [found[one] for one in rest]
+        task, at = page[-1]
 
 
 async def unsettled(books: Asked, *, held_before_us: int) -> AsyncIterator[list[Booked]]:

@@ -1,6 +1,6 @@
 """The breaks as they are listed: one row each in the books, folded from the events of their streams."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import aiosqlite
@@ -35,6 +35,15 @@ class Count(NamedTuple):
 
     breaks: int
     at_stake_micros: int
+
+
+def together(*counts: Mapping[BreakKind, Count]) -> dict[BreakKind, Count]:
+    """All of them added up, by kind."""
+    added: dict[BreakKind, Count] = {}
+    for kind, count in (pair for one in counts for pair in one.items()):
+        breaks, micros = added.get(kind, Count(0, 0))
+        added[kind] = Count(breaks + count.breaks, micros + count.at_stake_micros)
+    return added
 
 
 async def post_breaks(file: aiosqlite.Connection, rows: Iterable[Recorded]) -> None:

@@ -11,12 +11,14 @@ before does not count twice, for its lines are known.
 import asyncio
 from collections import Counter
 from collections.abc import AsyncIterator, Iterator, Sequence
+from functools import cached_property
 from typing import NamedTuple
 
 from ledger.breaks import Difference
 from ledger.costs import Owed, Source, Whose
+from ledger.events import BreakKind
 from ledger.ids import Spelling, TaskId
-from projections.booked import Asked, Booked, by_end, by_ids, by_provider_ids
+from projections.booked import Asked, Booked, by_end, by_end_but, by_ids, by_provider_ids
 from projections.cost_rows import lines_known, stream_version
 from projections.follow import Progress, nobody
 from projections.leftovers import Leftovers
@@ -24,6 +26,8 @@ from projections.matching import Assigned, Side, assign, compare, duplicate, mis
 from projections.statement_format import StatementFormat, whole_period
 from projections.statements import Line, NotAStatementError, Statement
 
+BESIDE = frozenset({BreakKind.LATE, BreakKind.DUPLICATE})
+"""What is told beside the task's own difference, if it has one."""
 LINES_PAGE = 500
 """Tasks compared before others have a turn."""
 
@@ -99,11 +103,18 @@ class Comparison:
         self.billed, self.side = billed, side_of(billed)
         self._books = books
         self._lines = billed.statement.lines
-        self._names = names_of(self._lines)
         self._owners: dict[int, Booked] = {}
         """Whose each line is, by its number; that of nobody's is not in it."""
+        self._looked_at: set[TaskId] | None = None
+        self._apart: set[TaskId] = set()
+        """Tasks that do not agree with their bills."""
         self._counted: Counter[TaskId] = Counter()
         """Micro-credits that the tasks were billed before by these very lines."""
+
+    @cached_property
+    def _names(self) -> list[str]:
+        """What each line is known by: asked for when anything is known, or is to be."""
+        return names_of(self._lines)
 
     async def differences(self, *, progress: Progress = nobody) -> AsyncIterator[list[Difference]]:
         """What differs between the books and the statement, in chunks."""
@@ -134,6 +145,13 @@ class Comparison:
                 whose = _whose(line, self._owners.get(line.number))
                 yield Owed(name, whose, line.amount_micros, self.side.since_us if line.at_us is None else line.at_us)
 
+    def agrees(self, found: Difference) -> bool:
+        """Whether the task that *found* is about has lines here, and agrees with all that it was billed."""
+        if self._looked_at is None:
+            self._looked_at = {task.task for task in self._owners.values()}
+        task = None if found.task is None else Spelling.UUID.parse(found.task)
+        return task in self._looked_at and task not in self._apart
+
     async def _assigned(self) -> Assigned:
         """The lines with the tasks that their ids name."""
         books, lines, provider = self._books, self._lines, self.billed.provider
@@ -144,8 +162,10 @@ class Comparison:
         ids: list[TaskId] = list(dict.fromkeys(line.task for line in unknown if line.task is not None))
         by_id = {task: one for task, one in (await by_ids(books, ids)).items() if one.provider == provider}
         assigned = await asyncio.to_thread(assign, lines, by_provider_id, by_id)
+        owners, tasks = self._owners, assigned.tasks
         for task, own in assigned.groups.items():
-            self._owners.update(dict.fromkeys((line.number for line in own), assigned.tasks[task]))
+            for line in own:
+                owners[line.number] = tasks[task]
         return assigned
 
     async def _count_known(self) -> None:
@@ -165,7 +185,10 @@ class Comparison:
         """
         side, window_us = self.side, self.side.terms.window_us
         since_us, until_us = max(side.since_us - window_us, 0), side.until_us + window_us
-        async for page in by_end(self._books, side.provider, since_us=since_us, until_us=until_us):
+        ended = by_end(self._books, side.provider, since_us=since_us, until_us=until_us)
+        if not left:  # then nothing is asked of those that have lines
+            ended = by_end_but(self._books, side.provider, assigned.groups, since_us=since_us, until_us=until_us)
+        async for page in ended:
             found: list[Difference] = []
             left.pass_by(page)
             for task in page:
@@ -178,13 +201,16 @@ class Comparison:
                 line = left.take(task, due_micros) if left else None
                 if line is not None:
                     self._owners[line.number] = task
-                    found += compare(task, [line], side, before_micros=before_micros)
+                    found += self._compared(task, [line])
                 elif not before_micros and side.since_us <= (task.finished_at_us or 0) < side.until_us:
                     found.append(missing_there(task))
             yield found
 
     def _compared(self, task: Booked, lines: Sequence[Line]) -> Sequence[Difference]:
-        return compare(task, lines, self.side, before_micros=self._before(task))
+        found = compare(task, lines, self.side, before_micros=self._before(task) if task.billed_micros else 0)
+        if found and not BESIDE.issuperset(one.kind for one in found):
+            self._apart.add(task.task)
+        return found
 
     def _before(self, task: Booked) -> int:
         """What other statements have billed for it."""

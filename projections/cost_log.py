@@ -8,7 +8,8 @@ statement at the same time, and a run that dies leaves whole chunks behind.
 from collections.abc import Iterable, Sequence
 from itertools import islice
 
-from ledger.break_log import ATTEMPTS_MAX, NOBODY
+from ledger.attempts import ATTEMPTS_MAX
+from ledger.break_log import NOBODY
 from ledger.breaks import provider_stream
 from ledger.costs import NOTHING, Owed, Source, decide_cost
 from ledger.engine import Engine

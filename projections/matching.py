@@ -48,7 +48,8 @@ class Repeat(NamedTuple):
 class Assigned(NamedTuple):
     """Which lines belong to which task, and which to none that an id names."""
 
-    groups: dict[TaskId, list[Line]]
+    groups: dict[TaskId, Sequence[Line]]
+    """Mostly of one line: a tuple, which Python's collector of garbage lets go of, as it never does of a list."""
     tasks: dict[TaskId, Booked]
     left: list[Line]
     repeats: list[Repeat]
@@ -59,7 +60,7 @@ def assign(
     lines: Iterable[Line], by_provider_id: Mapping[str, Sequence[Booked]], by_id: Mapping[TaskId, Booked]
 ) -> Assigned:
     """Match by ids: the provider's first, then ours. *by_id* holds only tasks of this provider."""
-    groups: dict[TaskId, list[Line]] = {}
+    groups: dict[TaskId, Sequence[Line]] = {}
     tasks: dict[TaskId, Booked] = {}
     left: list[Line] = []
     repeats: list[Repeat] = []
@@ -75,11 +76,14 @@ def assign(
         task = _named(line, by_provider_id, by_id)
         if task is None:
             left.append(line)
-        elif task.task in groups:
-            groups[task.task].append(line)
+            continue
+        own = groups.get(task.task)
+        if own is None:
+            groups[task.task], tasks[task.task] = (line,), task
+        elif isinstance(own, list):
+            own.append(line)
         else:
-            groups[task.task] = [line]
-            tasks[task.task] = task
+            groups[task.task] = [*own, line]
     return Assigned(groups, tasks, left, repeats)
 
 
@@ -101,7 +105,9 @@ def compare(task: Booked, lines: Sequence[Line], side: Side, *, before_micros: i
 
     A task may be billed in two months: neither of them alone is what it was charged.
     """
-    billed_micros = before_micros + sum([line.amount_micros for line in lines])
+    billed_micros = before_micros
+    for line in lines:
+        billed_micros += line.amount_micros
     if _is_plain(task, lines, billed_micros, side):
         return ()
     return list(_looked_at(task, lines, side, before_micros))
@@ -129,18 +135,18 @@ def _looked_at(task: Booked, lines: Sequence[Line], side: Side, before_micros: i
 
 def _is_plain(task: Booked, lines: Sequence[Line], billed_micros: int, side: Side) -> bool:
     """Whether nothing can differ: as nearly always, and so told at a third of what a closer look takes."""
-    ended_us = task.finished_at_us
-    if billed_micros != task.net_micros or ended_us is None or task.status not in TERMINAL:
+    ended_us, status, form, currency = task.finished_at_us, task.status, side.form, side.currency
+    if billed_micros != task.net_micros or ended_us is None or status not in TERMINAL:
         return False
-    in_time_us, completed = ended_us + side.form.late_after_days * US_PER_DAY, task.status == Status.COMPLETED
+    in_time_us = ended_us + form.late_after_days * US_PER_DAY
     for line in lines:
-        if line.billed_at_us is None or line.billed_at_us > in_time_us:
+        billed_at_us, said, named = line.billed_at_us, line.status, line.currency
+        if billed_at_us is None or billed_at_us > in_time_us or (named and named != currency):
             return False
-        if line.currency and line.currency != side.currency:
-            return False
-        outcome = side.form.outcome(line.status) if line.status else None
-        if line.status and (outcome is None or (outcome is Status.COMPLETED) is not completed):
-            return False
+        if said:
+            outcome = form.outcome(said)
+            if outcome is None or (outcome is Status.COMPLETED) is not (status == Status.COMPLETED):
+                return False
     return True
 
 

@@ -4,7 +4,8 @@ A file apart, so that folding never waits for the ledger's own commits nor they 
 away: it is built anew from the log. Several processes may follow into one file: whoever finds the checkpoint moved on
 leaves it at that. In WAL, so that a long read keeps no follower waiting; without a sync at each page, for what a power
 cut takes of it is in the log. A file that belongs to another log, or to another history of this one (a backup was
-restored), is begun anew.
+restored), is begun anew. One that fails is closed, and opened anew at the next look: what has been put right by then,
+or moved away, is found without a restart.
 """
 
 import asyncio
@@ -27,7 +28,7 @@ _CHECKPOINTS = """
 CREATE TABLE checkpoint (log_id TEXT NOT NULL, position INTEGER NOT NULL, hash BLOB NOT NULL) STRICT"""
 _BEGIN_AT = "INSERT INTO checkpoint VALUES (?, ?, ?)"
 _LOG_ID = "SELECT log_id FROM checkpoint"
-_CHECKPOINT = "SELECT position, hash FROM checkpoint"
+CHECKPOINT = "SELECT position, hash FROM checkpoint"
 MOVE_ON = "UPDATE checkpoint SET position = ?, hash = ? WHERE position = ?"
 
 
@@ -73,6 +74,7 @@ class SideFile:
         self._file = file
         self._turn = asyncio.Lock()
         """One connection: what is read beside a transaction of its own would be what may still be undone."""
+        self._is_closed = False
 
     async def _post(self, rows: Sequence[Recorded]) -> None:
         """Write what *rows* come to."""
@@ -83,7 +85,7 @@ class SideFile:
 
     async def checkpoint(self) -> Checkpoint:
         async with self._turn:
-            rows = await self._read(_CHECKPOINT)
+            rows = await self._read(CHECKPOINT)
         return Checkpoint(*rows[0])
 
     async def apply(self, rows: Sequence[Recorded], *, after: Checkpoint) -> bool:
@@ -118,17 +120,21 @@ class SideFile:
                 await self._file.execute(_BEGIN_AT, (engine.log_id, 0, GENESIS))
 
     async def close(self) -> None:
-        await self._file.close()
+        """Let go of it, between two turns: whoever comes later is told that it is closed."""
+        async with self._turn:
+            self._is_closed = True
+            await self._file.close()
 
     async def _follows(self, engine: Engine) -> bool:
         named = await self._read(_LOG_ID)
         if not named or named[0][0] != engine.log_id:
             return False
-        at = Checkpoint(*(await self._read(_CHECKPOINT))[0])
+        at = Checkpoint(*(await self._read(CHECKPOINT))[0])
         rows = await engine.after(at.position - 1, 1) if at.position else []
         return at.position == 0 or (bool(rows) and (rows[0].position, rows[0].hash) == at)
 
     async def _read(self, statement: str, values: Any = ()) -> list[Any]:  # noqa: ANN401 - what SQLite takes
+        self._must_be_open()
         try:
             return list(await self._file.execute_fetchall(statement, values))
         except TROUBLE as error:
@@ -137,6 +143,7 @@ class SideFile:
     @asynccontextmanager
     async def _transaction(self) -> AsyncIterator[None]:
         """All that is written inside, or nothing."""
+        self._must_be_open()
         try:
             await self._file.execute("BEGIN IMMEDIATE")
             yield
@@ -146,6 +153,10 @@ class SideFile:
         finally:
             if self._file.in_transaction:  # SQLite may have rolled back by itself (disk full)
                 await self._file.rollback()
+
+    def _must_be_open(self) -> None:
+        if self._is_closed:
+            raise self.error(f"the {self.shape.what} have been closed, to be opened anew")
 
 
 S = TypeVar("S", bound=SideFile)

@@ -1,8 +1,8 @@
 """How long a running task may be silent before it is stalled, and since when anybody could have been heard. Pure.
 
 Silence is measured against the time at which reports were recorded. A service that did not run, or whose clock jumped
-ahead (a machine that slept, a clock that was set), has heard nothing because it did not listen: all patience begins
-anew then. A clock that is set back only makes the wait longer.
+ahead (a machine that slept, a clock that was set), or whose store took nothing, has heard nothing because it did not
+listen: all patience begins anew then. A clock that is set back only makes the wait longer.
 """
 
 from collections.abc import Mapping

@@ -1,6 +1,7 @@
 """`task-ledger explain`: the events, the rule and the rate behind a field or a figure of a task."""
 
 import asyncio
+import sys
 from collections.abc import Sequence
 from functools import partial
 from typing import Annotated, Any, NamedTuple
@@ -10,6 +11,7 @@ import typer
 
 from api.contracts import parse_any
 from api.native_shapes import task_view
+from ledger.errors import CannotOpenError
 from ledger.ids import TaskId
 from ledger.records import Recorded
 from ledger.task import Task
@@ -57,12 +59,13 @@ def explain(
         known = "" if at is None else f" as of position {found.place.position}"
         raise typer.BadParameter(f"there is no task {task}{known}", param_hint="'TASK'")
     told = explanations(steps, fields, partial(_shown, found.log_id))
-    if as_json:
-        _as_json([one for one in told if field is not None or _has_value(one)], found)
-    elif field is not None:
-        _in_full(told, found.place)
+    if field is None:
+        _all(told, found, _cost_beside(store, task_id, task, found.place), as_json=as_json)
+    elif as_json:
+        _as_json(told, found)
     else:
-        _all(told, found.place)
+        _in_full(told)
+        _as_of(found.place)
 
 
 class _Found(NamedTuple):
@@ -101,11 +104,25 @@ async def _cost(store: str, task: TaskId, spelled: str, at: str | None) -> _Bill
         return _Billed(place, await explain_cost(engine, books, task, place))
 
 
+def _cost_beside(store: str, task: TaskId, spelled: str, place: Place) -> Cost | None:
+    """The cost beside all else; None, and it is said, where the books have no place."""
+    try:
+        return asyncio.run(_cost(store, task, spelled, str(place.position))).cost
+    except CannotOpenError as error:
+        print(f"{explain_costs.NAME} is not known: {error}", file=sys.stderr)
+        return None
+
+
 def _tell_cost(billed: _Billed, *, as_json: bool) -> None:
     place, cost = billed
     if as_json:
         json_line({"as_of": place.position, "head": place.hash.hex()} | msgspec.structs.asdict(cost))
-        return
+    else:
+        _cost_in_full(cost)
+        _as_of(place)
+
+
+def _cost_in_full(cost: Cost) -> None:
     _say(f"{cost.field} = {cost.value}: {cost.meaning}")
     if not cost.sum:
         _say("  never billed: no line of a statement that was read is its own")
@@ -119,7 +136,6 @@ def _tell_cost(billed: _Billed, *, as_json: bool) -> None:
     _say(f"  = {cost.value}")
     for rule in cost.rules:
         _say(f"  {rule.name}: {rule.sentence}")
-    print(f"as of position {place.position}, hash {place.hash.hex()}")
 
 
 def _shown(log_id: str, task: Task, position: int) -> dict[str, Any]:
@@ -135,17 +151,25 @@ def _as_json(told: Sequence[Explanation], found: _Found) -> None:
         json_line({"as_of": found.place.position, "head": found.place.hash.hex()} | msgspec.structs.asdict(one))
 
 
-def _all(told: Sequence[Explanation], place: Place) -> None:
-    """A line for each field that has a value, then the figures in full."""
+def _all(told: Sequence[Explanation], found: _Found, cost: Cost | None, *, as_json: bool) -> None:
+    """A line for each field that has a value, then the figures and the provider's cost in full."""
+    if as_json:
+        _as_json([one for one in told if _has_value(one)], found)
+        if cost is not None:
+            _tell_cost(_Billed(found.place, cost), as_json=True)
+        return
     facts = [one for one in told if one.figure is None and is_set(one.value)]
     width = max(len(one.field) for one in facts)
     for one in facts:
         _say(f"{one.field:<{width}}  {_text(one.value)}  {_origin(one.events[-1])}")
     print()
-    _in_full([one for one in told if one.figure is not None], place)
+    _in_full([one for one in told if one.figure is not None])
+    if cost is not None:
+        _cost_in_full(cost)
+    _as_of(found.place)
 
 
-def _in_full(told: Sequence[Explanation], place: Place) -> None:
+def _in_full(told: Sequence[Explanation]) -> None:
     for one in told:
         _say(f"{one.field} = {_text(one.value)}: {one.meaning}")
         if not one.events:
@@ -158,6 +182,9 @@ def _in_full(told: Sequence[Explanation], place: Place) -> None:
     rates = {one.figure.rate: None for one in told if one.figure is not None}
     for rate in rates:
         _rate(rate)
+
+
+def _as_of(place: Place) -> None:
     print(f"as of position {place.position}, hash {place.hash.hex()}")
 
 

@@ -20,13 +20,13 @@ from projections.asked import WrongWordError, period_of
 from projections.balances import account_balances, task_balances
 from projections.books import Books
 from projections.books_file import open_books
-from projections.break_rows import Count, count_breaks
+from projections.break_rows import Count, count_breaks, together
 from projections.break_shapes import counts_view, statement_view, told_view
-from projections.comparison import Billed, Comparison
+from projections.comparison import Billed
 from projections.cost_log import CostLog
 from projections.follow import Progress, catch_up
 from projections.places import NoSuchPlaceError, Place, place_of
-from projections.reconcile import Clerk, Told
+from projections.reconcile import Clerk, Tally, Told
 from projections.self_check import STUCK_HOURS, Scope, late_truths, settlement
 from projections.statement_format import StatementFormat
 from projections.statements import NotAStatementError, Statement, read_statement
@@ -135,7 +135,10 @@ def _read(path: Path, form: StatementFormat) -> Statement:
 
 class _Outcome(NamedTuple):
     place: Place
-    clerk: Clerk
+    tally: Tally
+    """Of what is listed: with a statement, what that shows."""
+    own: Tally
+    """Of what the ledger's own check finds beside a statement."""
     shown: list[Told]
     open: dict[BreakKind, Count]
     """All that is open when it is over: found just now, or before."""
@@ -156,19 +159,24 @@ async def _reconciled(store: str, wanted: _Wanted, *, as_json: bool) -> _Outcome
         async with stores.with_books(store) as (engine, books), _to_write(store, wanted) as writing:
             log = BreakLog(writing or engine)
             clerk = Clerk(log, by=BY, now_us=wanted.now_us, writes=wanted.writes, tell=tell)
+            own = clerk if wanted.billed is None else clerk.beside()
+            tallies = [clerk.tally] if wanted.billed is None else [clerk.tally, own.tally]
             place = await place_of(engine, wanted.at)
             if wanted.at is None:
                 await catch_up(engine, books, progress=move)
-                await _compare(CostLog(writing or engine, books), clerk, wanted, move)
-                await _take_late(store, engine, clerk, wanted)
-                await clerk.take(await task_balances(engine, books, now_us=wanted.now_us))
+                await _compare(CostLog(writing or engine, books), clerk, own, wanted, move)
+                await _take_late(store, engine, own, wanted)
+                await own.take(await task_balances(engine, books, now_us=wanted.now_us))
                 accounts = await account_balances(engine, books, now_us=wanted.now_us)
-                await clerk.take(accounts.found)
+                await own.take(accounts.found)
                 await catch_up(engine, books)
-                return _Outcome(place, clerk, shown, await _all_open(books, clerk, wanted), accounts.moving)
+                still = await count_breaks(books, life=Life.OPEN)
+                if not wanted.writes:  # what it would have opened, too
+                    still = together(still, *(tally.new for tally in tallies))
+                return _Outcome(place, clerk.tally, own.tally, shown, still, accounts.moving)
             async with _as_known_at(engine, place, move) as then:
-                await _compare(CostLog(engine, then), clerk, wanted, move)
-                return _Outcome(place, clerk, shown, dict(clerk.tally.open))
+                await _compare(CostLog(engine, then), clerk, own, wanted, move)
+                return _Outcome(place, clerk.tally, own.tally, shown, together(*(tally.open for tally in tallies)))
 
 
 @asynccontextmanager
@@ -192,12 +200,12 @@ async def _as_known_at(engine: Engine, place: Place, move: Progress) -> AsyncIte
             await books.close()
 
 
-async def _compare(costs: CostLog, clerk: Clerk, wanted: _Wanted, move: Progress) -> None:
+async def _compare(costs: CostLog, clerk: Clerk, own: Clerk, wanted: _Wanted, move: Progress) -> None:
     if wanted.billed is not None:
-        await clerk.read(Comparison(costs.books, wanted.billed), costs, progress=move)
+        await clerk.read(wanted.billed, costs, progress=move)
     looked_at = settlement(costs.books, now_us=wanted.now_us, stuck_hours=wanted.stuck_hours, scope=wanted.scope)
     async for found in looked_at:
-        await clerk.take(found)
+        await own.take(found)
 
 
 async def _take_late(store: str, engine: Engine, clerk: Clerk, wanted: _Wanted) -> None:
@@ -208,17 +216,6 @@ async def _take_late(store: str, engine: Engine, clerk: Clerk, wanted: _Wanted) 
             await clerk.take(found)
 
 
-async def _all_open(books: Books, clerk: Clerk, wanted: _Wanted) -> dict[BreakKind, Count]:
-    """What is open in the log; of a trial also what it would have opened."""
-    known = await count_breaks(books, life=Life.OPEN)
-    if wanted.writes:
-        return known
-    for kind, new in clerk.tally.new.items():
-        breaks, micros = known.get(kind, Count(0, 0))
-        known[kind] = Count(breaks + new.breaks, micros + new.at_stake_micros)
-    return known
-
-
 # Printing
 
 
@@ -227,13 +224,14 @@ def _tell(outcome: _Outcome, wanted: _Wanted, *, as_json: bool) -> None:
     if as_json:
         json_line(summary)
         return
-    billed, tally = wanted.billed, outcome.clerk.tally
+    billed, tally = wanted.billed, outcome.tally
     if billed is not None:
         statement = billed.statement
         for number, reason in statement.malformed:
             print(f"line {number} is malformed: {reason}")
         left_out = statement.malformed_count - len(statement.malformed)
         print(f"{len(statement.lines)} lines of {billed.provider}, {statement.malformed_count} malformed")
+        print(f"statement {statement.digest}")
         if left_out:
             print(f"of the malformed, {left_out} are not shown")
     if tally.found:
@@ -248,6 +246,12 @@ def _tell(outcome: _Outcome, wanted: _Wanted, *, as_json: bool) -> None:
         hidden = sum(count.breaks for count in tally.found.values()) - len(outcome.shown)
         if hidden:
             print(f"and {hidden} more: task-ledger breaks list")
+    closed = sum(count.breaks for count in tally.closed.values())
+    if closed:
+        print(f"{closed} breaks are corrected: task and bills agree now")
+    own = sum(count.breaks for count in outcome.own.found.values())
+    if billed is not None and own:
+        print(f"{own} more of the ledger against itself: task-ledger reconcile, without a statement, lists them")
     if outcome.moving:
         print(f"{outcome.moving} accounts were moved all the while, and not compared with their rows")
     still = sum(count.breaks for count in outcome.open.values())
@@ -256,7 +260,7 @@ def _tell(outcome: _Outcome, wanted: _Wanted, *, as_json: bool) -> None:
 
 
 def _summary(outcome: _Outcome, wanted: _Wanted) -> dict[str, Any]:
-    tally = outcome.clerk.tally
+    tally, own = outcome.tally, outcome.own
     summary = {
         "position": outcome.place.position,
         "head": outcome.place.hash.hex(),
@@ -266,11 +270,17 @@ def _summary(outcome: _Outcome, wanted: _Wanted) -> dict[str, Any]:
         "accounts_not_compared": outcome.moving,
         "written": wanted.writes,
     }
-    return summary if wanted.billed is None else summary | statement_view(wanted.billed)
+    if wanted.billed is None:
+        return summary
+    beside = {
+        "closed": counts_view(tally.closed),
+        "own": {"found": counts_view(own.found), "new": counts_view(own.new)},
+    }
+    return summary | beside | statement_view(wanted.billed)
 
 
 def _by_kind(outcome: _Outcome, kind: BreakKind) -> tuple[str, ...]:
-    tally, none = outcome.clerk.tally, Count(0, 0)
+    tally, none = outcome.tally, Count(0, 0)
     found = tally.found[kind]
     numbers = (found.breaks, tally.new.get(kind, none).breaks, tally.open.get(kind, none).breaks)
     return kind, *map(str, numbers), credits_text(found.at_stake_micros)
@@ -278,7 +288,7 @@ def _by_kind(outcome: _Outcome, kind: BreakKind) -> tuple[str, ...]:
 
 def _total(outcome: _Outcome, kinds: list[BreakKind]) -> tuple[str, ...]:
     columns = list(zip(*(_by_kind(outcome, kind)[1:4] for kind in kinds), strict=True))
-    micros = sum(count.at_stake_micros for count in outcome.clerk.tally.found.values())
+    micros = sum(count.at_stake_micros for count in outcome.tally.found.values())
     return "total", *(str(sum(map(int, column))) for column in columns), credits_text(micros)
 
 

@@ -61,8 +61,8 @@ def report(
 ) -> None:
     """Tell what was held, released, charged and refunded; the books are kept in a file beside the ledger."""
     chosen = _format(kind, as_json=as_json)
-    if by is not None and chosen in JOURNALS:
-        raise typer.BadParameter("a journal has its accounts, and is drawn by nothing", param_hint="'--by'")
+    if by not in {None, By.ACCOUNT} and chosen in JOURNALS:
+        raise typer.BadParameter("a journal has its accounts, and is drawn by nothing else", param_hint="'--by'")
     told = {"by": by, "since": since, "until": until, "clock": clock, "at": at}
     tell = asyncio.run(_drawn(store, _wanted({name: text for name, text in told.items() if text is not None}), chosen))
     with _written_to(output):

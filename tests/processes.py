@@ -51,6 +51,16 @@ class Server:
         """As if the power were cut, but for the disk."""
         assert await self._end(signal.SIGKILL) == -signal.SIGKILL
 
+    async def died(self) -> None:
+        """Returns when it has killed itself."""
+        assert self._process is not None
+        assert self._listening is not None
+        async with asyncio.timeout(30):
+            await self._listening
+            exit_code = await self._process.wait()
+        self._process = None
+        assert exit_code == -signal.SIGKILL
+
     async def stop(self) -> int:
         """Ask it to end; its exit code."""
         return await self._end(signal.SIGTERM)

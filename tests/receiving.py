@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import secrets
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from typing import Any, NamedTuple
@@ -43,12 +44,17 @@ class Receiver:
         self.told: list[Told] = []
         self.answer: Callable[[Told], int] = lambda _: FINE
         self.port = 0
+        self.path = f"/hook-{secrets.token_hex(4)}"
+        self.is_anybodys = False
+        """Whether what is not sent to `url` counts as well."""
         self.headers: Mapping[str, str] = {}
         self.hung = asyncio.Event()
+        self.late = 200
+        """What one that hangs says in the end."""
 
     @property
     def url(self) -> str:
-        return f"http://127.0.0.1:{self.port}/hook?x=1"
+        return f"http://127.0.0.1:{self.port}{self.path}?x=1"
 
     @property
     def ids(self) -> list[str]:
@@ -62,6 +68,8 @@ class Receiver:
         return self.told
 
     async def _handle(self, request: web.BaseRequest) -> web.StreamResponse:
+        if request.path != self.path and not self.is_anybodys:  # somebody else's, who had this port before us
+            return web.Response(status=404)
         told = Told(dict(request.headers), await request.read())
         self.told.append(told)
         status = self.answer(told)
@@ -70,6 +78,7 @@ class Receiver:
             request.transport.abort()
         if status == HANGS:
             await self.hung.wait()
+            status = self.late
         return web.Response(status=max(status, 200), headers=self.headers, body=b"" if status == FINE else b"secret")
 
 

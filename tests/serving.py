@@ -3,7 +3,7 @@
 import asyncio
 import io
 from collections.abc import AsyncIterator, Iterable
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, NamedTuple
@@ -283,51 +283,46 @@ async def serving(
     """The service over *engine*, which it closes; nothing follows its log unless it *is_followed* or *calls* back."""
     out = io.StringIO()
     lines = logs.configure(out, log_format)
-    ledger, clock = Ledger(engine, queue_max=queue_max), Clock()
-    await ledger.start()
-    clock.now_us = now_us
-    folder = TemporaryDirectory(prefix="task-ledger-")
-    books = Bookkeeper(engine, Path(folder.name, "books"))
-    sweeper = Sweeper(ledger, Path(folder.name, "deadlines"), clock=clock, passed_us=clock.passed_us, patience=patience)
-    callbacks = caller(ledger, Path(folder.name), clock, calls)
-    if calls is not None:
-        await callbacks.__aenter__()
-    duties = [books.duty, sweeper.duty] if is_followed else []
-    following = Followers(engine, duties if calls is None else [*duties, callbacks.duty])
-    await following.__aenter__()
-    server = make_server(
-        ledger,
-        catalogue=CATALOGUE,
-        books=books,
-        callbacks=callbacks,
-        followers=following,
-        sweeper=sweeper,
-        limits=limits,
-        waiting=waiting,
-        allowance=allowance,
-        traces=traces,
-        clock=clock,
-    )
-    runner = make_runner(server, drain_seconds=5)
-    await runner.setup()
-    site = web.TCPSite(runner, "127.0.0.1", 0)
-    await site.start()
-    service = Service(ledger, clock, runner.addresses[0][1], lines, out, sweeper=sweeper)
-    service.books_path, service.connections = books.path, server.connections_open
-    service.callbacks = callbacks
-    service.worker = await service.key("ledger", role=Role.WORKER)
-    service.operator = await service.key("ledger", role=Role.OPERATOR)
-    try:
+    async with AsyncExitStack() as ending:  # in the end all of it, whatever fails: a thread left behind is never done
+        ending.callback(structlog.reset_defaults)
+        ending.callback(lines.flush)
+        ledger, clock = Ledger(engine, queue_max=queue_max), Clock()
+        folder = ending.enter_context(TemporaryDirectory(prefix="task-ledger-"))
+        await ending.enter_async_context(ledger)
+        clock.now_us = now_us
+        sweeper = Sweeper(ledger, Path(folder, "deadlines"), clock=clock, passed_us=clock.passed_us, patience=patience)
+        await ending.enter_async_context(sweeper)
+        books = await ending.enter_async_context(Bookkeeper(engine, Path(folder, "books")))
+        callbacks = caller(ledger, Path(folder), clock, calls)
+        ending.push_async_exit(callbacks.__aexit__)
+        if calls is not None:
+            await callbacks.__aenter__()
+        duties = [books.duty, sweeper.duty] if is_followed else []
+        following = Followers(engine, duties if calls is None else [*duties, callbacks.duty])
+        await ending.enter_async_context(following)
+        server = make_server(
+            ledger,
+            catalogue=CATALOGUE,
+            books=books,
+            callbacks=callbacks,
+            followers=following,
+            sweeper=sweeper,
+            limits=limits,
+            waiting=waiting,
+            allowance=allowance,
+            traces=traces,
+            clock=clock,
+        )
+        runner = make_runner(server, drain_seconds=5)
+        await runner.setup()
+        ending.push_async_callback(runner.cleanup)
+        site = web.TCPSite(runner, "127.0.0.1", 0)
+        await site.start()
+        service = Service(ledger, clock, runner.addresses[0][1], lines, out, sweeper=sweeper)
+        ending.push_async_callback(asyncio.sleep, 0)
+        ending.push_async_callback(service.hang_up)
+        service.books_path, service.connections = books.path, server.connections_open
+        service.callbacks = callbacks
+        service.worker = await service.key("ledger", role=Role.WORKER)
+        service.operator = await service.key("ledger", role=Role.OPERATOR)
         yield service
-    finally:
-        await service.hang_up()
-        await asyncio.sleep(0)
-        await runner.cleanup()
-        await following.__aexit__()
-        await callbacks.__aexit__()
-        await books.close()
-        await sweeper.close()
-        await ledger.close()
-        folder.cleanup()
-        lines.flush()
-        structlog.reset_defaults()

@@ -6,7 +6,8 @@ import msgspec
 import pytest
 from msgspec.structs import replace
 
-from ledger.break_log import ATTEMPTS_MAX, CHUNK_MAX, NOBODY, BreakLog
+from ledger.attempts import ATTEMPTS_MAX
+from ledger.break_log import CHUNK_MAX, NOBODY, BreakLog
 from ledger.breaks import (
     Break,
     BreakCommand,
@@ -210,7 +211,7 @@ async def test_two_who_correct_it_differently_at_once_do_not_both_succeed(engine
 async def test_one_who_is_always_overtaken_gives_up(watched: Watched) -> None:
     await BreakLog(watched).open([OPEN], by="cli")
     watched.stale_commits = ATTEMPTS_MAX
-    with pytest.raises(StorageError, match="other processes"):
+    with pytest.raises(StorageError, match="kept changing"):
         await BreakLog(watched).explain(EXPLAIN, by="cli")
     assert (await BreakLog(watched).explain(EXPLAIN, by="cli")).life is Life.EXPLAINED
 

@@ -141,6 +141,13 @@ def test_a_change_that_changes_nothing_is_no_event() -> None:
     assert len(decide_callback(arranged(ADD), ChangeWebhook(at_us=2, webhook_id="wh_1", sealed_secret="01"))) == 1
 
 
+def test_a_change_that_is_about_another_address_changes_nothing() -> None:
+    gone = ChangeWebhook(at_us=2, webhook_id="wh_1", enabled=False, if_url=ADD.url)
+    assert arranged(ADD, gone).webhooks["wh_1"].enabled is False
+    moved = ChangeWebhook(at_us=2, webhook_id="wh_1", url="https://b.example/")
+    assert decide_callback(arranged(ADD, moved), gone) == []
+
+
 @pytest.mark.parametrize("command", [ChangeWebhook, RemoveWebhook])
 def test_what_is_not_there_is_neither_changed_nor_removed(command: type[ChangeWebhook] | type[RemoveWebhook]) -> None:
     for name in ("wh_2", ""):

@@ -10,7 +10,7 @@ from msgspec.structs import replace
 from api.contracts import parse_any
 from ledger.break_log import NOBODY, BreakLog
 from ledger.breaks import provider_stream
-from ledger.commands import Start
+from ledger.commands import Delete, Start
 from ledger.costs import NOTHING, Owed, Source, Whose, decide_cost, signed_micros
 from ledger.engine import Engine
 from ledger.events import CostEvent, ProviderBilled, ProviderCredited, tag_of
@@ -22,7 +22,7 @@ from projections.audit import audit
 from projections.booked import by_ids
 from projections.books import Books
 from projections.books_file import open_books
-from projections.comparison import Billed, Comparison, names_of
+from projections.comparison import Billed, names_of
 from projections.cost_log import CHUNK_MAX, CostLog
 from projections.cost_rows import lines_known, positions_of_costs
 from projections.follow import PAGE, catch_up
@@ -115,7 +115,7 @@ async def read(
     told: list[Told] = []
     clerk = Clerk(BreakLog(engine), by="test", now_us=NOW_US, writes=writes, tell=told.append)
     billed = Billed(PROVIDER, read_statement(data, form, task_in=parse_any), form)
-    await clerk.read(Comparison(books, billed), CostLog(engine, books))
+    await clerk.read(billed, CostLog(engine, books))
     await catch_up(engine, books)
     return told
 
@@ -435,6 +435,20 @@ async def test_the_audit_holds_each_line_against_what_it_came_to_before(ledger: 
     (finding,) = (await audit(engine)).findings
     assert "makes 5 of the 10 of its line" in finding.detail
     assert len(await engine.after(0, PAGE)) == finding.position
+
+
+async def test_what_is_billed_for_a_task_that_was_deleted_is_its_cost_still(
+    ledger: Ledger, engine: Engine, books: Books
+) -> None:
+    await run(ledger, range(2))
+    await ledger.handle(Delete(task_id=ident(0), at_us=ended_us(1), actor="k1", account="acme"))
+    assert [one.found.kind for one in await read(engine, books, statement([row(0, amount="0.5"), row(1)]))] == [
+        "amount"
+    ]
+    await read(engine, books, statement([row(0), row(1)]))
+    assert [whose_of(one).task for one in await costs(engine)] == [UUID(ident(number)) for number in (0, 1, 0)]
+    assert await cost_of(engine, books) == {"acme": ("3", "0")}
+    assert (await audit(engine)).findings == ()
 
 
 async def test_a_started_task_that_never_ends_is_billed_all_the_same(

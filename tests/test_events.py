@@ -414,6 +414,14 @@ GOLDEN: list[tuple[AnyEvent, str, str | None]] = [  # event, its facts, its payl
         None,
     ),
     (
+        BreakCorrected(at_us=25, break_id="0123456789ab8def8123456789abcdef", reason="agrees now", agrees=True),
+        (
+            '{"type":"break-corrected","at_us":25,"break_id":"0123456789ab8def8123456789abcdef","reason":"agrees now",'
+            '"agrees":true}'
+        ),
+        None,
+    ),
+    (
         ProjectionSwitched(at_us=25, projection="tasks", position=4713, replaced=2, back=True),
         '{"type":"projection-switched","at_us":25,"projection":"tasks","position":4713,"replaced":2,"back":true}',
         None,
@@ -496,7 +504,7 @@ LEFT_OUT: dict[type[msgspec.Struct], dict[str, object]] = {  # what the absence 
     ProviderCredited: FOR_NOBODY,
     BreakOpened: {"task": None, "lines": (), "line_ids": (), "statement": None, "owner": None},
     BreakExplained: {"owner": None},
-    BreakCorrected: {"position": None},
+    BreakCorrected: {"position": None, "agrees": False},
     ProjectionSwitched: {"back": False},
     Terms: {
         "cancellable": True,

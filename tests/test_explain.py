@@ -19,6 +19,7 @@ from ledger.records import Entry, Recorded, entry
 from ledger.rules import decide
 from ledger.seals import NONCE_BYTES, seal
 from ledger.task import NO_TASK, Task, evolve
+from projections import explain_costs
 from projections.explain import Explanation, explanations, is_set
 from projections.explain_fields import FIELDS, MONEY, NoSuchFieldError, named, value_in
 from projections.explain_rules import SENTENCES
@@ -457,13 +458,29 @@ def test_it_takes_any_spelling_of_the_id(shell: Shell, spelling: Spelling) -> No
 def test_without_a_field_it_tells_all_that_have_a_value_and_the_money_in_full(shell: Shell) -> None:
     lines, told = shell(UUID).out.splitlines(), {one["field"]: one for one in shell.json(UUID)}
     facts = lines[: lines.index("")]
-    assert [line.split()[0] for line in facts] == [name for name in told if name not in MONEY]
+    assert [line.split()[0] for line in facts] == [name for name in told if name not in {*MONEY, explain_costs.NAME}]
     assert set(MONEY) < set(told)
     for name in MONEY:
         assert any(line.startswith(f"{name} = {told[name]['value']}: ") for line in lines)
     assert sum(line.startswith("rate: ") for line in lines) == 1
     place = told["status"]
     assert lines[-1] == f"as of position {place['as_of']}, hash {place['head']}"
+    cost = told["provider_cost"]
+    assert (cost["value"], cost["as_of"], cost["head"]) == ("0", place["as_of"], place["head"])
+    assert [line for line in lines if line.startswith("provider_cost = 0: ")] == [lines[-4]]
+
+
+def test_where_the_books_have_no_place_all_but_the_cost_is_told(shell: Shell, original: Path) -> None:
+    books = original.with_name(f"{original.name}.books")
+    books.unlink(missing_ok=True)
+    books.write_text("something else, and long enough to be looked at as a database " * 20)
+    for option in ((), ("--json",)):
+        ended = shell(UUID, *option)
+        assert (ended.code, ended.err.count("\n")) == (0, 1)
+        assert ended.err.startswith("provider_cost is not known: ")
+        assert "billing.net_credits" in ended.out
+        assert "provider_cost" not in ended.out
+    books.unlink()
 
 
 def test_a_figure_reads_like_this(shell: Shell) -> None:

@@ -9,10 +9,11 @@ import pytest
 
 from api.contracts import parse_any
 from ledger import keyring as keyring_module
+from ledger.attempts import ATTEMPTS_MAX
 from ledger.engine import Engine
 from ledger.errors import StorageError, UnknownKey
 from ledger.events import KeyIssued, KeyRevoked
-from ledger.keyring import ATTEMPTS_MAX, REMEMBERED_SECONDS, Keyring, NewKey
+from ledger.keyring import REMEMBERED_SECONDS, Keyring, NewKey
 from ledger.keys import ID_BYTES, SECRET_BYTES, Role, Token, account_stream, digest, mint, opens, parse
 from ledger.records import KeyRow
 from ledger.sqlite import open_beside, open_to_serve

@@ -18,7 +18,11 @@ from ledger.task import Status
 from projections.silence import SECONDS
 from tests.builders import Watched
 from tests.http import query
+from tests.receiving import BROKEN, FINE, TO_LOOPBACK, receiving
 from tests.serving import Service, queued, serving, spelled
+from tests.streams import stream
+from tests.test_callbacks import ended, over, retry
+from tests.test_feed import SSE
 from tests.wire import Wire
 
 Figures = dict[tuple[str, frozenset[tuple[str, str]]], float]
@@ -151,6 +155,41 @@ async def test_a_figure_that_cannot_be_read_is_left_out_and_the_others_are_told(
     found = await figures(service)
     assert figure(found, "open_holds") is None
     assert figure(found, "queue_depth") == 0
+    assert figure(found, "stalled_tasks") == 0, "which lies in another file"
+
+
+async def test_streams_are_counted_once_each_and_while_they_are_open(service: Service) -> None:
+    task = (await service.create("bytespike"))["public_id"]
+    key = await service.key("bytespike")
+    assert figure(await figures(service), "staying") == 0
+    async with (
+        stream(service.port, "/ledger/v1/events", key=service.operator, headers=SSE) as feed,
+        stream(service.port, f"/bytespike/v1/tasks/stream/{task}", key=key) as states,
+    ):
+        await states.next()
+        await feed.next()
+        found = await figures(service)
+        assert figure(found, "staying") == 2
+        feeds = {"contract": "ledger", "method": "GET", "route": "/ledger/v1/events", "status": "200"}
+        assert figure(found, "requests_total", **feeds) == 1
+        assert sum(count for (name, labels), count in found.items() if ("contract", "bytespike") in labels) == 1
+    async with asyncio.timeout(20):
+        while figure(await figures(service), "staying"):  # noqa: ASYNC110 - they tell nobody
+            await asyncio.sleep(0.01)
+    assert figure(await figures(service), "requests_total", **feeds) == 1
+
+
+async def test_each_try_of_a_callback_is_counted_once_as_what_it_came_to() -> None:
+    async with receiving() as receiver, serving(MemoryEngine(), calls=TO_LOOPBACK) as running:
+        receiver.answer = lambda _: BROKEN if len(receiver.told) < 3 else FINE
+        task = await ended(running, receiver.url)
+        for attempt in (1, 2, 3):
+            await over(running, task, attempt)
+            await retry(running)
+        found = await figures(running)
+        assert figure(found, "callbacks_total", outcome="failed") == 2
+        assert figure(found, "callbacks_total", outcome="delivered") == 1
+        assert len(receiver.told) == 3
 
 
 async def test_connections_are_counted(service: Service) -> None:

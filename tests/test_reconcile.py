@@ -1,7 +1,7 @@
 """Reconciliation: the ledger against itself and against a provider's statement, and what it leaves in the log."""
 
 from collections import Counter
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
@@ -11,14 +11,14 @@ from msgspec.structs import replace
 
 from api.contracts import parse_any
 from ledger.break_log import CHUNK_MAX, BreakLog
-from ledger.breaks import CorrectBreak, ExplainBreak, Life
+from ledger.breaks import CorrectBreak, ExplainBreak, Life, OpenBreak
 from ledger.commands import CancelPolicy, Fail, Refund, RequestCancel, RequestUpdate, Start
 from ledger.engine import Engine
 from ledger.errors import DamagedError, Refusal, StorageError
 from ledger.events import BreakKind, School, Terms
 from ledger.ids import Spelling
 from ledger.ledger import Ledger
-from ledger.records import AccountRow, Append, Outcome
+from ledger.records import AccountRow, Append, Outcome, Recorded
 from ledger.task import Status
 from ledger.times import US_PER_SECOND, parse_rfc3339
 from ledger.views import seen_of
@@ -29,7 +29,7 @@ from projections.booked import Booked, by_end, by_ids, by_provider_ids
 from projections.books import Books
 from projections.books_file import open_books
 from projections.break_rows import Wanted, count_breaks, list_breaks
-from projections.comparison import Billed, Comparison, side_of
+from projections.comparison import Billed, side_of
 from projections.cost_log import CostLog
 from projections.follow import PAGE, catch_up
 from projections.reconcile import Clerk, Tally, Told
@@ -78,7 +78,7 @@ async def compare(
     await catch_up(engine, books)
     told: list[Told] = []
     clerk = Clerk(BreakLog(engine), by="test", now_us=NOW_US, writes=writes, tell=told.append)
-    await clerk.read(Comparison(books, billed), CostLog(engine, books))
+    await clerk.read(billed, CostLog(engine, books))
     await catch_up(engine, books)
     return Found(clerk.tally, told)
 
@@ -158,18 +158,103 @@ async def test_a_trial_appends_nothing(ledger: Ledger, engine: Engine, books: Bo
     assert found.tally.new == found.tally.found != {}
 
 
-async def test_a_corrected_statement_opens_nothing_new_and_closes_nothing_by_itself(
+async def test_a_statement_that_is_corrected_in_part_opens_nothing_new(
     ledger: Ledger, engine: Engine, books: Books
 ) -> None:
     await run(ledger, range(3))
     first = await compare(engine, books, statement([row(0), row(1, amount="2"), row(2)]))
     corrected = await compare(engine, books, statement([row(0), row(1, amount="1.7"), row(2)]))
     assert (first.kinds, corrected.kinds, corrected.tally.new) == (["amount"], ["amount"], {})
-    clean = await compare(engine, books, statement([row(0), row(1), row(2)]))
-    assert clean.told == []
     (known,) = await list_breaks(books, Wanted(life=Life.OPEN))
     assert known.found.at_stake_micros == 500_000, "as it was opened"
-    assert (await types(engine)).count("statement-read") == 3
+    assert (await types(engine)).count("statement-read") == 2
+
+
+async def breaks_of(books: Books) -> list[tuple[str, Life, int]]:
+    """Every break: its kind, where it is, and micro-credits at stake."""
+    listed = await list_breaks(books, Wanted())
+    return sorted((one.found.kind.value, one.life, one.found.at_stake_micros) for one in listed)
+
+
+# What goes away by itself, and what comes back
+
+SETTLING: list[tuple[str, list[dict[str, str]], list[dict[str, str]], str, int]] = [
+    ("the rest comes a month later", [row(1, amount="0.5")], [row(1, line_id="N1", amount="1")], "amount", 1_000_000),
+    ("the line is corrected", [row(1, amount="2")], [row(1)], "amount", 500_000),
+    ("what was too much is credited", [row(1, amount="2")], [row(1, line_id="N1", amount="-0.5")], "amount", 500_000),
+    ("the line comes later", [row(0)], [row(1)], "missing-there", 1_500_000),
+    ("and has no ids", [row(0)], [row(1, provider_task_id="", our_task_id="")], "missing-there", 1_500_000),
+]
+
+
+@pytest.mark.parametrize(
+    ("first", "then", "kind", "at_stake"), [case[1:] for case in SETTLING], ids=[case[0] for case in SETTLING]
+)
+async def test_a_break_is_corrected_by_the_statement_with_which_task_and_bills_agree(  # noqa: PLR0917 - a table
+    ledger: Ledger,
+    engine: Engine,
+    books: Books,
+    first: list[dict[str, str]],
+    then: list[dict[str, str]],
+    kind: str,
+    at_stake: int,
+) -> None:
+    await begin(ledger, 1, provider_task_id="" if not then[0]["provider_task_id"] else None)
+    await finish(ledger, 1)
+    await run(ledger, [0])
+    first = [row(0), *[one for one in first if one["line_id"] != "L0"]]
+    assert (await compare(engine, books, statement(first))).kinds == [kind]
+    trial = await compare(engine, books, statement(then), writes=False)
+    assert ([one for one in trial.kinds if one != "missing-there"], trial.tally.closed) == ([], {})
+    assert await breaks_of(books) == [(kind, Life.OPEN, at_stake)]
+    settled = await compare(engine, books, statement(then))
+    assert settled.told == []
+    assert settled.tally.closed == {BreakKind(kind): (1, at_stake)}
+    assert await breaks_of(books) == [(kind, Life.CORRECTED, at_stake)]
+    (known,) = await list_breaks(books, Wanted())
+    assert "agree" in (known.reason or "")
+    assert (await audit(engine)).findings == ()
+    assert (await compare(engine, books, statement(then))).tally.closed == {}, "once"
+
+
+async def test_what_has_gone_and_comes_back_is_a_new_break(ledger: Ledger, engine: Engine, books: Books) -> None:
+    await run(ledger, range(1))
+    halves = [statement([row(0, line_id=name, amount=amount)]) for name, amount in (("O", "0.5"), ("N", "1"))]
+    for half in halves:
+        await compare(engine, books, half)
+    third = await compare(engine, books, statement([row(0, line_id="D", amount="1")]))
+    assert (third.kinds, third.told[0].life, third.told[0].known) == (["amount"], Life.OPEN, None)
+    assert await breaks_of(books) == [("amount", Life.CORRECTED, 1_000_000), ("amount", Life.OPEN, 1_000_000)]
+    again = await compare(engine, books, statement([row(0, line_id="D", amount="1")]))
+    assert (again.tally.new, again.tally.open) == ({}, third.tally.open), "and once only"
+    assert (await audit(engine)).findings == ()
+
+
+@pytest.mark.parametrize("life", [Life.EXPLAINED, Life.CORRECTED])
+async def test_what_was_said_of_one_amount_is_not_said_of_a_larger_one(
+    ledger: Ledger, engine: Engine, books: Books, life: Life
+) -> None:
+    await run(ledger, range(1))
+    (first,) = (await compare(engine, books, statement([row(0, amount="2")]))).told
+    log, name = BreakLog(engine), first.found.break_id
+    if life is Life.EXPLAINED:
+        await log.explain(ExplainBreak(at_us=NOW_US, break_id=name, reason="a fee"), by="test")
+    else:
+        await log.correct(CorrectBreak(at_us=NOW_US, break_id=name, reason="given back"), by="test")
+    assert (await compare(engine, books, statement([row(0, amount="2")]))).told[0].life is life
+    (more,) = (await compare(engine, books, statement([row(0, amount="900")]))).told
+    assert (more.life, more.known, more.found.at_stake_micros) == (Life.OPEN, None, 898_500_000)
+    assert await breaks_of(books) == sorted([("amount", life, 500_000), ("amount", Life.OPEN, 898_500_000)])
+
+
+async def test_a_late_report_that_contradicts_a_task_is_not_settled_by_a_bill_that_agrees(
+    ledger: Ledger, engine: Engine, books: Books
+) -> None:
+    await run(ledger, range(1))
+    (told,) = (await compare(engine, books, statement([row(0, amount="2")]), writes=False)).told
+    await BreakLog(engine).open([OpenBreak(at_us=NOW_US, found=told.found)], by="sweep")
+    assert (await compare(engine, books, statement([row(0)]))).tally.closed == {}
+    assert await breaks_of(books) == [("amount", Life.OPEN, 500_000)]
 
 
 async def test_explained_and_corrected_breaks_stay_so_when_they_are_found_again(
@@ -218,6 +303,38 @@ async def test_a_reconciliation_killed_between_chunks_is_carried_on_by_the_next(
     assert sum(one.breaks for one in found.tally.new.values()) == count - opened
     assert await types_of_all(engine) >= Counter({"break-opened": count, "statement-read": 1})
     assert (await types_of_all(engine))["break-opened"] == count
+    assert (await audit(engine)).findings == ()
+
+
+class _Beset(Watched):
+    """A log that somebody else reads the statement into when it is first asked what is known of a break."""
+
+    def __init__(self, engine: Engine, meanwhile: Callable[[], Awaitable[Found]]) -> None:
+        super().__init__(engine)
+        self._meanwhile = meanwhile
+        self.found: list[Found] = []
+
+    async def streams(self, names: Sequence[bytes]) -> list[Recorded]:
+        if not self.found:
+            self.found.append(await self._meanwhile())
+        return await super().streams(names)
+
+
+async def test_a_statement_that_two_processes_read_at_once_is_found_to_be_the_same_by_both(
+    ledger: Ledger, engine: Engine, books: Books, tmp_path: Path
+) -> None:
+    await run(ledger, range(4))
+    bare = [row(number, provider_task_id="", our_task_id="") for number in (1, 2, 3)]
+    data = statement([row(0), row(0), *bare])
+    other = await open_books(tmp_path / "books", engine)
+    beset = _Beset(engine, lambda: compare(engine, other, data))
+    found = await compare(beset, books, data)
+    await other.close()
+    assert found.kinds == ["duplicate"]
+    assert [one.kinds for one in beset.found] == [found.kinds], "read as a whole in the middle of the other reading"
+    assert (await types(engine)).count("provider-billed") == 5
+    assert (await types(engine)).count("break-opened") == (await types(engine)).count("statement-read") == 1
+    assert (await report.draw(engine, books, report.Wanted())).total.cost_credits == "7.5"
     assert (await audit(engine)).findings == ()
 
 

@@ -19,6 +19,7 @@ from tests.billing import PROVIDER, begin, row, statement
 from tests.billing import run as run_tasks
 from tests.builders import ident
 from tests.processes import Server, keys_in
+from tests.simulated import planted_in
 from tests.wire import request
 
 TASKS = 4
@@ -175,6 +176,40 @@ def test_what_differs_is_one_object_a_line_and_a_summary_last(shell: Shell, bad:
     assert summary["open"] == summary["found"] == summary["new"] != {}
     assert (summary["lines"], summary["malformed_lines"], summary["written"]) == (TASKS + 1, 0, True)
     assert summary["billed_credits"] == "8.75"
+
+
+def test_what_the_ledger_finds_of_itself_beside_a_statement_is_counted_and_not_listed(
+    shell: Shell, path: Path, bad: Path
+) -> None:
+    async def one_more() -> None:
+        async with Ledger(await open_to_serve(path)) as ledger:
+            await begin(ledger, 50)
+
+    asyncio.run(one_more())
+    unsettled = {"unsettled": {"breaks": 1, "at_stake_credits": "10"}}
+    for option in (["--dry-run"], ["--at", str(shell.positions())], []):
+        *found, summary = shell("reconcile", "--statement", bad, "--provider", PROVIDER, "--json", *option).objects
+        assert {one["kind"] for one in found} == {"amount", "missing-here"} == set(summary["found"])
+        assert summary["own"] == {"found": unsettled, "new": unsettled}
+        assert summary["open"] == summary["found"] | unsettled
+    told = shell("reconcile", "--statement", bad, "--provider", PROVIDER)
+    assert "1 more of the ledger against itself: task-ledger reconcile, without a statement, lists them" in told.out
+    assert "3 breaks are open" in told.out
+    assert {one["kind"] for one in shell("reconcile", "--json").objects[:-1]} == {"unsettled"}
+
+
+def test_a_break_that_a_later_statement_puts_right_is_told_as_corrected(shell: Shell, tmp_path: Path) -> None:
+    told = []
+    for line, amount in (("L0", "0.5"), ("N0", "1")):
+        file = tmp_path / f"{line}.csv"
+        rows = [row(0, line_id=line, amount=amount), *(row(number) for number in range(1, TASKS))]
+        file.write_bytes(statement(rows if line == "L0" else rows[:1]))
+        told.append(shell("reconcile", "--statement", file, "--provider", PROVIDER, "--json"))
+    assert [one.code for one in told] == [1, 0]
+    assert told[1].objects[-1]["closed"] == {"amount": {"breaks": 1, "at_stake_credits": "1"}}
+    (known,) = shell("breaks", "list", "--all", "--json").objects
+    digest = hashlib.sha256((tmp_path / "N0.csv").read_bytes()).hexdigest()
+    assert (known["life"], known["reason"]) == ("corrected", f"task and bills agree, with statement {digest}")
 
 
 def test_the_same_statement_again_changes_nothing(shell: Shell, bad: Path) -> None:
@@ -403,3 +438,40 @@ def test_a_task_that_is_stuck_and_billed_is_one_break(shell: Shell, path: Path, 
         assert (ended.code, one["kind"], one["task"]) == (1, "unsettled", UUID(ident(50)))
         assert one["line_ids"] == ["L50"]
         assert summary["open"] == {"unsettled": {"breaks": 1, "at_stake_credits": "1.5"}}
+
+
+SIZES = [pytest.param(1500, id="1500 tasks"), pytest.param(20_000, id="20000 tasks", marks=pytest.mark.soak)]
+
+
+@pytest.mark.parametrize("tasks", SIZES)
+def test_what_a_statement_lists_is_exactly_what_was_planted_in_it(
+    shell: Shell, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, tasks: int
+) -> None:
+    monkeypatch.setenv("TASK_LEDGER_STORE", f"sqlite:{tmp_path / 'simulated.db'}")
+    file = tmp_path / "provider.csv"
+    made = shell("simulate", "--tasks", str(tasks), "--seed", "7", "--statement", file, "--json").objects[0][
+        "statement"
+    ]
+    ended = shell("reconcile", "--statement", file, "--provider", made["provider"], "--json")
+    *found, summary = ended.objects
+    listed = sorted(
+        (
+            one["kind"],
+            sorted(one["line_ids"]),
+            None if one["kind"] == "missing-here" else one["task"],
+            one["at_stake_credits"],
+        )
+        for one in found
+    )
+    planted = sorted(
+        (one["kind"], sorted(one["line_ids"]), one["task"], one["amount_credits"]) for one in planted_in(file)
+    )
+    assert (ended.code, listed, len(planted)) == (1, planted, sum(made["faults"].values()))
+    position = shell.positions()
+    again = shell("reconcile", "--statement", file, "--provider", made["provider"], "--json").objects
+    assert (shell.positions(), again[-1]["new"], len(again)) == (position, {}, len(planted) + 1)
+    drawn = shell("report", "--by", "provider", "--json").objects[0]
+    costs = {line["key"]: line["cost_credits"] for line in drawn["lines"]}
+    assert costs[made["provider"]] == drawn["total"]["cost_credits"] == made["total_credits"], "to the micro-credit"
+    assert shell("verify").code == 0
+    assert summary["billed_credits"] != made["total_credits"], "which leaves out what is in no agreed currency"

@@ -135,6 +135,13 @@ def test_a_journal_is_one_that_the_program_takes(report: Shell, path: Path) -> N
     assert told(report("--format", "hledger")).count("\n    liabilities:") > TASKS
 
 
+@pytest.mark.parametrize("program", ["hledger", "beancount"])
+def test_a_journal_by_account_is_the_journal(report: Shell, program: str) -> None:
+    told = report("--by", "account", "--format", program)
+    assert told == report("--format", program)
+    assert told[0] == 0
+
+
 @pytest.mark.parametrize("kind", sorted(set(Format) - {Format.PARQUET}))
 def test_what_is_printed_can_be_written_to_a_file(report: Shell, path: Path, kind: Format) -> None:
     file = path.with_name("report")

@@ -143,7 +143,7 @@ async def test_s34_what_is_outside_and_what_is_inside_agree_whenever_it_is_told(
 async def test_s41_fifty_receivers_that_hang_slow_nobody(service: Service, receiver: Receiver) -> None:
     async with receiving() as stuck:
         stuck.answer = lambda _: HANGS
-        urls = [f"http://127.0.1.{number}:{stuck.port}/" for number in range(1, 51)]
+        urls = [f"http://127.0.1.{number}:{stuck.port}{stuck.path}" for number in range(1, 51)]
         for url in urls:
             await ended(service, url)
         tasks = [await ended(service, receiver.url) for _ in range(20)]

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from standardwebhooks.webhooks import Webhook, WebhookVerificationError
 
-from api.contracts import bytespike_webhooks, telling
+from api.contracts import CONTRACTS, bytespike_webhooks, telling
 from api.contracts.telling import Letter, signed, standard_webhooks
 from ledger.callbacks import account_secret, open_secret, seal_secret
 from ledger.errors import DamagedError
@@ -65,6 +65,22 @@ def test_what_was_altered_does_not_verify(what: str) -> None:
     headers = standard_webhooks(letter(OLD, at_us=stale)) | ALTERED.get(what, {})
     with pytest.raises(WebhookVerificationError):
         Webhook(NEW if what == "the secret" else OLD).verify(BODY + b" " * (what == "the body"), headers)
+
+
+TELLINGS = {
+    f"{name} {what}": told
+    for name, contract in CONTRACTS.items()
+    for what, told in (("task", contract.telling), ("webhook", contract.webhooks))
+    if told is not None
+}
+
+
+@pytest.mark.parametrize("name", TELLINGS)
+@pytest.mark.parametrize("secrets", [(NEW,), (NEW, OLD)])
+def test_no_callback_of_any_contract_is_without_its_id(name: str, secrets: tuple[str, ...]) -> None:
+    headers = TELLINGS[name].headers(letter(*secrets))
+    ids = {headers[named] for named in ("webhook-id", "svix-id") if named in headers}
+    assert ids == {"msg_0123456789abcdef0123456789abcdef"}
 
 
 def test_svix_has_other_names_for_the_same() -> None:

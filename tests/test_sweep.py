@@ -357,6 +357,21 @@ async def test_a_sweep_that_the_store_interrupts_goes_on_at_the_next(
         assert [event["type"] for event in await service.history(task)].count("expired") == 1
 
 
+async def test_while_the_store_takes_nothing_nobody_can_be_heard_and_patience_begins_anew(
+    service: Service, watched: Watched
+) -> None:
+    task = await service.bring(Status.RUNNING)
+    service.clock.advance(SECONDS)
+    watched.commit_faults.append(StorageError("the disk is full"))
+    with pytest.raises(StorageError):
+        await service.sweeper.sweep()
+    await service.sweeper.sweep()
+    assert await stalled(service) == []
+    service.clock.advance(SECONDS)
+    await service.sweeper.sweep()
+    assert await stalled(service) == [task["id"]]
+
+
 async def test_a_full_queue_ends_the_sweep_and_the_next_one_goes_on(watched: Watched) -> None:
     async with serving(watched, queue_max=2) as service:
         tasks = [(await service.bring(Status.QUEUED, expires_at=DEADLINE))["id"] for _ in range(5)]

@@ -72,6 +72,7 @@ def test_events_are_imported_from_one_place() -> None:
 
 LIVE = {
     "ledger/accounts.py": "accounts are looked up, and remembered by the clock",
+    "ledger/attempts.py": "appends",
     "ledger/break_log.py": "breaks are looked up, and appended",
     "ledger/callback_log.py": "what accounts have arranged is looked up, and appended",
     "ledger/changes.py": "readers wait for it to tell",
@@ -101,6 +102,7 @@ LIVE = {
     "projections/balances.py": "reads the books and the accounts",
     "projections/booked.py": "reads the books' file",
     "projections/books.py": "a file of its own",
+    "projections/books_snapshot.py": "that file, read once more",
     "projections/books_file.py": "opens that file",
     "projections/break_rows.py": "reads the books' file",
     "projections/callback_queue.py": "a file of its own",

@@ -15,7 +15,7 @@ import pytest
 from api import stays
 from api.stays import Staying
 from ledger.changes import Changes
-from ledger.errors import StorageError
+from ledger.errors import DamagedError, Fault, StorageError
 from ledger.ids import TaskId
 from ledger.keys import Role, parse
 from ledger.memory import MemoryEngine
@@ -272,7 +272,10 @@ async def test_keys_are_read_only_when_the_log_has_grown_and_each_once_for_all_w
         await asyncio.gather(*waiting)
 
 
-async def test_the_store_may_be_gone_for_a_while_and_those_who_wait_wait_on(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("fault", [StorageError("the disk is gone"), DamagedError("a row cannot be read")])
+async def test_the_store_may_be_gone_for_a_while_and_those_who_wait_wait_on(
+    monkeypatch: pytest.MonkeyPatch, fault: Fault
+) -> None:
     monkeypatch.setattr(stays, "LOOK_SECONDS", 0.02)
 
     class Failing(Watched):
@@ -280,18 +283,23 @@ async def test_the_store_may_be_gone_for_a_while_and_those_who_wait_wait_on(monk
 
         async def head(self) -> Head:
             if self.fails:
-                raise StorageError("the disk is gone")
+                raise fault
             return await super().head()
 
     engine = Failing(MemoryEngine())
     async with serving(engine) as service:
         task = (await service.create())["id"]
+        other = await service.key("ledger", account="another", role=Role.WORKER)
+        revoked = parse(other).key_id  # type: ignore[union-attr]
+        others = asyncio.create_task(service.native("GET", f"/tasks/{task}{WAIT}", key=other))
         waiting = polled(service, task)
         await waits(service, waiting)
         engine.fails = True
         await asyncio.sleep(0.2)
         assert not waiting.done()
         engine.fails = False
+        await service.native("DELETE", f"/keys/{revoked}")
+        assert (await soon(others)).status == 401, "and they are looked after still"
         await service.reported(task, "started")
         assert (await soon(waiting)).status == 200
 
