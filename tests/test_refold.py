@@ -3,17 +3,18 @@
 from collections.abc import Iterator, Sequence
 
 import pytest
+from msgspec.structs import replace
 
 from ledger.credit import move_of
 from ledger.event_bytes import decode_plain, encode
-from ledger.events import Created, School, TaskEvent, tag_of
+from ledger.events import CallbackAttempted, Created, School, TaskEvent, tag_of
 from ledger.seals import KEY_BYTES, NONCE_BYTES, seal
 from ledger.sqlite_rows import task_values
 from ledger.task import NO_TASK, Task, evolve, fold
 from ledger.views import row_of
 from projections.refold import _STEPS, refold, row_values
 from projections.replay_ranges import FullRow, folded, moved_last
-from tests.rules_dsl import ID
+from tests.rules_dsl import CREATED_US, ID, create, given
 from tests.test_histories import SEEDS, history
 
 KEY = bytes(range(KEY_BYTES))
@@ -79,3 +80,16 @@ def test_what_last_moved_an_account_is_the_last_event_by_which_the_task_moved_it
             before, task = task, evolve(task, event)
             last = last if move_of(before, task) is None else position
         assert moved_last(positions, events) == last, f"seed {seed}"
+
+
+def test_what_is_posted_to_the_task_s_own_url_is_part_of_it_and_to_a_webhook_is_not() -> None:
+    (created,) = given().when(replace(create(), callback_url="https://example.test/done")).events[:1]
+    attempts = [
+        CallbackAttempted(at_us=CREATED_US + 1, attempt=1, delivered=False, error="502", about=1),
+        CallbackAttempted(at_us=CREATED_US + 2, attempt=9, delivered=False, error="404", about=1, webhook="w"),
+        CallbackAttempted(at_us=CREATED_US + 3, attempt=2, delivered=False, error="502", about=1, gave_up=True),
+        CallbackAttempted(at_us=CREATED_US + 4, attempt=1, delivered=True, about=2),
+    ]
+    for end in range(len(attempts) + 1):
+        events: list[TaskEvent] = [created, *attempts[:end]]
+        assert row_of(refolded(stored(events), KEY)) == row_of(fold(events, ID)), events[-1]

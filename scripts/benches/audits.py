@@ -1,6 +1,6 @@
 """The row of the audit: P18 how fast `verify` goes through a log, with everything kept beside it.
 
-In process, on a simulated history, the larger the longer a side is to be measured; no load but ourselves.
+On a simulated history, the larger the longer a side is to be measured; processes that are begun for it count as well.
 """
 
 import asyncio
@@ -73,4 +73,4 @@ def _scan(path: Path) -> Figure:
         return Figure(events / (time.perf_counter() - began_at))
 
 
-ROWS = (Row("P18", "verify / six-column scan", "events/s", pass_line=0.03, goal=0.30, measure=audited),)
+ROWS = (Row("P18", "verify / six-column scan", "events/s", pass_line=0.05, goal=0.30, measure=audited),)
