@@ -5,8 +5,6 @@ pytest's cache; where they are not, or nothing comes from npm's registry, its te
 """
 
 import asyncio
-import shutil
-import subprocess
 import sys
 from asyncio.subprocess import DEVNULL, PIPE, STDOUT, Process
 from collections.abc import AsyncIterator
@@ -16,50 +14,25 @@ from pathlib import Path
 import pytest
 
 from ledger.keys import Role
+from tests import npm
 from tests.processes import ROOT, Server, keys_in
 
 NPM_CLIENT = "chunkr-ai@0.1.0-alpha.14"
 NODE_MAJOR_MIN = 20
 """The client's own demand."""
-INSTALL_SECONDS_MAX = 60
 ROUND_SECONDS_MAX = 60
 
 
 @pytest.fixture
 def node() -> str:
-    found = shutil.which("node")
-    if found is None or shutil.which("npm") is None:
-        pytest.skip("no node and npm here")
-    version = subprocess.run([found, "--version"], capture_output=True, check=True, text=True, timeout=30).stdout
-    if int(version.removeprefix("v").partition(".")[0]) < NODE_MAJOR_MIN:
-        pytest.skip(f"{NPM_CLIENT} wants node {NODE_MAJOR_MIN}, here is {version.strip()}")
-    return found
+    return npm.node(major_min=NODE_MAJOR_MIN)
 
 
 @pytest.fixture
 def npm_folder(node: str, pytestconfig: pytest.Config) -> Path:
     """Where the client from npm is installed."""
     assert node
-    folder = pytestconfig.cache.mkdir(NPM_CLIENT.replace("@", "-"))
-    installed = folder / "installed"  # written last: an install that was broken off is done again
-    if not installed.exists():
-        _install(folder)
-        installed.touch()
-    return folder
-
-
-def _install(folder: Path) -> None:
-    """Put the client there, or skip the test that wants it."""
-    options = ("--ignore-scripts", "--no-audit", "--no-fund", "--fetch-retries=0", f"--prefix={folder}")
-    command = [shutil.which("npm") or "npm", "install", *options, NPM_CLIENT]
-    try:
-        done = subprocess.run(
-            command, capture_output=True, check=False, text=True, timeout=INSTALL_SECONDS_MAX, cwd=folder
-        )
-    except subprocess.TimeoutExpired:
-        pytest.skip(f"npm did not install {NPM_CLIENT} within {INSTALL_SECONDS_MAX} s")
-    if done.returncode != 0:
-        pytest.skip(f"npm does not install {NPM_CLIENT}: {(done.stderr.splitlines() or ['no reason'])[0]}")
+    return npm.installed(NPM_CLIENT, pytestconfig.cache)
 
 
 async def test_the_client_from_pypi_goes_its_round(tmp_path: Path) -> None:

@@ -390,7 +390,22 @@ async def test_a_key_that_cannot_be_looked_up_is_no_wrong_key(
         assert code_of(at_root if contract == "beatra" else contract, reply)
 
 
-async def test_a_full_queue_is_a_503_with_a_time_to_come_back_and_forgets_nobody(watched: Watched) -> None:
+async def test_r21_behind_a_writer_that_stalls_without_a_bound_everybody_waits_who_is_refused_below(
+    watched: Watched,
+) -> None:
+    """The control of the next test: as many as it has refused are taken, and wait."""
+    async with serving(watched, queue_max=1000) as service:
+        watched.commit_gate.shut()
+        body = {"account": ACCOUNT, "contract": "chunkr", "model": "chunkr-parse"}
+        taken = [asyncio.create_task(service.native("POST", "/tasks", body)) for _ in range(9)]
+        await watched.commit_gate.someone_waits()
+        await asyncio.sleep(0.1)
+        assert not any(task.done() for task in taken)
+        watched.commit_gate.open()
+        assert {reply.status for reply in await asyncio.gather(*taken)} == {201}
+
+
+async def test_r21_a_full_queue_is_a_503_with_a_time_to_come_back_and_forgets_nobody(watched: Watched) -> None:
     async with serving(watched, queue_max=2) as service:
         tasks = {vendor: (await service.create(vendor))["id"] for vendor in VENDORS}
         keys = {vendor: await service.key(vendor) for vendor in VENDORS}

@@ -2,6 +2,8 @@
 
 import hashlib
 import hmac
+import json
+import subprocess
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime
 from typing import Any
@@ -15,6 +17,7 @@ from ledger.callbacks import account_secret, open_secret, seal_secret
 from ledger.errors import DamagedError
 from ledger.memory import MemoryEngine
 from ledger.times import US_PER_SECOND
+from tests import npm
 from tests.receiving import TO_LOOPBACK, Receiver, receiving
 from tests.serving import ACCOUNT, Service, serving
 from tests.test_callbacks import ended, over
@@ -38,6 +41,31 @@ def test_the_package_of_npm_signs_the_same() -> None:
         "webhook-timestamp": "1767323045",
         "webhook-signature": PINNED,
     }
+
+
+NPM_PACKAGE = "standardwebhooks@1.1.1"
+VERIFIES = """
+const { Webhook } = require("standardwebhooks");
+const { secret, body, headers } = JSON.parse(require("fs").readFileSync(0, "utf8"));
+try { new Webhook(secret).verify(body, headers); console.log("verified"); } catch (error) { console.log(error.name); }
+"""
+
+
+def test_the_package_of_npm_verifies_it_and_nothing_that_was_altered(pytestconfig: pytest.Config) -> None:
+    node = npm.node(major_min=18)
+    folder = npm.installed(NPM_PACKAGE, pytestconfig.cache)
+
+    def says(secret: str, headers: dict[str, str], body: bytes = BODY) -> str:
+        told = json.dumps({"secret": secret, "headers": headers, "body": body.decode()})
+        done = subprocess.run(
+            [node, "-e", VERIFIES], input=told, capture_output=True, check=True, text=True, timeout=30, cwd=folder
+        )
+        return done.stdout.strip()
+
+    during = standard_webhooks(letter(NEW, OLD))
+    assert [says(secret, during) for secret in (NEW, OLD)] == ["verified", "verified"]
+    after = standard_webhooks(letter(NEW))
+    assert says(OLD, after) == says(NEW, after, BODY + b" ") == "WebhookVerificationError"
 
 
 def test_the_package_of_pypi_verifies_it() -> None:
