@@ -114,7 +114,7 @@ async def by_name(ledger: Ledger, done: asyncio.Event) -> list[TaskId]:
         await asyncio.sleep(0.002)
 
 
-async def test_sixteen_writers_who_are_late_and_roll_back_and_readers_who_miss_nothing(service: Service) -> None:
+async def test_r22_s39_behind_sixteen_writers_who_are_late_and_roll_back_a_reader_misses_nothing(service: Service) -> None:
     """The control is a reader in the order of time, as tasks are named by it: he does miss some."""
     ledger, done, before = service.ledger, asyncio.Event(), await service.position()
     readers = [
@@ -135,7 +135,7 @@ async def test_sixteen_writers_who_are_late_and_roll_back_and_readers_who_miss_n
     assert len(taken - set(seen)) > 0, "the control misses nothing: this test is too weak"
 
 
-async def test_nothing_is_told_that_is_not_durable(tmp_path: Path) -> None:
+async def test_s45_nothing_is_told_that_is_not_durable(tmp_path: Path) -> None:
     """The writer is held up with its commit unanswered, and the one after it undone."""
     watched = Watched(await ENGINES["sqlite"].open(tmp_path))
     async with serving(watched) as service:
@@ -179,7 +179,7 @@ async def test_a_failure_that_is_told_after_the_success_is_in_the_feed_and_chang
     assert "failed" not in types
 
 
-async def test_what_was_acknowledged_is_in_the_feed_of_the_server_that_comes_back(tmp_path: Path) -> None:
+async def test_s45_what_was_acknowledged_is_in_the_feed_of_the_server_that_comes_back(tmp_path: Path) -> None:
     """Killed three times under eight writers; the reader goes on with the last id that he has seen, each time."""
     path = tmp_path / "ledger.db"
     worker, operator = await keys_in(path, ("ledger", Role.WORKER), ("ledger", Role.OPERATOR))
