@@ -92,7 +92,9 @@ async def day(folder: Path, *mode: str) -> tuple[list[Receiver], list[str], list
         return receivers, tasks, listed["callbacks"]
 
 
-async def test_r20_a_receiver_that_was_down_for_a_day_is_told_every_fact_once_across_three_kills(tmp_path: Path) -> None:
+async def test_r20_a_receiver_that_was_down_for_a_day_is_told_every_fact_once_across_three_kills(
+    tmp_path: Path,
+) -> None:
     receivers, tasks, listed = await day(tmp_path)
     told = [one.json()["task_id"] for receiver in receivers for one in receiver.told]
     ids = [one.id for receiver in receivers for one in receiver.told]

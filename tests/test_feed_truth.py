@@ -114,7 +114,9 @@ async def by_name(ledger: Ledger, done: asyncio.Event) -> list[TaskId]:
         await asyncio.sleep(0.002)
 
 
-async def test_r22_s39_behind_sixteen_writers_who_are_late_and_roll_back_a_reader_misses_nothing(service: Service) -> None:
+async def test_r22_s39_behind_sixteen_writers_who_are_late_and_roll_back_a_reader_misses_nothing(
+    service: Service,
+) -> None:
     """The control is a reader in the order of time, as tasks are named by it: he does miss some."""
     ledger, done, before = service.ledger, asyncio.Event(), await service.position()
     readers = [
