@@ -10,29 +10,29 @@ which would have to be erased as well.
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import NamedTuple, Self, TypeVar
-
-import structlog
+from typing import NamedTuple, Self
 
 from api.callback_lines import Bounds, Lines
 from api.contracts.shape import Contract
 from api.contracts.telling import Fact, Letter, Telling
 from api.egress import Egress, Posted, Poster, receiver_of
+from api.faults import log_fault
 from api.followers import Duty
+from api.keepers import Keeper
 from api.refusals import Unavailable
 from ledger.callback_log import arranged_by
 from ledger.callbacks import Arranged, ChangeWebhook, account_secret, callbacks_stream, due_us, open_secret
 from ledger.commands import RecordCallback
-from ledger.errors import CannotOpenError, DamagedError, Fault, Overloaded, StorageError, UnknownWebhook
+from ledger.engine import Engine
+from ledger.errors import DamagedError, Overloaded, StorageError, UnknownWebhook
 from ledger.ledger import Ledger
 from ledger.log_end import LogEnd
+from ledger.records import Head
 from projections.callback_queue import CallbackQueue, Plan, open_queue
 from projections.callback_rows import Delivery, Line, task_at
-from projections.follow import catch_up
-from projections.side_file import SideFileError
 
 BY = "callbacks"
 """The actor of what is recorded here."""
@@ -40,12 +40,8 @@ REST_SECONDS = 0.01
 """Between two looks at the log: what is committed meanwhile goes into the queue together."""
 LOOK_SECONDS = 1.0
 """After so long it is looked anyway, and what could not be written is tried again."""
-PAUSE_SECONDS = 0.01
-"""Between two pages of a log that is long behind."""
 UNDER_WAY_MAX = 4096
 """Callbacks whose try the queue has not seen yet: when it takes no page, no more are begun."""
-
-T = TypeVar("T")
 
 
 class CallbacksUnavailable(Unavailable):
@@ -82,8 +78,10 @@ class _Undeliverable(Exception):
         self.reason, self.for_good = reason, for_good
 
 
-class Caller:
+class Caller(Keeper[CallbackQueue]):
     """The callbacks of a ledger. Entered, it posts what its queue holds, as far as its duty has followed the log."""
+
+    unavailable = CallbacksUnavailable
 
     def __init__(
         self,
@@ -94,18 +92,16 @@ class Caller:
         clock: Callable[[], int],
         calls: Calls,
     ) -> None:
-        """The queue is in the file at *path*, which is opened when it is first asked for."""
-        self._ledger, self.path, self._contracts, self._clock = ledger, path, contracts, clock
+        super().__init__(ledger.engine, path, self._open_queue)
+        self._ledger, self._contracts, self._clock = ledger, contracts, clock
         self.egress = calls.egress
         self._log = ledger.callbacks
         self._lines = Lines(calls.bounds)
         self._poster: Poster | None = None
-        self._queue: CallbackQueue | None = None
         self._followed: CallbackQueue | None = None
-        """The same, once it has been brought to the end of the log: before that it does not know what was delivered."""
+        """The queue that has been brought to the end of the log: before that it does not know what was delivered."""
         self._end = LogEnd()
         """Up to where in the log the queue has been, in all its lives."""
-        self._opening = asyncio.Lock()
         self._wake = asyncio.Event()
         self._under_way: dict[str, asyncio.Task[None]] = {}
         """By callback, until the queue has seen what became of the try."""
@@ -132,15 +128,7 @@ class Caller:
                     await task
         if self._poster is not None:
             await self._poster.close()
-        await self.close()
-
-    async def close(self) -> None:
-        """Let go of the file."""
-        async with self._opening:
-            queue, self._queue = self._queue, None
-            self._followed = None
-        if queue is not None:
-            await queue.close()
+        await super().__aexit__()
 
     # Following
 
@@ -149,49 +137,25 @@ class Caller:
         """How the service has the queue follow the log."""
         return Duty("callbacks", self.follow, REST_SECONDS)
 
-    async def follow(self) -> int:
-        """Bring the queue to the end of the log as it is now, and have what is new in it posted; that end.
-
-        Raises:
-            SideFileError, CannotOpenError, DamagedError, StorageError: why it cannot be.
-        """
-        queue = await self._opened()
-        try:
-            head = await catch_up(self._ledger.engine, queue, pause_seconds=PAUSE_SECONDS)
-            news = await queue.news(head.position)  # not before: what waited may be delivered
-        except SideFileError:
-            await self.close()  # it is opened anew: it may have been put right by then, or moved away
-            raise
-        if self._queue is queue:
-            self._followed = queue
-        self._end.moved(head.position, recorded_at_us=head.recorded_at_us)
-        for line, from_us in news.items():
-            self._lines.look(line, from_us)
-        self._wake.set()
-        return head.position
-
-    async def consult(self, work: Callable[[CallbackQueue], Awaitable[T]]) -> T:
-        """What *work* makes of the queue, which has been brought up to the end of the log.
-
-        Raises:
-            CallbacksUnavailable: it cannot be.
-        """
-        try:
-            await self.follow()
-            return await work(await self._opened())
-        except (SideFileError, CannotOpenError, DamagedError) as fault:
-            raise CallbacksUnavailable from fault
-
     def look(self) -> None:
         """Look now at what is due: the clock has been moved."""
         self._wake.set()
 
-    async def _opened(self) -> CallbackQueue:
-        async with self._opening:
-            if self._queue is None:
-                self._queue = await open_queue(self.path, self._ledger.engine, plan_of(self._contracts))
-                self._queue.end = self._end
-            return self._queue
+    async def _open_queue(self, path: Path, engine: Engine) -> CallbackQueue:
+        queue = await open_queue(path, engine, plan_of(self._contracts))
+        queue.end = self._end
+        return queue
+
+    async def _catch_up(self, file: CallbackQueue, *, pause_seconds: float = 0) -> Head:
+        """Bring the queue to the end of the log as it is now, and have what is new in it posted; that end."""
+        head = await super()._catch_up(file, pause_seconds=pause_seconds)
+        news = await file.news(head.position)  # not before: what waited may be delivered
+        self._followed = file
+        self._end.moved(head.position, recorded_at_us=head.recorded_at_us)
+        for line, from_us in news.items():
+            self._lines.look(line, from_us)
+        self._wake.set()
+        return head
 
     # Posting
 
@@ -199,7 +163,7 @@ class Caller:
         """Begin tries as they fall due, until cancelled."""
         while True:
             self._wake.clear()
-            queue = self._followed
+            queue = self._followed if self._followed is self._file else None
             has_room = len(self._under_way) < UNDER_WAY_MAX
             taken = self._lines.take(self._clock()) if has_room else None
             if queue is None or taken is None:
@@ -209,7 +173,7 @@ class Caller:
             try:
                 await self._begin(queue, line, room)
             except Exception as error:  # noqa: BLE001 - whatever it is, it is told, and tried again
-                _tell("callbacks.not_read", error)
+                log_fault("callbacks.not_read", error)
                 await asyncio.sleep(LOOK_SECONDS)
                 self._lines.look(line, 0)
 
@@ -259,7 +223,7 @@ class Caller:
             if posted.gone and one.webhook is not None:
                 await self._disable(one.account, one.webhook, url=tried.url)
         except Exception as error:  # noqa: BLE001 - as above; the line goes on, and finds it waiting still
-            _tell("callbacks.not_tried", error)
+            log_fault("callbacks.not_tried", error)
             await asyncio.sleep(LOOK_SECONDS)
         finally:
             self._lines.end(line, answered=posted.answered)
@@ -320,7 +284,7 @@ class Caller:
             task = task_at([row for row in rows if row.stream != stream], one.about)
             return url, telling.body(task, Fact(one.callback_id, one.type, one.fact_at_us)), secrets
         except Exception as error:
-            _tell("callbacks.not_worded", error)
+            log_fault("callbacks.not_worded", error)
             raise _Undeliverable("not to be told") from error
 
     def _addressed(self, one: Delivery, arranged: Arranged) -> tuple[str, tuple[str, ...]]:
@@ -355,7 +319,7 @@ class Caller:
             try:
                 return (await self._ledger.handle(command)).position
             except (Overloaded, StorageError) as error:
-                _tell("callbacks.not_recorded", error)
+                log_fault("callbacks.not_recorded", error)
                 await asyncio.sleep(LOOK_SECONDS)
 
     async def _disable(self, account: str, webhook_id: str, *, url: str | None) -> None:
@@ -363,9 +327,3 @@ class Caller:
         command = ChangeWebhook(at_us=self._clock(), webhook_id=webhook_id, enabled=False, if_url=url)
         with suppress(UnknownWebhook):
             await self._log.carry_out(command, account=account, by=BY)
-
-
-def _tell(what: str, error: Exception) -> None:
-    """Log *error*; with its traceback when it is a bug."""
-    bug = None if isinstance(error, Fault | Overloaded) else error
-    structlog.get_logger().warning(what, fault=str(error) or type(error).__name__, exc_info=bug)

@@ -11,10 +11,8 @@ from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
 from typing import NamedTuple, Self
 
-import structlog
-
+from api.faults import fault_text, log_fault
 from ledger.engine import Engine
-from ledger.errors import Fault
 
 LOOK_SECONDS = 1.0
 """After so long without news it is looked anyway: another process may have appended. And so long after a failure."""
@@ -69,12 +67,10 @@ class _Following:
                 await self._engine.end.beyond(self._position, seconds=LOOK_SECONDS)
 
     def _failed(self, error: Exception) -> None:
-        """Log *error*, unless it is the one before still; with its traceback when it is a bug."""
-        failure = str(error) or type(error).__name__
-        if failure != self._failure:
-            self._failure = failure
-            bug = None if isinstance(error, Fault) else error
-            structlog.get_logger().warning("follower.failed", follower=self._duty.name, fault=failure, exc_info=bug)
+        """Log *error*, unless it is still the one before."""
+        if fault_text(error) != self._failure:
+            self._failure = fault_text(error)
+            log_fault("follower.failed", error, follower=self._duty.name)
 
 
 class Followers:

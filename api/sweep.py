@@ -11,32 +11,26 @@ Alternative beaten: a timer for each task, a million of which would have to be s
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Self, TypeVar
 
 from api.followers import Duty
-from api.refusals import Unavailable
+from api.keepers import Keeper
 from ledger.break_log import BreakLog
 from ledger.breaks import OpenBreak
 from ledger.commands import Expire, MarkStalled
-from ledger.errors import CannotOpenError, DamagedError, Overloaded, Refusal, StorageError
+from ledger.errors import Overloaded, Refusal, StorageError
 from ledger.ids import TaskId
 from ledger.ledger import Ledger
 from projections.deadlines import Deadlines, DeadlinesError, Kind, Silent, open_deadlines
-from projections.follow import catch_up
 from projections.self_check import LATE_PAGE_MAX, late_truths_of
 from projections.silence import Listening, Patience, silent_before
 
 NAME = "sweep"
 REST_SECONDS = 0.5
 """Between two sweeps: what is due is ended within a second or two."""
-PAUSE_SECONDS = 0.05
-"""Between two pages of a log that is long behind, in which everybody else is served."""
 CHUNK_MAX = 100
 """Tasks that expire, and that are marked as stalled, in one go: the queue is everybody's."""
-
-T = TypeVar("T")
 
 
 def passed_us() -> int:
@@ -44,8 +38,10 @@ def passed_us() -> int:
     return time.monotonic_ns() // 1000
 
 
-class Sweeper:
+class Sweeper(Keeper[Deadlines]):
     """Ends what is due in *ledger*, which it knows by the deadlines in the file at *path*."""
+
+    pause_seconds = 0.05
 
     def __init__(
         self,
@@ -56,24 +52,10 @@ class Sweeper:
         patience: Patience | None = None,
         passed_us: Callable[[], int] = passed_us,
     ) -> None:
-        self._ledger, self.path, self._patience = ledger, path, patience or Patience()
+        super().__init__(ledger.engine, path, open_deadlines)
+        self._ledger, self._patience = ledger, patience or Patience()
         self._clock, self._passed_us = clock, passed_us
         self._listening = Listening(clock(), clock(), passed_us())
-        self._deadlines: Deadlines | None = None
-        self._opening = asyncio.Lock()
-
-    async def __aenter__(self) -> Self:
-        return self
-
-    async def __aexit__(self, *_: object) -> None:
-        await self.close()
-
-    async def close(self) -> None:
-        """Let go of the file."""
-        async with self._opening:
-            deadlines, self._deadlines = self._deadlines, None
-        if deadlines is not None:
-            await deadlines.close()
 
     @property
     def duty(self) -> Duty:
@@ -87,18 +69,17 @@ class Sweeper:
             DeadlinesError, CannotOpenError, DamagedError, StorageError: why it cannot be done.
         """
         try:
-            return await self._sweep()
-        except DeadlinesError:
-            await self.close()  # they are opened anew: they may have been put right by then, or moved away
+            async with self._opened() as deadlines:
+                return await self._sweep(deadlines)
+        except DeadlinesError:  # the log may be well all the same
             raise
         except StorageError:  # then it took no reports either
             self._listening = Listening(self._clock(), self._clock(), self._passed_us())
             raise
 
-    async def _sweep(self) -> int:
-        deadlines = await self._opened()
+    async def _sweep(self, deadlines: Deadlines) -> int:
         while True:
-            head = await catch_up(self._ledger.engine, deadlines, pause_seconds=PAUSE_SECONDS)
+            head = await self._catch_up(deadlines, pause_seconds=self.pause_seconds)
             now_us = self._clock()
             self._listening = self._listening.on(now_us, self._passed_us())
             commands: list[Expire | MarkStalled] = [
@@ -108,31 +89,6 @@ class Sweeper:
             if not await self._any_done(commands):
                 await self._open_late(deadlines)
                 return head.position
-
-    async def consult(self, work: Callable[[Deadlines], Awaitable[T]]) -> T:
-        """What *work* makes of the deadlines, which have been brought up to the end of the log.
-
-        Raises:
-            Unavailable: they could not be opened, read or written.
-            StorageError: the log could not be read.
-        """
-        try:
-            deadlines = await self._opened()
-            await catch_up(self._ledger.engine, deadlines)
-            return await work(deadlines)
-        except (DeadlinesError, CannotOpenError, DamagedError) as fault:
-            raise Unavailable from fault  # why is in the log, as its follower's failure
-
-    async def peek(self, work: Callable[[Deadlines], Awaitable[T]]) -> T:
-        """What *work* makes of the deadlines as they are, up to their last page.
-
-        Raises:
-            Unavailable: they could not be opened or read.
-        """
-        try:
-            return await work(await self._opened())
-        except (StorageError, CannotOpenError) as fault:
-            raise Unavailable from fault
 
     async def _expire(self, deadlines: Deadlines, now_us: int) -> list[Expire]:
         due = await deadlines.expired(now_us, limit=CHUNK_MAX)
@@ -181,17 +137,10 @@ class Sweeper:
 
     async def _open_late(self, deadlines: Deadlines) -> None:
         """Open a break for each task of which something else was reported after its outcome; it is one, ever."""
-        engine = self._ledger.engine
         while True:
             tasks, position = await deadlines.late_since(limit=LATE_PAGE_MAX)
             if not tasks:
                 return
-            found = await late_truths_of(engine, deadlines, tasks)
-            await BreakLog(engine).open([OpenBreak(at_us=self._clock(), found=one) for one in found], by=NAME)
+            found = await late_truths_of(self._engine, deadlines, tasks)
+            await BreakLog(self._engine).open([OpenBreak(at_us=self._clock(), found=one) for one in found], by=NAME)
             await deadlines.see_to(position)
-
-    async def _opened(self) -> Deadlines:
-        async with self._opening:
-            if self._deadlines is None:
-                self._deadlines = await open_deadlines(self.path, self._ledger.engine)
-            return self._deadlines

@@ -294,7 +294,7 @@ async def test_a_follower_that_fails_goes_on_when_it_can(
 async def test_a_follower_that_is_far_behind_is_left_at_once(
     engine: Failing, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(bookkeeper, "PAUSE_SECONDS", 3600.0)
+    monkeypatch.setattr(Bookkeeper, "pause_seconds", 3600.0)
     monkeypatch.setattr("projections.follow.PAGE", 10)
     async with Ledger(engine) as ledger:
         await money_log(ledger, seed=1, tasks=TASKS)
