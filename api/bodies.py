@@ -45,6 +45,15 @@ def read_json(raw: bytes, kind: type[T]) -> T:
     return value
 
 
+def read_json_or(raw: bytes, default: T) -> T:
+    """*raw* as JSON of the type of *default*, which is what no body or an empty one stands for.
+
+    Raises:
+        Invalid: as `read_json`.
+    """
+    return read_json(raw, type(default)) if raw.strip() else default
+
+
 _INT_MAX_DIGITS = b"%d" % (2**63 - 1)
 _INTEGER = re.compile(rb"(?<![0-9.eE+])(?<![eE]-)[0-9]{19,}(?![0-9.eE])")
 _NO_DIGITS = bytes(set(range(256)) - set(b"0123456789"))

@@ -32,7 +32,7 @@ def mount(contract: Contract) -> Mount:
 
 
 MOUNTS = {contract.name: mount(contract) for contract in (*CONTRACTS.values(), native.CONTRACT)}
-NATIVE = MOUNTS["ledger"]
+NATIVE = MOUNTS[native.CONTRACT.name]
 METRICS = "/metrics"
 """Where scrapers look."""
 _AT_ROOT = NATIVE._replace(prefix="")

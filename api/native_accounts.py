@@ -3,7 +3,7 @@
 import msgspec
 
 from api.bodies import read_json
-from api.contracts.shape import Act, Answer, Asked, json_answer
+from api.contracts.shape import Answer, Asked, json_answer
 from api.deps import Deps
 from api.native_bodies import GrantBody, LimitBody, Name, RevocationBody, credits_in, positive_credits
 from api.native_shapes import account_view
@@ -64,11 +64,3 @@ def account_in(asked: Asked) -> str:
         return msgspec.convert(asked.params["account"], Name)
     except msgspec.ValidationError:
         raise Invalid("an account is 1 to 128 visible characters", param="account") from None
-
-
-ACCOUNT_ROUTES = (
-    Act("GET", "/v1/accounts/{account}", show_account),
-    Act("PUT", "/v1/accounts/{account}/limit", set_limit, operator_only=True),
-    Act("POST", "/v1/accounts/{account}/grants", grant, operator_only=True),
-    Act("POST", "/v1/accounts/{account}/revocations", revoke_grant, operator_only=True),
-)

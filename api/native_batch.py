@@ -8,17 +8,17 @@ said once.
 
 import asyncio
 from collections import defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import msgspec
-from msgspec.structs import replace
 
 from api.bodies import read_json
 from api.contracts import parse_any
 from api.contracts.shape import Answer, Asked
 from api.deps import Deps
-from api.native_bodies import report_in
+from api.native_refusals import problem_of
+from api.native_reports import report_in
 from api.refusals import Broken, Invalid, Unavailable
 from ledger.cursors import position_cursor
 from ledger.errors import Overloaded, Refusal, StorageError, TaskNotFound
@@ -33,9 +33,6 @@ TASKS_AT_ONCE = 256
 """Tasks whose lines are under way together: as many as share a commit."""
 
 _encoder = msgspec.json.Encoder()
-
-Problem = Callable[[Refusal, str], dict[str, Any]]
-"""A refusal as a problem, with the id of the request."""
 
 
 class Line(NamedTuple):
@@ -83,7 +80,7 @@ def _line(number: int, raw: bytes) -> Line:
     return Line(number, named, (task, _encoder.encode(fields)))
 
 
-async def report_many(deps: Deps, asked: Asked, problem: Problem) -> Answer:
+async def report_many(deps: Deps, asked: Asked) -> Answer:
     """Take what is reported in each line; one line of answer for each, in their order."""
     lines = await lines_in(asked.body)
     by_task: defaultdict[TaskId | None, list[Line]] = defaultdict(list)
@@ -98,11 +95,7 @@ async def report_many(deps: Deps, asked: Asked, problem: Problem) -> Answer:
     taken = await asyncio.gather(*(take(some) for some in by_task.values()))
     came_to = dict(one for some in taken for one in some)
     _see_to_faults(deps, asked, [*came_to.values()])
-    log_id = asked.log_id
-    shown = [
-        {"line": line.number, "task": line.named, **_view(came_to[line.number], problem, asked.request_id, log_id)}
-        for line in lines
-    ]
+    shown = [{"line": line.number, "task": line.named, **_view(asked, came_to[line.number])} for line in lines]
     return Answer(200, _encoder.encode_lines(shown), "application/x-ndjson")
 
 
@@ -113,9 +106,7 @@ async def _taken(deps: Deps, asked: Asked, line: Line) -> Outcome | Exception:
         return line.wrong
     task, report = line.report
     try:
-        command = report_in(asked._replace(body=report, headers={}), task)
-        if command.claims:
-            command = replace(command, claims=deps.ledger.keys.keyed(command.claims))
+        command = report_in(asked._replace(body=report, headers={}), task, keyed=deps.ledger.keys.keyed)
         return await deps.ledger.handle(command)
     except Exception as error:  # noqa: BLE001 - told in the line, and seen to below
         return error
@@ -139,16 +130,16 @@ def _is_ours(error: Exception) -> bool:
     return isinstance(error, Overloaded) or not isinstance(error, Refusal)
 
 
-def _view(came_to: Outcome | Exception, problem: Problem, request_id: str, log_id: str) -> dict[str, Any]:
+def _view(asked: Asked, came_to: Outcome | Exception) -> dict[str, Any]:
     if isinstance(came_to, Exception):
-        return problem(_refusal(came_to), request_id)
+        return problem_of(_refusal(came_to), asked.request_id)
     task = came_to.task
     return {
         "status": 200,
         "id": Spelling.UUID.spell(task.task_id),
         "task_status": task.status,
         "version": task.version,
-        "cursor": position_cursor(log_id, came_to.position),
+        "cursor": position_cursor(asked.log_id, came_to.position),
         "cancel_requested": task.run.cancel_requested_at_us is not None,
         "late": came_to.late,
         "replayed": came_to.replayed,

@@ -2,12 +2,11 @@
 
 from typing import Any
 
-from api.bodies import read_json, url_in
-from api.contracts import CONTRACTS
-from api.contracts.shape import Act, Answer, Asked, json_answer
+from api.bodies import read_json, read_json_or
+from api.contracts.shape import Answer, Asked, json_answer
 from api.deps import Deps
 from api.native_accounts import account_in
-from api.native_bodies import CancelBody, CreateBody, RotateBody
+from api.native_bodies import ReasonBody, RotateBody
 from api.native_queries import limit_in, only
 from api.refusals import Invalid
 from ledger.callbacks import Resend, RotateSecret
@@ -18,19 +17,6 @@ from projections.callback_rows import Delivery, State, Wanted, callback_view
 
 ID_CHARS = 36
 _PLACE_BYTES = 8
-
-
-def callback_in(deps: Deps, body: CreateBody) -> str | None:
-    """The address of the task's callbacks.
-
-    Raises:
-        Invalid: it is none that is posted to, or its contract tells nothing of its tasks.
-    """
-    url = url_in(body.callback_url, "callback_url")
-    if url is not None and CONTRACTS[body.contract].telling is None:
-        raise Invalid("tasks of this contract have no callbacks", param="callback_url")
-    deps.callbacks.egress.check(url, "callback_url")
-    return url
 
 
 async def list_callbacks(deps: Deps, asked: Asked) -> Answer:
@@ -50,7 +36,7 @@ async def resend(deps: Deps, asked: Asked) -> Answer:
     """Post it again, now, and as often as if it were new; its answer is the callback as it waits for that."""
     only(asked, set())
     name = asked.params["id"]
-    body = read_json(asked.body, CancelBody) if asked.body.strip() else CancelBody()
+    body = read_json_or(asked.body, ReasonBody())
     one = await deps.callbacks.consult(lambda queue: queue.get(name))
     if one is None:
         raise UnknownCallback(name)
@@ -106,15 +92,7 @@ def _place(one: Delivery) -> bytes:
 
 
 def _before(raw: bytes | None) -> tuple[int, str] | None:
-    if raw is None or len(raw) != _PLACE_BYTES + ID_CHARS or (not raw.isascii() and not raw[_PLACE_BYTES:].isascii()):
+    if raw is None or len(raw) != _PLACE_BYTES + ID_CHARS or not raw[_PLACE_BYTES:].isascii():
         return None
     position = int.from_bytes(raw[:_PLACE_BYTES], "big")
     return (position, raw[_PLACE_BYTES:].decode("ascii")) if position < 2**63 else None
-
-
-CALLBACK_ROUTES = (
-    Act("GET", "/v1/callbacks", list_callbacks, operator_only=True),
-    Act("POST", "/v1/callbacks/{id}/resend", resend, operator_only=True),
-    Act("GET", "/v1/accounts/{account}/callback-secret", show_secret, operator_only=True),
-    Act("POST", "/v1/accounts/{account}/callback-secret/rotate", rotate_secret, operator_only=True),
-)

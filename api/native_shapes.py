@@ -1,13 +1,11 @@
-"""What the native API shows: tasks, events, keys, and problems (RFC 9457). Money is decimal text, times RFC 3339."""
+"""What the native API shows: tasks, events, keys and accounts. Money is decimal text, times RFC 3339."""
 
-from collections.abc import Mapping
-from typing import Any, NamedTuple
+from typing import Any
 
 import msgspec
 
 from api.contracts import CONTRACTS
 from ledger.cursors import position_cursor
-from ledger.errors import InsufficientCredits
 from ledger.ids import Spelling
 from ledger.keys import is_dead
 from ledger.money import credits_text
@@ -16,6 +14,8 @@ from ledger.task import Callback, Task
 from ledger.times import rfc3339
 from projections.explain_rules import settled_by
 
+CONTRACT_NAME = "ledger"
+"""The name of the native contract."""
 ROOT = "/ledger/v1"
 
 
@@ -135,39 +135,6 @@ def account_view(row: AccountRow) -> dict[str, Any]:
         "available_credits": None if row.unlimited else credits_text(row.available_micros),
         "live_tasks": row.live_tasks,
         "position": row.position,
-    }
-
-
-def shortage_view(refusal: InsufficientCredits) -> dict[str, Any]:
-    """The figures by which new work was refused, and where in the log they stood."""
-    return {
-        "asked_credits": credits_text(refusal.asked_micros),
-        "available_credits": credits_text(refusal.available_micros),
-        "limit_credits": credits_or_none(refusal.limit_micros),
-        "granted_credits": credits_or_none(refusal.granted_micros),
-        "exposure_credits": credits_text(refusal.exposure_micros),
-        "position": refusal.position,
-    }
-
-
-class Problem(NamedTuple):
-    """What a refusal is called here."""
-
-    status: int
-    code: str
-    title: str
-
-
-def problem_view(problem: Problem, *, detail: str, request_id: str, facts: Mapping[str, Any]) -> dict[str, Any]:
-    """Problem details. The type is a stable name, not an address."""
-    return {
-        "type": f"urn:task-ledger:problem:{problem.code.replace('_', '-')}",
-        "title": problem.title,
-        "status": problem.status,
-        "detail": detail,
-        "code": problem.code,
-        "request_id": request_id,
-        **facts,
     }
 
 

@@ -1,8 +1,9 @@
-"""Which version of a task a client has seen, and what is news to it."""
+"""Conditional requests (RFC 9110, 13): the ``ETag`` of a task, and what a client says that it has seen of it. Pure."""
 
 from collections.abc import Callable
 
 from api.contracts.shape import Asked
+from api.refusals import Invalid
 from ledger.task import LIVE, Task
 from ledger.views import Seen
 
@@ -10,6 +11,21 @@ from ledger.views import Seen
 def etag(task: Task) -> str:
     """The task's version, as a strong tag."""
     return f'"{task.version}"'
+
+
+def if_match(asked: Asked) -> int | None:
+    """The version that the caller has read, out of ``If-Match: "VERSION"``.
+
+    Raises:
+        Invalid: it is neither that nor ``*``.
+    """
+    text = asked.headers.get("If-Match")
+    if text is None or text == "*":
+        return None
+    digits = text.removeprefix('"').removesuffix('"')
+    if not (digits.isascii() and digits.isdigit() and len(digits) < 16 and text == f'"{digits}"'):  # noqa: PLR2004
+        raise Invalid('If-Match must be a version in quotes, such as "3"', param="If-Match")
+    return int(digits)
 
 
 def has_seen(asked: Asked, task: Task) -> bool:

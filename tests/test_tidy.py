@@ -138,8 +138,8 @@ LIVE = {
 }
 """What may wait, read, draw lots and look at the clock. All else in these folders is pure."""
 PURE_OF_API = (
-    *("bodies", "callback_lines", "feed_shapes", "forms", "limits", "native_bodies", "native_shapes", "native_tags"),
-    *("refusals", "request_ids", "routing", "sse"),
+    *("bodies", "callback_lines", "feed_shapes", "forms", "limits", "native_bodies", "native_refusals"),
+    *("native_reports", "native_shapes", "native_tags", "refusals", "request_ids", "routing", "sse"),
 )
 OUTSIDE = (
     {"aiohttp", "aiosqlite", "asyncio", "concurrent", "fcntl", "glob", "http", "io", "logging", "multiprocessing", "os"}

@@ -30,7 +30,7 @@ from typing import Annotated, Any
 
 import msgspec
 
-from api.bodies import read_json
+from api.bodies import read_json_or
 from api.contracts.beatra_envelope import SPELLING, STATUSES, credits_fixed, view
 from api.contracts.beatra_list import LIST
 from api.contracts.beatra_orders import CREATES, UnsupportedCapability, UnsupportedOption, keyed, replayed
@@ -125,7 +125,7 @@ def wish(asked: Asked) -> Wish:
     Raises:
         Invalid: the body is not of this shape, or the key is not 1 to 255 characters.
     """
-    body = read_json(asked.body, CancelBody) if asked.body.strip() else CancelBody()
+    body = read_json_or(asked.body, CancelBody())
     # The fingerprint is the body's (chosen).
     return Wish(_read(asked), body.reason, keyed(asked, f"/v1/tasks/{asked.params['id']}/cancel", body.reason))
 

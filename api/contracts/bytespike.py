@@ -43,7 +43,7 @@ from typing import Annotated, Any
 import msgspec
 
 from api import sse
-from api.bodies import fingerprint, read_json, url_in
+from api.bodies import fingerprint, read_json, read_json_or, url_in
 from api.contracts import bytespike_usage as usage
 from api.contracts import bytespike_webhooks as webhooks
 from api.contracts.shape import (
@@ -222,7 +222,7 @@ def target(asked: Asked) -> Target:
     Raises:
         Invalid: they name two, or none, or the body is no JSON object of this shape.
     """
-    ids = read_json(asked.body, Ids) if asked.body.strip() else Ids()
+    ids = read_json_or(asked.body, Ids())
     task_id = asked.params.get("id", ids.task_id)
     if (task_id is None) == (ids.out_task_id is None):
         raise Invalid("Exactly one of task_id and out_task_id is required.", param="task_id")

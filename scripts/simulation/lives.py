@@ -15,7 +15,7 @@ from typing import TypeAlias
 
 from msgspec.structs import replace
 
-from api.native import CANCEL as OPERATORS
+from api.native_tasks import CANCEL as OPERATORS
 from ledger.commands import Charge, Complete, ConfirmCancel, Effect, Expire, Fail, MarkStalled
 from ledger.events import School
 from ledger.times import US_PER_DAY, US_PER_HOUR, US_PER_SECOND

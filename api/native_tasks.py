@@ -1,0 +1,113 @@
+"""One task in the native API: read, reported on by its worker, cancelled by an operator, and its history.
+
+A write answers with the task at or after its own change.
+"""
+
+from collections.abc import Mapping
+
+from api.bodies import read_json_or
+from api.contracts import parse_any
+from api.contracts.shape import Answer, Asked, json_answer
+from api.deps import Deps
+from api.following import await_task
+from api.native_bodies import ReasonBody
+from api.native_queries import moment_in, wait_in
+from api.native_reports import report_in
+from api.native_shapes import event_view, task_view
+from api.native_tags import etag, has_seen, if_match, news
+from ledger.commands import CancelPolicy, Effect, RequestCancel
+from ledger.errors import TaskNotFound
+from ledger.ids import TaskId
+from ledger.ledger import Outcome
+from ledger.task import Status, Task
+from projections.then import task_then
+
+CANCEL = CancelPolicy(queued=Effect.CANCEL, running=Effect.ASK, terminal=Effect.RETURN)
+"""The operator's row of the cancel table."""
+REPORT_MAX_BYTES = 1024 * 1024
+
+
+async def read(deps: Deps, asked: Asked) -> Answer:
+    """The task as it stands, or 304; with ``wait`` once there is `news` of it, or when that time is over.
+
+    With ``at`` it is the task as it stood.
+    """
+    task_id = _task_id(asked)
+    seconds = wait_in(asked, most=deps.stays.limits.wait_max_seconds)
+    moment = await moment_in(deps, asked, of_now="wait")
+    if moment is not None:
+        stood = await task_then(deps.ledger.engine, task_id, moment)
+        if stood is None:
+            raise TaskNotFound
+        return _answer(asked, stood.task, position=stood.position)
+    if seconds:
+        await await_task(deps, asked, task_id, seconds=seconds, is_news=news(asked))
+    seen = await deps.ledger.task(task_id, account=None)
+    if has_seen(asked, seen.task):
+        return Answer(304, b"", headers={"ETag": etag(seen.task)})
+    return _answer(asked, seen.task, position=seen.position)
+
+
+async def report(deps: Deps, asked: Asked) -> Answer:
+    """Take what a worker reports. Its answer tells the worker whether a cancel has been asked for."""
+    command = report_in(asked, _task_id(asked), keyed=deps.ledger.keys.keyed)
+    return await outcome_answer(deps, asked, await deps.ledger.handle(command), status=200)
+
+
+async def history(deps: Deps, asked: Asked) -> Answer:
+    """All events of the task, oldest first."""
+    rows = await deps.ledger.history(_task_id(asked))
+    return json_answer(200, {"events": [event_view(row, log_id=asked.log_id) for row in rows]})
+
+
+async def cancel(deps: Deps, asked: Asked) -> Answer:
+    """200 when it is over, 202 when the worker has been asked and must confirm."""
+    body = read_json_or(asked.body, ReasonBody())
+    command = RequestCancel(
+        task_id=_task_id(asked),
+        at_us=asked.now_us,
+        actor=asked.key_id,
+        request_id=asked.request_id,
+        expected_version=if_match(asked),
+        account=None,
+        policy=CANCEL,
+        reason=body.reason,
+    )
+    outcome = await deps.ledger.handle(command)
+    status = 202 if outcome.task.status is Status.RUNNING else 200
+    return await outcome_answer(deps, asked, outcome, status=status)
+
+
+async def outcome_answer(
+    deps: Deps, asked: Asked, outcome: Outcome, *, status: int, headers: Mapping[str, str] | None = None
+) -> Answer:
+    """What a command came to; for a request that came before, the task as it stands by now, with 200."""
+    if outcome.replayed:
+        seen = await deps.ledger.task(outcome.task.task_id, account=None)
+        return _answer(asked, seen.task, position=seen.position, headers={"Idempotent-Replayed": "true"})
+    return _answer(asked, outcome.task, position=outcome.position, status=status, headers=headers, is_late=outcome.late)
+
+
+def _answer(  # noqa: PLR0913 - what answers with a task differ in
+    asked: Asked,
+    task: Task,
+    *,
+    position: int,
+    status: int = 200,
+    headers: Mapping[str, str] | None = None,
+    is_late: bool = False,
+) -> Answer:
+    view = task_view(task, position=position, log_id=asked.log_id) | ({"late": True} if is_late else {})
+    return json_answer(status, view, {"ETag": etag(task), **(headers or {})})
+
+
+def _task_id(asked: Asked) -> TaskId:
+    """The id in the path, in the spelling of any contract.
+
+    Raises:
+        TaskNotFound: it is spelled in none of them.
+    """
+    task = parse_any(asked.params["id"])
+    if task is None:
+        raise TaskNotFound
+    return task
