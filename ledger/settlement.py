@@ -20,6 +20,7 @@ from typing import assert_never
 
 from ledger.errors import AmountExceeds
 from ledger.events import Charged, Held, Refunded, Released, School, Terms
+from ledger.records import SUM_MAX_MICROS
 from ledger.task import Task
 
 FULL_PERCENT = 100
@@ -82,7 +83,7 @@ def settle(task: Task, *, due_micros: int, cause: str, at_us: int) -> Settlement
     """The money events that end this run: nothing stays held, and the customer has paid *due_micros*.
 
     Raises:
-        AmountExceeds: more is due than the school authorises.
+        AmountExceeds: more is due than the school authorises, or than every engine holds.
     """
     match task.terms.school:
         case School.HOLD:
@@ -91,7 +92,9 @@ def settle(task: Task, *, due_micros: int, cause: str, at_us: int) -> Settlement
             _within(task, due_micros, limit_micros=task.net_micros)
             return _move(Refunded, task, task.net_micros - due_micros, cause=cause, at_us=at_us)
         case School.ON_SUCCESS:
-            _within(task, due_micros, limit_micros=due_micros if cause == "completed" else 0)
+            # No ceiling is agreed; but the task's row, and the books, hold what all of its runs cost together.
+            limit_micros = SUM_MAX_MICROS - task.charged_micros if cause == "completed" else 0
+            _within(task, due_micros, limit_micros=limit_micros)
             return _move(Charged, task, due_micros, cause=cause, at_us=at_us)
         case _:
             assert_never(task.terms.school)

@@ -34,8 +34,9 @@ def name_of(account: Account) -> str:
 
 
 def escape(name: str) -> str:
-    """*name* with whatever may mean something to hledger as ``%XX``; ``%`` is never plain, so none is taken for it."""
-    return "".join(char if char in _PLAIN else "".join(f"%{byte:02X}" for byte in char.encode()) for char in name)
+    """*name* with whatever may mean something to hledger as ``%XX``, and no name as ``%``, which is never plain."""
+    spelled = (char if char in _PLAIN else "".join(f"%{byte:02X}" for byte in char.encode()) for char in name)
+    return "".join(spelled) or "%"
 
 
 def _lines(item: Item) -> Iterator[str]:

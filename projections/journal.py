@@ -160,8 +160,8 @@ def _account(book: Book, purpose: Purpose) -> Account:
         case Book.REVENUE:
             return Account(Heading.REVENUE, (purpose.contract, purpose.model))
         case Book.COST:
-            names = (purpose.provider, purpose.contract, purpose.model)
-            return Account(Heading.COST, tuple(name for name in names if name))
+            # All three parts, empty ones too: Beancount's balance of an account holds those below it as well.
+            return Account(Heading.COST, (purpose.provider, purpose.contract, purpose.model))
         case Book.PAYABLE:
             return Account(Heading.PAYABLE, (purpose.provider,))
 

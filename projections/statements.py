@@ -206,7 +206,7 @@ def _object(raw: bytes) -> dict[str, msgspec.Raw]:
     _text(raw)  # for its length and its UTF-8
     try:
         return _members.decode(raw)
-    except msgspec.MsgspecError as error:
+    except (msgspec.MsgspecError, RecursionError) as error:
         raise ValueError(str(error)) from None
 
 

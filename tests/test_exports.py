@@ -327,6 +327,7 @@ ESCAPED = [
     ("ops@acme.test", "ops@acme.test", "N-ops-40acme-2etest"),
     ("a:b;c", "a%3Ab%3Bc", "N-a-3ab-3bc"),
     ("100%", "100%25", "N-100-25"),
+    ("", "%", "N-"),
 ]
 
 
@@ -338,6 +339,15 @@ def test_a_name_is_spelled_so(name: str, in_hledger: str, in_beancount: str) -> 
 def odd_journal() -> Journal:
     moved = [(*held_by(name, number + 1, model=name), number) for number, name in enumerate(ODD)]
     return journal(totals_of(*((purpose, day, sums) for purpose, sums, day in moved)), {}, Wanted(), PLACE)
+
+
+def costs_of_no_task() -> Journal:
+    """A task's cost, and that of lines which name a contract for their model, or no model at all."""
+    whose = [("acme", "bytespike", "wan"), ("", "", "bytespike"), ("", "", "")]
+    moved = [
+        (Purpose(*names, "p", ""), 0, Sums(movements=1, billed_micros=1 + number)) for number, names in enumerate(whose)
+    ]
+    return journal(totals_of(*moved), {}, Wanted(), PLACE)
 
 
 # The programs themselves
@@ -356,6 +366,7 @@ async def journals(drawn: Drawn) -> dict[str, Journal]:
         "a month of it": await draw_journal(*drawn, Wanted(since_us=MIDDLE_US, until_us=until_us)),
         "nothing": await draw_journal(*drawn, Wanted(at="0")),
         "odd names": odd_journal(),
+        "costs of no task": costs_of_no_task(),
     }
 
 

@@ -29,7 +29,8 @@ from ledger.events import (
     Terms,
     UpdateReverted,
 )
-from ledger.money import MICROS_PER_CREDIT
+from ledger.money import AMOUNT_MAX_MICROS, MICROS_PER_CREDIT
+from ledger.records import SUM_MAX_MICROS
 from ledger.settlement import settle, violations
 from ledger.task import NO_TASK, Run, Task, evolve
 from tests.rules_dsl import (
@@ -215,6 +216,16 @@ def test_more_than_was_authorised_is_refused_not_cut_off(
     )
 
 
+def test_all_runs_of_a_task_together_cost_no_more_than_a_row_can_hold() -> None:
+    most = AMOUNT_MAX_MICROS // MICROS_PER_CREDIT
+    history: list[TaskCommand] = [*FREE_RUNNING, complete(most)]
+    for run in range(8):
+        history += [update(f"run {run}"), complete(most)]
+    left = SUM_MAX_MICROS - 9 * AMOUNT_MAX_MICROS
+    given(*history, update()).when(complete(most)).refused(AmountExceeds, left_micros=left)
+    given(*history, update()).when(complete(1)).then(Started, Completed, Charged)
+
+
 # Creation
 
 
@@ -392,7 +403,7 @@ def test_a_settlement_leaves_nothing_held_and_exactly_what_was_due_or_is_refused
     task = _paid_in_part(school, *paid)
     limit, due = task.net_micros + task.held_micros, paid[0] * due_percent // 100
     if school is School.ON_SUCCESS:
-        limit = due if cause == "completed" else 0
+        limit = SUM_MAX_MICROS - task.charged_micros if cause == "completed" else 0
     if due > limit:
         with pytest.raises(AmountExceeds):
             settle(task, due_micros=due, cause=cause, at_us=0)

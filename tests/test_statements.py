@@ -212,6 +212,7 @@ def test_a_time_that_is_none_makes_its_line_malformed(column: str, text: str) ->
         '{"provider_task_id":"p"}',
         '{"provider_task_id":"p","amount":null}',
         '{"provider_task_id":"p","amount":"1.5"',
+        pytest.param('{"provider_task_id":"p","amount":"1.5","more":' + "[" * 30_000 + "]" * 30_000 + "}", id="deep"),
     ],
 )
 def test_a_malformed_line_of_json_stops_nothing_else(bad: str) -> None:
