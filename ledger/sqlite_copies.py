@@ -47,7 +47,8 @@ def copy(source: Path, target: Path, *, at_rest: bool, progress: Callable[[int, 
     """
     if not source.is_file():
         raise CannotOpenError(f"no ledger at {source}")
-    mode = "mode=ro&immutable=1" if at_rest and not _beside(source, "-wal").exists() else "mode=ro"
+    is_whole = at_rest and not _beside(source.resolve(), "-wal").exists()  # beside the file, whatever names it
+    mode = "mode=ro&immutable=1" if is_whole else "mode=ro"
     try:
         with closing(_opened(source, mode)) as reader, closing(_opened(target, "mode=rw")) as writer:
             ((application,),) = reader.execute("PRAGMA application_id")

@@ -99,8 +99,8 @@ _lines: msgspec.json.Decoder[Line] = msgspec.json.Decoder(Line)
 
 
 class _Envelope(msgspec.Struct, frozen=True):
-    specversion: str
-    data: msgspec.Raw
+    specversion: str | None = None
+    data: msgspec.Raw = msgspec.Raw()
 
 
 _envelopes: msgspec.json.Decoder[_Envelope] = msgspec.json.Decoder(_Envelope)
@@ -194,8 +194,10 @@ def decode(text: bytes) -> Line:
     Raises:
         ValueError: it is neither.
     """
-    if b'"specversion"' in text:
-        return _lines.decode(_envelopes.decode(text).data)
+    if b'"specversion"' in text:  # which somebody may also have chosen for a key of his own
+        envelope = _envelopes.decode(text)
+        if envelope.specversion is not None:
+            return _lines.decode(envelope.data)
     return _lines.decode(text)
 
 

@@ -366,12 +366,14 @@ def test_the_source_is_not_touched(shell: Shell, backed_up: Path, target: Path) 
     assert [one.name for one in backed_up.parent.iterdir()] == ["backup.db"]
 
 
+@pytest.mark.parametrize("named", ["ledger.db", "current.db"])
 def test_a_store_left_by_a_power_cut_is_restored_with_what_is_in_its_write_ahead_log(
-    shell: Shell, path: Path, target: Path, tmp_path: Path
+    shell: Shell, path: Path, target: Path, tmp_path: Path, *, named: str
 ) -> None:
-    """Copied as it lies there while it is open, which is what a power cut leaves."""
+    """Copied as it lies there while it is open, which is what a power cut leaves. A link may lead to it as well."""
     left = tmp_path / "left" / "ledger.db"
     left.parent.mkdir()
+    left.with_name("current.db").symlink_to("ledger.db")
 
     async def cut() -> None:
         async with stored.serving(path) as ledger:
@@ -381,7 +383,7 @@ def test_a_store_left_by_a_power_cut_is_restored_with_what_is_in_its_write_ahead
 
     asyncio.run(cut())
     wal = left.with_name("ledger.db-wal").read_bytes()
-    assert restore(shell, left, target).code == 0
+    assert restore(shell, left.with_name(named), target).code == 0
     assert tables(target) == tables(path)
     assert left.with_name("ledger.db-wal").read_bytes() == wal
 

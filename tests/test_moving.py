@@ -104,6 +104,22 @@ def test_an_import_opens_for_the_keys_of_the_store_that_was_exported(
     assert asyncio.run(opens())
 
 
+@pytest.mark.parametrize("how", ["jsonl", "cloudevents"])
+def test_whatever_name_a_customer_chose_it_is_taken_for_no_envelope(
+    *, tmp_path: Path, file: Path, target: Path, capsys: pytest.CaptureFixture[str], how: str
+) -> None:
+    path, shell = tmp_path / "ledger.db", Shell(capsys)
+
+    async def make() -> None:
+        async with stored.serving(path) as ledger:
+            await ledger.handle(create(ident(1), out_task_id="specversion"))
+
+    asyncio.run(make())
+    ended = brought_in(shell, file, target, exported(shell, "--store", f"sqlite:{path}", "--format", how))
+    assert (ended.code, ended.err) == (0, "")
+    assert tables(target) == tables(path)
+
+
 def test_cursors_of_the_exported_log_are_good_in_the_imported_one(
     shell: Shell, path: Path, file: Path, target: Path
 ) -> None:
