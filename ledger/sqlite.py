@@ -11,7 +11,7 @@ import os
 import sqlite3
 import sys
 from collections.abc import AsyncIterator, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +19,7 @@ import aiosqlite
 from msgspec.structs import replace
 
 from ledger.engine import ERASES, Plan, Trouble, plan
-from ledger.errors import CannotOpenError, StorageError
+from ledger.errors import CannotOpenError, ReadOnlyError, StorageError
 from ledger.ids import TaskId
 from ledger.log_end import LogEnd
 from ledger.records import (
@@ -152,7 +152,10 @@ class SqliteEngine:
     async def heed_switches(self) -> None:
         """From here on what is in memory of this process is taken to be read after all switches so far."""
         assert self._writer is not None, "opened to read only"
-        self._switches = await switches_of(self._writer)
+        try:
+            self._switches = await switches_of(self._writer)
+        except TROUBLE as error:
+            raise self._health.met(error, "the store could not be read") from error
 
     async def _trusted_writer(self) -> aiosqlite.Connection:
         """The connection that writes, opened anew if the disk has failed since, with all that was committed on it.
@@ -244,7 +247,7 @@ class SqliteEngine:
 
     async def head(self) -> Head:
         rows = await self._read(HEAD, ())
-        if not rows:
+        if not rows or None in tuple(rows[0]):
             raise StorageError("the store has lost its lane")
         head = read_head(rows[0])
         self.end.moved(head.position, recorded_at_us=head.recorded_at_us)
@@ -315,10 +318,11 @@ async def open_to_serve(path: Path) -> SqliteEngine:
         os.close(lock_fd)
         raise
     try:
-        await engine.heed_switches()
-        await engine.wipe()
         if path.stat().st_size <= LOOKED_AT_FIRST_MAX_BYTES:
             await engine.look_through()
+        with suppress(ReadOnlyError):  # what writes nothing has no switch to heed
+            await engine.heed_switches()
+        await engine.wipe()
     except BaseException:  # whoever waited for it may have left: its threads would outlive the program
         await engine.close()
         raise

@@ -67,7 +67,7 @@ def copy(source: Path, target: Path, *, at_rest: bool, progress: Callable[[int, 
 def _end(connection: sqlite3.Connection, source: Path) -> End:
     named = connection.execute("SELECT value FROM meta WHERE name = 'log_id'").fetchone()
     head = connection.execute(HEAD).fetchone()
-    if named is None or head is None:
+    if named is None or head is None or None in head:
         raise StorageError(f"{source} has lost its name or its lane")
     return End(named[0].decode(), head[1], head[2])
 

@@ -71,8 +71,8 @@ async def refuse_foreign(path: Path) -> None:
         application = await _pragma(reader, "application_id")
         if application not in {0, APPLICATION_ID} or (application == 0 and next(iter(tables))[0]):
             raise CannotOpenError(f"{path} is not a ledger: its application id is {application:#x}")
-    except sqlite3.DatabaseError as error:
-        if error.sqlite_errorcode == sqlite3.SQLITE_NOTADB:
+    except TROUBLE as error:
+        if getattr(error, "sqlite_errorcode", None) == sqlite3.SQLITE_NOTADB:
             raise CannotOpenError(f"{path} is not a ledger: {error}") from error
     finally:
         await reader.close()

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from ledger.engine import AccountChange
+from ledger.errors import DamagedError
 from ledger.ids import TaskId
 from ledger.records import SUM_MAX_MICROS, AccountRow, ClaimRow, Entry, Head, KeyRow, Placed, Recorded, TaskRow
 
@@ -29,8 +30,15 @@ def event_values(recorded: Recorded) -> tuple[Any, ...]:
 
 
 def read_event(row: Sequence[Any]) -> Recorded:
+    """The event in a row.
+
+    Raises:
+        DamagedError: the row has no facts; where a page is damaged SQLite may give one that is nothing but NULLs.
+    """
     position, lane, stream, version, kind, recorded_at, effective_at, account, amount = row[:9]
     actor, request_id, data, payload, link, seal_key = row[9:]
+    if data is None:
+        raise DamagedError(f"the row at position {position} has lost its facts")
     entry = Entry(
         type=kind,
         recorded_at_us=recorded_at,

@@ -296,9 +296,13 @@ ACCOUNTS_ALL = f"SELECT {', '.join(ACCOUNT_COLUMNS)} FROM accounts ORDER BY acco
 TABLES = ("meta", "lanes", "events", "seals", "tasks", "claims", "keys", "accounts")
 
 
-def quick_check(table: str) -> str:
-    """The statement that looks at every page of one of `TABLES` and of its indexes, and tells the first fault."""
-    return f"PRAGMA quick_check({table})"
+CHECKED = ("sqlite_schema", *TABLES)
+"""What `integrity_check` is asked of, one after the other: with the schema SQLite checks the list of free pages."""
+
+
+def integrity_check(table: str) -> str:
+    """The statement that looks at every page of one of `CHECKED`, and holds its indexes against its rows."""
+    return f"PRAGMA integrity_check({table})"
 
 
 READ_MAX = 64

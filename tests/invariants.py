@@ -57,7 +57,10 @@ class Sums(NamedTuple):
 
 def exposures(rows: Sequence[Recorded]) -> dict[str, Sums]:
     """What every account's tasks cost by these rows of the log, from its first on, added up from their columns."""
-    accounts = {row.account: _exposure([one for one in rows if one.account == row.account]) for row in rows}
+    by_account: dict[str, list[Recorded]] = {}
+    for row in rows:
+        by_account.setdefault(row.account, []).append(row)
+    accounts = {account: _exposure(own) for account, own in by_account.items()}
     return {account: sums for account, sums in accounts.items() if any(sums)}
 
 

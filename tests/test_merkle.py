@@ -1,4 +1,4 @@
-"""The Merkle tree: its roots and paths are the RFC's, another hand's library agrees, and no other path is taken."""
+"""The Merkle tree: its roots and paths are the RFC's, other hands' libraries agree, and no other path is taken."""
 
 from collections.abc import Iterator
 from hashlib import sha256
@@ -6,6 +6,7 @@ from itertools import pairwise
 from random import Random
 
 import pytest
+import scitt_cose
 from hypothesis import given
 from hypothesis import strategies as st
 from pymerkle import ConsistencyProof, InmemoryTree, verify_consistency, verify_inclusion
@@ -214,7 +215,7 @@ def test_many_spans_are_had_of_one_reading() -> None:
         assert reading.hash_of(Span(start, end)) == mth(told[start:end])
 
 
-# As another hand's library has them
+# As other hands' libraries have them
 
 
 @pytest.fixture(scope="module")
@@ -246,6 +247,23 @@ def test_pymerkle_finds_our_roots_consistent_and_ours_alone(theirs: InmemoryTree
         verify_consistency(tree(told[:old]).root, tree(told).root, proof, **sizes)
         with pytest.raises(Exception, match="state does not match"):
             verify_consistency(tree(told[:old]).root, tree([*told[:-1], b"another"]).root, proof, **sizes)
+
+
+@pytest.mark.parametrize("new", range(1, SIZE_MAX))
+def test_scitt_cose_takes_our_consistency_proofs_and_no_other(new: int) -> None:
+    """Proofs of pymerkle have a form of their own; these are the RFC's, checked by a verifier of SCITT's receipts."""
+    told, random = leaves(new), Random(new)
+    after = tree(told).root.hex()
+    for old in range(1, new + 1):
+        before, path = tree(told[:old]).root.hex(), [one.hex() for one in path_of(told, consistency_spans(old, new))]
+        assert path == scitt_cose.consistency_proof([one.hex() for one in told], old, new)
+        assert scitt_cose.verify_consistency(before, after, old, new, path)
+        assert not scitt_cose.verify_consistency(tree([*told[: old - 1], b"x"]).root.hex(), after, old, new, path)
+        assert not scitt_cose.verify_consistency(before, tree([*told[:-1], b"x"]).root.hex(), old, new, path)
+        if path:
+            at = random.randrange(len(path))
+            assert not scitt_cose.verify_consistency(before, after, old, new, [*path[:at], "00" * 32, *path[at + 1 :]])
+            assert not scitt_cose.verify_consistency(before, after, old, new, path[:-1])
 
 
 # What is no proof
