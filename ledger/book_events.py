@@ -62,6 +62,11 @@ class CostMoved(Event, frozen=True, kw_only=True):
     model: str = ""
     credits_per_unit: str = "1"
     """The agreed rate by which the line's amount became credits."""
+    rounded_from: str = ""
+    """The line's amount in its own unit, where that rate makes no whole number of micro-credits of it; empty: it does.
+
+    Empty as well in events from before it was told.
+    """
 
 
 class ProviderBilled(CostMoved, frozen=True, kw_only=True, tag="provider-billed"):

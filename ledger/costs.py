@@ -36,6 +36,8 @@ class Owed(msgspec.Struct, frozen=True, gc=False):
     whose: Whose
     micros: int
     at_us: int
+    rounded_from: str = ""
+    """What it says in its own unit, where that is no whole number of micro-credits; empty: it is, or nobody asks."""
 
 
 NOTHING = Owed("", Whose(), 0, 0)
@@ -73,6 +75,7 @@ def _moved(line: Owed, by_micros: int, *, to_micros: int, source: Source) -> Cos
         contract=line.whose.contract,
         model=line.whose.model,
         credits_per_unit=source.credits_per_unit,
+        rounded_from=line.rounded_from if to_micros else "",
     )
 
 

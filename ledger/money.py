@@ -1,12 +1,17 @@
 """Money: integers of micro-credits inside, exact decimal text at the edges.
 
 One credit is 1,000,000 micro-credits. There is no float on any path: text is parsed digit by digit and
-printed digit by digit, and where a contract shows fewer decimals than we keep, `rounded` is the one place
-that drops any.
+printed digit by digit. Where an amount is no whole number of what it is told in, because a rate, a share or a contract
+with fewer decimals makes it so, `rounded` is the one place that drops anything: whoever asks names the direction, and
+has the remainder in hand. No remainder is stored: what an amount was made of stands in the log beside it, and the
+remainder follows from that whenever somebody wants to see it.
 """
 
 import re
+from enum import StrEnum
+from fractions import Fraction
 from functools import lru_cache
+from typing import NamedTuple
 
 MICROS_PER_CREDIT = 1_000_000
 DECIMALS = 6
@@ -41,21 +46,54 @@ def credits_text(micros: int) -> str:
     return f"{sign}{whole}.{fraction:06d}".rstrip("0")
 
 
-def fixed_text(micros: int, *, decimals: int) -> str:
-    """The amount with exactly *decimals* decimals (1-6), for contracts that always print that many."""
+def fixed_text(micros: int, *, decimals: int, each: int = 1) -> str:
+    """The amount with exactly *decimals* decimals (1-6), for contracts that always print that many.
+
+    In units that are *each* so many credits; to the nearest, for nobody is charged by what is shown.
+    """
     assert 1 <= decimals <= DECIMALS
-    step = 10 ** (DECIMALS - decimals)
-    units = rounded(micros, step) // step
+    units = rounded(micros, each * 10 ** (DECIMALS - decimals), to=Rounding.NEAREST).whole
     sign = "-" if units < 0 else ""
     whole, fraction = divmod(abs(units), 10**decimals)
     return f"{sign}{whole}.{fraction:0{decimals}d}"
 
 
-def rounded(micros: int, step_micros: int) -> int:
-    """*micros* to the nearest multiple of *step_micros*, halves away from zero.
+class Rounding(StrEnum):
+    """Which whole number stands for what lies between two."""
 
-    The remainder is ``micros - rounded(micros, step)``: rounding is for display and never enters the log.
-    """
-    half = step_micros // 2
-    magnitude = (abs(micros) + half) // step_micros * step_micros
-    return -magnitude if micros < 0 else magnitude
+    DOWN = "down"
+    """The lower one."""
+    NEAREST = "nearest"
+    """The nearer one, halves away from zero, so that what is given back is rounded as what was taken."""
+
+
+class Rounded(NamedTuple):
+    """A quotient as a whole number: with ``left / divisor`` added it is exact."""
+
+    whole: int
+    left: int
+    divisor: int
+    """> 0, and more than what is left."""
+
+    @property
+    def remainder(self) -> Fraction:
+        """What the whole number lacks; less than 0: it is more than it should be."""
+        return Fraction(self.left, self.divisor)
+
+
+def rounded(above: int, below: int, *, to: Rounding) -> Rounded:
+    """*above* / *below* as a whole number; *below* is more than 0."""
+    assert below > 0
+    whole, left = divmod(above, below)
+    if to is Rounding.NEAREST and (2 * left > below or (2 * left == below and above > 0)):
+        whole, left = whole + 1, left - below
+    return Rounded(whole, left, below)
+
+
+def mixed_text(amount: Fraction) -> str:
+    """An exact amount, as a whole number and a fraction: ``"54999 9/20"``, ``"-1/3"``, ``"2"``."""
+    sign = "-" if amount < 0 else ""
+    whole, left = divmod(abs(amount.numerator), amount.denominator)
+    if not left:
+        return f"{sign}{whole}"
+    return f"{sign}{f'{whole} ' if whole else ''}{left}/{amount.denominator}"

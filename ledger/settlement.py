@@ -20,6 +20,7 @@ from typing import assert_never
 
 from ledger.errors import AmountExceeds
 from ledger.events import Charged, Held, Refunded, Released, School, Terms
+from ledger.money import Rounded, Rounding, rounded
 from ledger.records import SUM_MAX_MICROS
 from ledger.task import Task
 
@@ -65,18 +66,20 @@ def cancel_due(task: Task) -> int:
     The charge never passes the hold, and what a worker has charged already is kept.
     """
     kept, rendered = abandonment_due(task, None), rendered_micros(task)
-    return kept if rendered is None else max(kept, min(rendered, kept + task.held_micros))
+    return kept if rendered is None else max(kept, min(rendered.whole, kept + task.held_micros))
 
 
-def rendered_micros(task: Task) -> int | None:
+def rendered_micros(task: Task) -> Rounded | None:
     """The price of the seconds rendered so far, which are the reported share of the output's length.
 
-    None: the point of no return has not been passed, and a cancel is free.
+    Rounded down, in the customer's favour: what was not rendered whole is not charged. None: the point of no return has
+    not been passed, and a cancel is free.
     """
     terms, percent = task.terms, task.run.percent or 0
     if terms.point_of_no_return_percent is None or percent < terms.point_of_no_return_percent:
         return None
-    return terms.cancel_rate_micros_per_second * terms.output_seconds * percent // FULL_PERCENT
+    whole_micros = terms.cancel_rate_micros_per_second * terms.output_seconds
+    return rounded(whole_micros * percent, FULL_PERCENT, to=Rounding.DOWN)
 
 
 def settle(task: Task, *, due_micros: int, cause: str, at_us: int) -> Settlement:

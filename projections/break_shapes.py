@@ -5,7 +5,7 @@ from typing import Any
 
 from ledger.breaks import Break, Difference, Life
 from ledger.events import BreakKind
-from ledger.money import credits_text
+from ledger.money import credits_text, mixed_text
 from ledger.times import US_PER_SECOND, rfc3339
 from projections.break_rows import Count
 from projections.comparison import Billed
@@ -57,6 +57,7 @@ def statement_view(billed: Billed) -> dict[str, Any]:
         "statement": statement.digest,
         "lines": len(statement.lines),
         "billed_credits": credits_text(statement.billed_micros),
+        "remainder_micros": mixed_text(statement.remainder),
         "malformed_lines": statement.malformed_count,
         "malformed": [one._asdict() for one in statement.malformed],
     }

@@ -143,7 +143,8 @@ class Comparison:
         for line, name in zip(self._lines, self._names, strict=True):
             if not line.currency or line.currency == currency:
                 whose = _whose(line, self._owners.get(line.number))
-                yield Owed(name, whose, line.amount_micros, self.side.since_us if line.at_us is None else line.at_us)
+                at_us = self.side.since_us if line.at_us is None else line.at_us
+                yield Owed(name, whose, line.amount_micros, at_us, line.rounded_from)
 
     def agrees(self, found: Difference) -> bool:
         """Whether the task that *found* is about has lines here, and agrees with all that it was billed."""

@@ -15,7 +15,7 @@ from ledger.money import credits_text
 from ledger.task import Task
 from ledger.times import rfc3339
 from projections.explain_fields import FIELDS, MONEY, value_in
-from projections.explain_rules import Rate, Rule, rate_of, rule_of
+from projections.explain_rules import Inexact, Rate, Rule, rate_of, rounding_of, rule_of
 from projections.steps import Step
 
 View: TypeAlias = Mapping[str, Any]
@@ -46,6 +46,8 @@ class Addend(msgspec.Struct, frozen=True, kw_only=True):
     credits: str
     total_credits: str
     rule: str
+    rounded: Inexact | None
+    """None: the amount is exact."""
 
 
 class Figure(msgspec.Struct, frozen=True, kw_only=True):
@@ -119,6 +121,7 @@ def _figure(steps: Sequence[Step], micros: Callable[[Task], int]) -> Figure:
                 credits=credits_text(micros(steps[number].after) - micros(steps[number].before)),
                 total_credits=credits_text(micros(steps[number].after)),
                 rule=rules[number].name,
+                rounded=rounding_of(steps, number),
             )
             for number in moved
         ),

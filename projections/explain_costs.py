@@ -10,16 +10,18 @@ import msgspec
 from ledger.costs import signed_micros
 from ledger.engine import Engine
 from ledger.errors import DamagedError
-from ledger.events import ProviderBilled, ProviderCredited, tag_of
+from ledger.events import CostEvent, ProviderBilled, ProviderCredited, tag_of
 from ledger.ids import TaskId
-from ledger.money import credits_text
+from ledger.money import Rounding, credits_text
 from ledger.records import Recorded
 from ledger.times import rfc3339
 from projections.books import Books
 from projections.cost_rows import positions_of_costs
-from projections.explain_rules import Rule
+from projections.explain_rules import Inexact, Rule, inexact
 from projections.follow import catch_up
 from projections.places import Place
+from projections.statement_format import StatementFormat
+from projections.statements import micros_in
 
 NAME = "provider_cost"
 MEANING = "what the provider has billed for the task, in the statements that were read"
@@ -45,6 +47,9 @@ class Line(msgspec.Struct, frozen=True, kw_only=True):
     statement: str
     provider: str
     credits_per_unit: str
+    units: str | None
+    """What the line says in its own unit, where it was rounded, as *rounded* tells; None: it is exact."""
+    rounded: Inexact | None
 
 
 class Cost(msgspec.Struct, frozen=True, kw_only=True):
@@ -94,6 +99,16 @@ def cost_of(rows: Sequence[Recorded]) -> Cost:
                 statement=event.statement,
                 provider=event.provider,
                 credits_per_unit=event.credits_per_unit,
+                units=event.rounded_from or None,
+                rounded=_rounding_of(event),
             )
         )
     return Cost(value=credits_text(total_micros), sum=tuple(lines), rules=tuple(rules.values()))
+
+
+def _rounding_of(event: CostEvent) -> Inexact | None:
+    """How the line's amount was rounded, which follows from what it says and the rate; None: it is exact."""
+    if not event.rounded_from:
+        return None
+    rate = StatementFormat(credits_per_unit=event.credits_per_unit).terms().rate
+    return inexact(micros_in(event.rounded_from, rate), Rounding.NEAREST)

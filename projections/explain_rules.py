@@ -10,7 +10,7 @@ from collections.abc import Sequence
 import msgspec
 
 from ledger.events import Cancelled, Charged, Created, Held, MoneyEvent, Refunded, Released, School
-from ledger.money import credits_text
+from ledger.money import Rounded, Rounding, credits_text, mixed_text
 from ledger.settlement import FULL_PERCENT, cancel_due, rendered_micros
 from ledger.task import TERMINAL, Task
 from projections.steps import Step
@@ -44,6 +44,15 @@ class Rule(msgspec.Struct, frozen=True, kw_only=True):
     sentence: str
 
 
+class Inexact(msgspec.Struct, frozen=True, kw_only=True):
+    """That an amount was rounded: from what exactly, which way, and what that leaves, in micro-credits."""
+
+    from_micros: str
+    to: Rounding
+    remainder_micros: str
+    """Less than 0: it was rounded up."""
+
+
 class Rate(msgspec.Struct, frozen=True, kw_only=True):
     """The terms that were pinned, and how they came to bear."""
 
@@ -71,6 +80,26 @@ def rule_of(steps: Sequence[Step], number: int) -> Rule:
         act = "worker-charged" if isinstance(event, Charged) else "worker-refunded"
         return _rule(school, "reported", act)
     return _rule(school, event.cause, _act(step, _caused_by(steps[:number], event.cause)))
+
+
+def inexact(amount: Rounded, to: Rounding) -> Inexact | None:
+    """How *amount* was rounded; None: it is exact."""
+    if not amount.left:
+        return None
+    exact, left = mixed_text(amount.whole + amount.remainder), mixed_text(amount.remainder)
+    return Inexact(from_micros=exact, to=to, remainder_micros=left)
+
+
+def rounding_of(steps: Sequence[Step], number: int) -> Inexact | None:
+    """How the amount of event *number* was rounded: that of rendered seconds is; all others are what somebody named."""
+    step = steps[number]
+    outcome = _caused_by(steps[:number], "cancelled")
+    if outcome is None or not isinstance(step.event, Charged) or not _is_metered(outcome):
+        return None
+    rendered = rendered_micros(outcome.before)
+    assert rendered is not None, "it is metered"
+    is_due = cancel_due(outcome.before) == rendered.whole  # and not what is held, or what a worker has charged already
+    return inexact(rendered, Rounding.DOWN) if is_due else None
 
 
 def settled_by(task: Task) -> str | None:
@@ -148,7 +177,14 @@ def _cancel_text(cancelled: Step | None) -> str | None:
     if rendered is None:
         return f"cancelled at {task.run.percent or 0} %, before the point of no return: nothing further is due"
     due = f"at most the {credits_text(task.held_micros)} held: {credits_text(cancel_due(task))} due in all"
-    return f"{_product_text(task)} = {credits_text(rendered)} credits; {due}"
+    how = inexact(rendered, Rounding.DOWN)
+    left = "" if how is None else f" ({rounded_words(how)})"
+    return f"{_product_text(task)} = {credits_text(rendered.whole)} credits{left}; {due}"
+
+
+def rounded_words(how: Inexact) -> str:
+    """It in words."""
+    return f"rounded {how.to} from {how.from_micros} micro-credits, remainder {how.remainder_micros}"
 
 
 def _product_text(task: Task) -> str:

@@ -7,6 +7,7 @@ looking at the others: a statement without ids takes little longer than one with
 from bisect import bisect_left, bisect_right, insort
 from collections.abc import Iterable, Iterator, Sequence
 
+from ledger.money import Rounding, rounded
 from projections.booked import Booked
 from projections.statement_format import Terms
 from projections.statements import Line
@@ -119,7 +120,8 @@ class Leftovers:
     def _near(self, model: str, due_micros: int, *, has_id: bool) -> list[int]:
         """The amounts of that model's lines that agree with what is due."""
         terms, amounts = self._terms, self._amounts.get((model, has_id), [])
-        share_micros = abs(due_micros) * terms.tolerance.numerator // terms.tolerance.denominator
+        above, below = abs(due_micros) * terms.tolerance.numerator, terms.tolerance.denominator
+        share_micros = rounded(above, below, to=Rounding.DOWN).whole  # whole amounts within the share are within this
         reach_micros = max(terms.tolerance_micros, share_micros)
         middle = bisect_left(amounts, due_micros)
         first = max(bisect_left(amounts, due_micros - reach_micros), middle - AMOUNTS_MAX // 2)

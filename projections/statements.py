@@ -6,7 +6,9 @@ refused as a whole.
 
 Amounts are decimal text and never a float, also where JSON writes them as numbers. They are taken exactly; where the
 agreed rate makes something else than whole micro-credits of them, a line counts as the nearest one, halves away from
-zero. Exponents and separators of thousands are refused: what can be read in two ways is not guessed.
+zero: so what many lines leave cancels out, and a line that gives back is rounded as the one that took. What it was
+rounded from is kept with it, and what all lines leave is told with the statement. Exponents and separators of thousands
+are refused: what can be read in two ways is not guessed.
 """
 
 import csv
@@ -24,7 +26,7 @@ from typing import NamedTuple, TypeAlias
 import msgspec
 
 from ledger.ids import TaskId
-from ledger.money import AMOUNT_MAX_MICROS, MICROS_PER_CREDIT
+from ledger.money import AMOUNT_MAX_MICROS, MICROS_PER_CREDIT, Rounded, Rounding, rounded
 from ledger.times import END_US, US_PER_SECOND, parse_rfc3339
 from projections.statement_format import COLUMNS, StatementFormat, Times
 
@@ -69,6 +71,8 @@ class Line(msgspec.Struct, frozen=True, gc=False):
     started_at_us: int | None
     finished_at_us: int | None
     billed_at_us: int | None
+    rounded_from: str = ""
+    """The amount in its own unit, where the rate makes no whole number of micro-credits of it; empty: it does."""
 
     @property
     def at_us(self) -> int | None:
@@ -92,6 +96,8 @@ class Statement(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     lines: Sequence[Line]
     malformed: Sequence[Malformed]
     malformed_count: int
+    remainder: Fraction = Fraction()
+    """What the lines' amounts lack of what the rate makes of them, all added up, in micro-credits."""
 
     @property
     def billed_micros(self) -> int:
@@ -122,11 +128,12 @@ def read_statement(data: bytes, form: StatementFormat, *, task_in: TaskIdIn, syn
         lines=lines,
         malformed=malformed,
         malformed_count=count,
+        remainder=sum((Fraction(left, divisor) for divisor, left in cells.left.items()), Fraction()),
     )
 
 
-def micros_in(text: str, rate: Fraction) -> int:
-    """Micro-credits of *text* units at *rate* credits each.
+def micros_in(text: str, rate: Fraction) -> Rounded:
+    """Micro-credits of *text* units at *rate* credits each, to the nearest.
 
     Raises:
         ValueError: it is no plain decimal, or too large.
@@ -135,12 +142,11 @@ def micros_in(text: str, rate: Fraction) -> int:
     if match is None:
         raise ValueError(f"amount {text[:40]!r} is no plain decimal such as 1.5")
     sign, whole, fraction = match.groups(default="")
-    above = int(whole + fraction) * rate.numerator * MICROS_PER_CREDIT
-    below = 10 ** len(fraction) * rate.denominator
-    micros: int = (2 * above + below) // (2 * below)
-    if micros > AMOUNT_MAX_MICROS:
+    above = int(sign + whole + fraction) * rate.numerator * MICROS_PER_CREDIT
+    amount = rounded(above, 10 ** len(fraction) * rate.denominator, to=Rounding.NEAREST)
+    if abs(amount.whole) > AMOUNT_MAX_MICROS:
         raise ValueError(f"amount {text[:40]} is too large")
-    return -micros if sign else micros
+    return amount
 
 
 # Records: for each line of the file, its number and what reads its values, in the order of COLUMNS
@@ -268,6 +274,8 @@ class _Cells:
         self._rate = form.terms().rate
         self._times = form.times
         self._task_in = task_in
+        self.left: Counter[int] = Counter()
+        """What the amounts lack, by divisor."""
 
     def line(self, number: int, values: Sequence[str]) -> Line:
         """The line.
@@ -279,7 +287,8 @@ class _Cells:
         for text in (line_id, provider_id, our_id, model, status, currency):
             if len(text) > TEXT_MAX_CHARS or not text.isprintable():
                 raise ValueError(f"{text[:40]!r} is longer than {TEXT_MAX_CHARS} characters or not printable")
-        return Line(
+        micros = micros_in(amount, self._rate)
+        line = Line(
             number,
             line_id,
             provider_id,
@@ -287,12 +296,16 @@ class _Cells:
             self._task_in(our_id) if our_id else None,
             model,
             status,
-            micros_in(amount, self._rate),
+            micros.whole,
             currency,
             self._time(started_at, "started_at"),
             self._time(finished_at, "finished_at"),
             self._time(billed_at, "billed_at"),
+            amount if micros.left else "",
         )
+        if micros.left:
+            self.left[micros.divisor] += micros.left
+        return line
 
     def _time(self, text: str, column: str) -> int | None:
         if not text:

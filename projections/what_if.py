@@ -32,7 +32,7 @@ from ledger.events import (
     Terms,
 )
 from ledger.ids import TaskId
-from ledger.money import parse_credits
+from ledger.money import Rounding, parse_credits, rounded
 from ledger.settlement import abandonment_due, authorise, cancel_due, completion_due, settle
 from ledger.task import NO_TASK, Task, evolve
 
@@ -46,6 +46,8 @@ class Cost(NamedTuple):
 
     was: Task
     would: Task
+    remainder: Fraction = Fraction()
+    """What the amounts that it would be made of lack, all added up, for they are whole; in micro-credits."""
 
     @property
     def more_micros(self) -> int:
@@ -61,7 +63,7 @@ class Rates(NamedTuple):
     other: Catalogue
 
     def terms(self, created: Created) -> Terms:
-        """The terms that the task would have; its own, where the catalogues do not both have its model."""
+        """The terms that the task would have, but for the price; its own, where not both catalogues have its model."""
         name, pinned = (created.contract, created.model), created.terms
         base, other = self.base.find(*name), self.other.find(*name)
         if base is None or other is None:
@@ -69,8 +71,7 @@ class Rates(NamedTuple):
         before, after = self.base.terms[name], self.other.terms[name]
         fields = ("cancellable", "point_of_no_return_percent", "cancel_rate_micros_per_second", "output_seconds")
         changed = {one: getattr(after, one) for one in fields if getattr(before, one) != getattr(after, one)}
-        estimated = _scaled(pinned.estimated_micros, self.ratio(created))
-        return replace(pinned, estimated_micros=estimated, **changed)
+        return replace(pinned, **changed)
 
     def ratio(self, created: Created) -> Fraction:
         """How its price changes; 1 where there is nothing to go by."""
@@ -85,7 +86,8 @@ def what_if(task: TaskId, events: Sequence[TaskEvent], rates: Rates) -> Cost:
     """What the task of these events, oldest first, came to, and would come to."""
     created = events[0]
     assert isinstance(created, Created), "a task begins with its creation"
-    terms, ratio = rates.terms(created), rates.ratio(created)
+    scaled = _Scaled(rates.ratio(created))
+    terms = replace(rates.terms(created), estimated_micros=scaled(created.terms.estimated_micros))
     was = would = replace(NO_TASK, task_id=task)
     number = 0
     while number < len(events):
@@ -96,13 +98,13 @@ def what_if(task: TaskId, events: Sequence[TaskEvent], rates: Rates) -> Cost:
             would = evolve(would, replace(event, terms=terms))
             would = reduce(evolve, authorise(terms, at_us=event.at_us), would)
         elif isinstance(event, Charged | Refunded):
-            would = _by_worker(would, event, ratio)
+            would = _by_worker(would, event, scaled)
         elif isinstance(event, _OUTCOMES):
-            would = _ended(would, event, _actual(was, event, after), ratio)
+            would = _ended(would, event, _actual(was, event, after), scaled)
         else:
             would = evolve(would, event)
         was, number = after, number + 1 + len(money)
-    return Cost(was, would)
+    return Cost(was, would, scaled.remainder)
 
 
 def _money_of(events: Sequence[TaskEvent], number: int) -> list[TaskEvent]:
@@ -135,9 +137,8 @@ def _due(task: Task, event: TaskEvent, actual_micros: int | None) -> int:
     return abandonment_due(task, actual_micros)
 
 
-def _ended(would: Task, event: TaskEvent, actual_micros: int | None, ratio: Fraction) -> Task:
-    scaled = None if actual_micros is None else _scaled(actual_micros, ratio)
-    due = _due(would, event, scaled)
+def _ended(would: Task, event: TaskEvent, actual_micros: int | None, scaled: "_Scaled") -> Task:
+    due = _due(would, event, None if actual_micros is None else scaled(actual_micros))
     cause = str(event.__struct_config__.tag)
     try:
         moved = settle(would, due_micros=due, cause=cause, at_us=event.at_us)
@@ -146,9 +147,9 @@ def _ended(would: Task, event: TaskEvent, actual_micros: int | None, ratio: Frac
     return reduce(evolve, moved, evolve(would, event))
 
 
-def _by_worker(would: Task, event: Charged | Refunded, ratio: Fraction) -> Task:
+def _by_worker(would: Task, event: Charged | Refunded, scaled: "_Scaled") -> Task:
     """What a worker charged or gave back, in proportion, and never more than there is."""
-    amount = _scaled(event.amount_micros, ratio)
+    amount = scaled(event.amount_micros)
     if isinstance(event, Refunded):
         amount = min(amount, would.net_micros)
     elif would.terms.school is School.HOLD:
@@ -161,7 +162,14 @@ def _price(model: Model, capability: str) -> int:
     return price if price is not None else parse_credits(model.price_credits) or 0
 
 
-def _scaled(micros: int, ratio: Fraction) -> int:
-    """To the nearest micro-credit, halves up."""
-    scaled = micros * ratio
-    return (2 * scaled.numerator + scaled.denominator) // (2 * scaled.denominator)
+class _Scaled:
+    """Amounts in proportion, each to the nearest micro-credit: nobody is charged by them; and what that leaves."""
+
+    def __init__(self, ratio: Fraction) -> None:
+        self._ratio = ratio
+        self.remainder = Fraction()
+
+    def __call__(self, micros: int) -> int:
+        amount = rounded(micros * self._ratio.numerator, self._ratio.denominator, to=Rounding.NEAREST)
+        self.remainder += amount.remainder
+        return amount.whole

@@ -19,7 +19,7 @@ from projections import explain_costs
 from projections.explain import Explanation, Figure, Given, explanations, is_set
 from projections.explain_costs import Cost, explain_cost
 from projections.explain_fields import FIELDS, NoSuchFieldError, named
-from projections.explain_rules import Rate
+from projections.explain_rules import Inexact, Rate, rounded_words
 from projections.places import NoSuchPlaceError, Place, place_of
 from projections.steps import steps_of
 from scripts import stores
@@ -133,6 +133,7 @@ def _cost_in_full(cost: Cost) -> None:
         _say(
             f"      {line.line} of {line.provider}, {line.credits_per_unit} credits a unit, statement {line.statement}"
         )
+        _rounded(line.rounded, before=f"{line.units} units, ")
     _say(f"  = {cost.value}")
     for rule in cost.rules:
         _say(f"  {rule.name}: {rule.sentence}")
@@ -193,9 +194,15 @@ def _sum(one: Explanation, figure: Figure) -> None:
     for line in figure.sum:
         sign = "" if line.credits.startswith("-") else "+"
         _say(f"  {sign}{line.credits}  {origins[line.position]}: {line.rule}")
+        _rounded(line.rounded)
     _say(f"  = {_text(one.value)}")
     for rule in figure.rules:
         _say(f"  {rule.name}: {rule.sentence}")
+
+
+def _rounded(how: Inexact | None, *, before: str = "") -> None:
+    if how is not None:
+        _say(f"      {before}{rounded_words(how)}")
 
 
 def _rate(rate: Rate) -> None:

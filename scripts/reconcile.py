@@ -15,7 +15,7 @@ from ledger.break_log import BreakLog
 from ledger.breaks import Life
 from ledger.engine import Engine
 from ledger.events import BreakKind
-from ledger.money import credits_text
+from ledger.money import credits_text, mixed_text
 from projections.asked import WrongWordError, period_of
 from projections.balances import account_balances, task_balances
 from projections.books import Books
@@ -232,6 +232,9 @@ def _tell(outcome: _Outcome, wanted: _Wanted, *, as_json: bool) -> None:
         left_out = statement.malformed_count - len(statement.malformed)
         print(f"{len(statement.lines)} lines of {billed.provider}, {statement.malformed_count} malformed")
         print(f"statement {statement.digest}")
+        if statement.remainder:
+            left = mixed_text(statement.remainder)
+            print(f"its lines are rounded to the nearest micro-credit: remainder {left} of one in all")
         if left_out:
             print(f"of the malformed, {left_out} are not shown")
     if tally.found:

@@ -3,6 +3,7 @@
 import asyncio
 from collections import Counter
 from collections.abc import AsyncIterator
+from fractions import Fraction
 from itertools import groupby
 from pathlib import Path
 
@@ -13,7 +14,7 @@ from ledger.catalogue import DEFAULT, Catalogue, read
 from ledger.errors import DamagedError
 from ledger.events import TaskEvent
 from ledger.ids import Spelling, TaskId
-from ledger.money import credits_text
+from ledger.money import credits_text, mixed_text
 from ledger.records import Recorded, TaskFilter
 from projections.follow import Progress
 from projections.what_if import Cost, Rates, what_if
@@ -60,8 +61,9 @@ def _catalogue(path: Path, option: str) -> Catalogue:
 
 
 async def _tell(store: str, rates: Rates, move: Progress, *, as_json: bool) -> None:
-    more, differing = Counter[str](), Counter[str]()
+    more, differing, remainder = Counter[str](), Counter[str](), Fraction()
     async for cost in _costs(store, rates, move):
+        remainder += cost.remainder
         if cost.more_micros:
             more[cost.was.account] += cost.more_micros
             differing[cost.was.account] += 1
@@ -70,11 +72,14 @@ async def _tell(store: str, rates: Rates, move: Progress, *, as_json: bool) -> N
         line = AccountLine(account=account, tasks=differing[account], more_credits=credits_text(more[account]))
         _print(line, as_json=as_json)
     if as_json:
-        json_line({"differing_tasks": differing.total(), "more_credits": credits_text(more.total())})
+        told = {"differing_tasks": differing.total(), "more_credits": credits_text(more.total())}
+        json_line(told | {"remainder_micros": mixed_text(remainder)})
     elif more:
         print(f"{differing.total()} tasks of {len(more)} accounts: {credits_text(more.total())} credits more in all")
     else:
         print("no difference: nobody would pay more or less")
+    if remainder and not as_json:
+        print(f"amounts are rounded to the nearest micro-credit: remainder {mixed_text(remainder)} of one in all")
 
 
 async def _costs(store: str, rates: Rates, move: Progress) -> AsyncIterator[Cost]:
@@ -100,7 +105,7 @@ def _events(rows: list[Recorded]) -> list[TaskEvent]:
 
 
 def _line(cost: Cost) -> TaskLine:
-    was, would = cost
+    was, would, _ = cost
     return TaskLine(
         task=Spelling.UUID.spell(was.task_id),
         account=was.account,

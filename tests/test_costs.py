@@ -103,6 +103,12 @@ def test_no_two_lines_are_known_by_one_name_whatever_their_ids_are() -> None:
     assert len(set(names)) == 5
 
 
+def test_a_line_that_was_rounded_is_recorded_with_what_it_says_and_a_line_that_comes_to_nothing_is_not() -> None:
+    third, half = Owed("line L1", ACME, 333_333, CREATED_US, "1"), Owed("line L1", GLOBEX, 166_667, CREATED_US, "0.5")
+    assert [one.rounded_from for one in decide_cost(NOTHING, third, SOURCE)] == ["1"]
+    assert [one.rounded_from for one in decide_cost(third, half, SOURCE)] == ["", "0.5"]
+
+
 # In the log
 
 

@@ -13,7 +13,7 @@ from api.contracts import spellings
 from api.native_shapes import task_view
 from ledger.commands import TaskCommand
 from ledger.errors import DamagedError
-from ledger.events import Deleted, School, Started, TaskEvent
+from ledger.events import Deleted, School, Started, TaskEvent, Terms
 from ledger.ids import Spelling
 from ledger.records import Entry, Recorded, entry
 from ledger.rules import decide
@@ -282,9 +282,39 @@ CANCELS: list[tuple[tuple[TaskCommand, ...], str | None]] = [
         (create(METERED), progress(40), cancel(BEATRA), confirm(1)),
         "a worker confirmed the cancel, and what it reported was due",
     ),
+    (
+        (create(replace(METERED, cancel_rate_micros_per_second=333_333, output_seconds=7)), progress(33), cancel()),
+        (
+            "7 s x 33 % = 2.31 s rendered; 2.31 s x 0.333333 credits/s = 0.769999 credits (rounded down from 769999 "
+            "23/100 micro-credits, remainder 23/100); at most the 10 held: 0.769999 due in all"
+        ),
+    ),
     ((create(METERED), complete()), None),
     ((create(HOLD), cancel()), None),
 ]
+
+
+ODD = replace(METERED, cancel_rate_micros_per_second=333_333, output_seconds=7)
+"""Past the point of no return its seconds come to no whole micro-credits."""
+HALF = {"from_micros": "769999 23/100", "to": "down", "remainder_micros": "23/100"}
+ROUNDED: list[tuple[Terms, tuple[TaskCommand, ...], list[tuple[str, dict[str, str] | None]]]] = [
+    (ODD, (progress(33), cancel()), [("0.769999", HALF)]),
+    (ODD, (charge(1), progress(33), cancel()), [("1", None)]),  # more than is rendered: that is not rounded
+    (ODD, (progress(33), cancel(BEATRA), confirm(1)), [("1", None)]),
+    (replace(ODD, estimated_micros=700_000), (progress(33), cancel()), [("0.7", None)]),  # all that is held
+    (METERED, (progress(40), cancel()), [("8", None)]),
+    (ODD, (progress(33), complete(4)), [("4", None)]),
+]
+
+
+@pytest.mark.parametrize(("terms", "commands", "lines"), ROUNDED)
+def test_a_figure_that_was_rounded_says_from_what_and_what_that_leaves(
+    terms: Terms, commands: tuple[TaskCommand, ...], lines: list[tuple[str, dict[str, str] | None]]
+) -> None:
+    figure = explained("charged_credits", create(terms), *commands).figure
+    assert figure is not None
+    told = [(line.credits, None if line.rounded is None else asdict(line.rounded)) for line in figure.sum]
+    assert told == lines
 
 
 @pytest.mark.parametrize(("commands", "text"), CANCELS)

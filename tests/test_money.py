@@ -1,10 +1,20 @@
 """Money is an integer of micro-credits; its text is exact in both directions."""
 
+from fractions import Fraction
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ledger.money import AMOUNT_MAX_MICROS, credits_text, fixed_text, parse_credits, rounded
+from ledger.money import (
+    AMOUNT_MAX_MICROS,
+    Rounding,
+    credits_text,
+    fixed_text,
+    mixed_text,
+    parse_credits,
+    rounded,
+)
 
 amounts = st.integers(0, AMOUNT_MAX_MICROS)
 
@@ -160,38 +170,71 @@ def test_other_numbers_of_decimals_are_a_bug(decimals: int) -> None:
         fixed_text(1, decimals=decimals)
 
 
+@pytest.mark.parametrize(
+    ("micros", "each", "text"),
+    [(80_000_000, 1000, "0.0800"), (49_999, 1000, "0.0000"), (50_000, 1000, "0.0001"), (-50_000, 1000, "-0.0001")],
+)
+def test_an_amount_in_another_unit_is_rounded_once_and_not_twice(micros: int, each: int, text: str) -> None:
+    assert fixed_text(micros, decimals=4, each=each) == text
+
+
 # Rounding
+
+ROUNDED = [  # above, below; rounded down, and to the nearest: each with what it leaves of the divisor
+    (0, 10, (0, 0), (0, 0)),
+    (4, 10, (0, 4), (0, 4)),
+    (5, 10, (0, 5), (1, -5)),
+    (14, 10, (1, 4), (1, 4)),
+    (15, 10, (1, 5), (2, -5)),
+    (25, 10, (2, 5), (3, -5)),
+    (-4, 10, (-1, 6), (0, -4)),
+    (-5, 10, (-1, 5), (-1, 5)),
+    (-6, 10, (-1, 4), (-1, 4)),
+    (-15, 10, (-2, 5), (-2, 5)),
+    (7, 1, (7, 0), (7, 0)),
+    (-7, 1, (-7, 0), (-7, 0)),
+    (1, 3, (0, 1), (0, 1)),
+    (2, 3, (0, 2), (1, -1)),
+    (-2, 3, (-1, 1), (-1, 1)),
+]
+
+
+@pytest.mark.parametrize(("above", "below", "down", "nearest"), ROUNDED)
+def test_an_amount_is_rounded_the_way_that_is_named_and_leaves_what_it_lacks(
+    above: int, below: int, down: tuple[int, int], nearest: tuple[int, int]
+) -> None:
+    assert rounded(above, below, to=Rounding.DOWN) == (*down, below)
+    assert rounded(above, below, to=Rounding.NEAREST) == (*nearest, below)
+
+
+@given(st.integers(-(AMOUNT_MAX_MICROS**2), AMOUNT_MAX_MICROS**2), st.integers(1, 10**12))
+@settings(deadline=None)
+def test_rounding_loses_nothing_and_leaves_no_more_than_its_direction_allows(above: int, below: int) -> None:
+    down, nearest = (rounded(above, below, to=to) for to in Rounding)
+    for one in (down, nearest):
+        assert one.whole + one.remainder == Fraction(above, below)
+    assert 0 <= down.remainder < 1
+    assert abs(nearest.remainder) <= Fraction(1, 2)
+    assert rounded(-above, below, to=Rounding.NEAREST).whole == -nearest.whole
+
+
+@pytest.mark.parametrize("below", [0, -1])
+def test_to_divide_by_nothing_or_less_is_a_bug(below: int) -> None:
+    with pytest.raises(AssertionError):
+        rounded(1, below, to=Rounding.DOWN)
 
 
 @pytest.mark.parametrize(
-    ("micros", "step", "nearest"),
+    ("amount", "text"),
     [
-        (0, 10, 0),
-        (4, 10, 0),
-        (5, 10, 10),
-        (14, 10, 10),
-        (15, 10, 20),
-        (25, 10, 30),
-        (-4, 10, 0),
-        (-5, 10, -10),
-        (-15, 10, -20),
-        (7, 1, 7),
-        (-7, 1, -7),
-        (1, 3, 0),
-        (2, 3, 3),
-        (-2, 3, -3),
+        (Fraction(0), "0"),
+        (Fraction(2), "2"),
+        (Fraction(-2), "-2"),
+        (Fraction(9, 20), "9/20"),
+        (Fraction(-1, 3), "-1/3"),
+        (Fraction(1099989, 20), "54999 9/20"),
+        (Fraction(-4, 3), "-1 1/3"),
     ],
 )
-def test_halves_are_rounded_away_from_zero(micros: int, step: int, nearest: int) -> None:
-    assert rounded(micros, step) == nearest
-
-
-@given(st.integers(-AMOUNT_MAX_MICROS, AMOUNT_MAX_MICROS), st.integers(1, 10**6))
-@settings(deadline=None)
-def test_rounding_leaves_at_most_half_a_step_and_loses_nothing(micros: int, step: int) -> None:
-    nearest = rounded(micros, step)
-    remainder = micros - nearest
-    assert nearest % step == 0
-    assert 2 * abs(remainder) <= step
-    assert rounded(nearest, step) == nearest
-    assert rounded(-micros, step) == -nearest
+def test_an_exact_amount_is_told_as_a_whole_number_and_a_fraction(amount: Fraction, text: str) -> None:
+    assert mixed_text(amount) == text

@@ -143,6 +143,33 @@ def test_what_a_task_cost_is_explained_by_the_lines_that_bill_it(shell: Shell, p
     assert shell("explain", UUID(ident(999)), "provider_cost").code == 2
 
 
+def test_what_the_agreed_rate_makes_no_whole_amount_of_is_told_as_rounded_with_what_that_leaves(
+    shell: Shell, tmp_path: Path
+) -> None:
+    config, file, task = tmp_path / "ledger.toml", tmp_path / "statement.csv", UUID(ident(0))
+    config.write_text(f'[statements.{PROVIDER}]\ncredits_per_unit = "1/3"\ntolerance_credits = "0.000001"\n')
+    file.write_bytes(statement([row(0, amount="4.499999"), row(1, amount="4.5"), row(2, amount="4.500001")]))
+    ended = shell("reconcile", "--statement", file, "--provider", PROVIDER, "--config", config, "--json")
+    assert ended.objects[-1]["remainder_micros"] == "0", "a third too much and a third too little"
+    file.write_bytes(statement([row(0, amount="4.500001"), row(1, amount="4.5"), row(2, amount="4.500001")]))
+    ended = shell("reconcile", "--statement", file, "--provider", PROVIDER, "--config", config)
+    assert "its lines are rounded to the nearest micro-credit: remainder 2/3 of one in all" in ended.out
+    file.write_bytes(statement([row(0, amount="4.499995"), row(1, amount="4.5")]))
+    shell("reconcile", "--statement", file, "--provider", PROVIDER, "--config", config)
+    lines = shell("explain", task, "provider_cost").out.splitlines()
+    assert [line.strip() for line in lines if "rounded" in line] == [
+        "4.499999 units, rounded nearest from 1499999 2/3 micro-credits, remainder -1/3",
+        "4.499995 units, rounded nearest from 1499998 1/3 micro-credits, remainder 1/3",
+    ]
+    (told,) = shell("explain", task, "provider_cost", "--json").objects
+    assert [(one["units"], one["rounded"]) for one in told["sum"]] == [
+        ("4.499999", {"from_micros": "1499999 2/3", "to": "nearest", "remainder_micros": "-1/3"}),
+        ("4.499995", {"from_micros": "1499998 1/3", "to": "nearest", "remainder_micros": "1/3"}),
+    ]
+    (exact,) = shell("explain", UUID(ident(1)), "provider_cost", "--json").objects
+    assert [(one["credits"], one["rounded"]) for one in exact["sum"]] == [("1.5", None)]
+
+
 def costs_in(path: Path, task: str) -> list[int]:
     """The positions of the events that say what was billed for *task*."""
     with closing(sqlite3.connect(path)) as db:

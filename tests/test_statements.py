@@ -42,6 +42,23 @@ def json_lines(*rows: object) -> bytes:
 # Amounts
 
 
+def test_what_the_lines_lack_of_their_amounts_is_added_up() -> None:
+    thirds = StatementFormat(credits_per_unit="1/3")
+    rows = [row(number, amount=amount) for number, amount in enumerate(["1", "1", "3", "0.5", "-2", "x"])]
+    told = read(statement(rows), thirds)
+    assert [(line.amount_micros, line.rounded_from) for line in told.lines] == [
+        (333_333, "1"),
+        (333_333, "1"),
+        (1_000_000, ""),
+        (166_667, "0.5"),
+        (-666_667, "-2"),
+    ]
+    assert told.remainder == Fraction(1, 3) + Fraction(1, 3) - Fraction(1, 3) + Fraction(1, 3)
+    assert told.billed_micros + told.remainder == Fraction(7, 6) * 1_000_000
+    late = read(statement([row(0, amount="1"), row(1, amount="1", billed_at="soon")]), thirds)
+    assert (late.malformed_count, late.remainder) == (1, Fraction(1, 3)), "a malformed line leaves nothing"
+
+
 @pytest.mark.parametrize(
     ("text", "micros"),
     [
@@ -59,7 +76,7 @@ def json_lines(*rows: object) -> bytes:
     ],
 )
 def test_an_amount_is_taken_exactly(text: str, micros: int) -> None:
-    assert micros_in(text, Fraction(1)) == micros
+    assert micros_in(text, Fraction(1)) == (micros, 0, micros_in(text, Fraction(1)).divisor)
 
 
 @pytest.mark.parametrize(
@@ -114,7 +131,7 @@ def test_what_can_be_read_in_two_ways_or_is_too_large_is_no_amount(text: str) ->
     ],
 )
 def test_a_rate_makes_credits_of_units_to_the_nearest_micro_credit(text: str, rate: str, micros: int) -> None:
-    assert micros_in(text, StatementFormat(credits_per_unit=rate).terms().rate) == micros
+    assert micros_in(text, StatementFormat(credits_per_unit=rate).terms().rate).whole == micros
 
 
 # Lines
@@ -136,7 +153,7 @@ def test_json_lines_say_the_same() -> None:
 @pytest.mark.parametrize("digits", ["0.1", "1.10", "123456789012.123456", "0.30000000000000004"])
 def test_a_json_number_is_read_by_its_digits_and_never_as_a_float(digits: str) -> None:
     (line,) = read(b'{"provider_task_id":"p","amount":%s}\n' % digits.encode()).lines
-    assert line.amount_micros == micros_in(digits, Fraction(1))
+    assert line.amount_micros == micros_in(digits, Fraction(1)).whole
 
 
 @pytest.mark.parametrize(

@@ -222,16 +222,113 @@ def floats(tree: ast.Module) -> set[str]:
     return found
 
 
-def test_no_float_comes_near_money() -> None:
-    money = modules("ledger", "projections") | {
+def _money() -> dict[str, ast.Module]:
+    """The modules through which amounts go."""
+    return modules("ledger", "projections") | {
         path: tree for path, tree in modules("api").items() if path.startswith(("api/contracts/", "api/native"))
     }
-    assert {path: found for path, tree in money.items() if (found := floats(tree))} == FLOATS
+
+
+def test_no_float_comes_near_money() -> None:
+    assert {path: found for path, tree in _money().items() if (found := floats(tree))} == FLOATS
 
 
 @pytest.mark.parametrize("line", ["x = 1.5", "x = a / b", "x /= b", "x = float(t)", "x: float", "x = round(a)", "1e6"])
 def test_a_float_in_money_code_would_be_found(line: str) -> None:
     assert floats(ast.parse(line))
+
+
+FRACTIONS = {
+    "projections/statement_format.py",
+    "projections/statements.py",
+    "projections/what_if.py",
+    "ledger/money.py",
+}
+"""Where there are fractions, which are exact: rates, shares, and what a rounding leaves."""
+DIVISIONS: Mapping[str, set[str]] = {
+    "ledger/money.py": {
+        "divmod(above, below)",  # `rounded`: the one place
+        "divmod(abs(micros), MICROS_PER_CREDIT)",  # the two parts of a text, exact
+        "divmod(abs(units), 10 ** decimals)",  # the same
+        "divmod(abs(amount.numerator), amount.denominator)",  # the same
+    },
+    "ledger/cursors.py": {"-len(text) % 4"},  # characters
+    "ledger/keys.py": {"divmod(value, 62)"},  # digits
+    "ledger/ledger.py": {"read_bytes // TURN_BYTES"},
+    "ledger/sqlite_wipe.py": {"int(BUSY_TIMEOUT_SECONDS * 1000)"},  # milliseconds
+    "ledger/writer.py": {"(len(self._before.waiters) + self.queued + 1) // 2"},  # commands
+    "projections/callback_queue.py": {  # positions
+        "(rows[0].position - 1) // FORGETS_EVERY",
+        "rows[-1].position // FORGETS_EVERY",
+    },
+    "projections/explain_rules.py": {"divmod(terms.output_seconds * percent, FULL_PERCENT)"},  # seconds, exact
+    "projections/leftovers.py": {"AMOUNTS_MAX // 2"},  # how many amounts
+    "projections/places.py": {"(known + beyond) // 2"},  # positions
+    "projections/parquet.py": {"Decimal(value)"},  # a text's own digits
+    "api/contracts/chunkr_list.py": {"SKIP_MAX // limit"},  # pages
+}
+"""The divisions that there are, but for those of times: none rounds an amount, apart from the first."""
+
+_CUTS = {"divmod", "Decimal", "floor", "ceil", "trunc", "quantize", "limit_denominator", "floordiv"}
+"""What makes something else of a number than what it is; ``round`` is found among the floats."""
+_AMOUNTS = re.compile(r"_(micros|credits)")
+_TIMES = re.compile(r"(_us|_ns|_ms|_US|_MS|US_PER_\w+|_ns\(\))\b")
+
+
+def divisions(tree: ast.Module) -> set[str]:
+    """Where a module divides and something may be dropped; not where it divides times, or fills in a text."""
+    found = set()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.BinOp | ast.AugAssign):
+            left = node.left if isinstance(node, ast.BinOp) else node.target
+            divides = isinstance(node.op, ast.FloorDiv | ast.Mod) and not isinstance(left, ast.Constant)
+        elif isinstance(node, ast.Call):
+            called = node.func.attr if isinstance(node.func, ast.Attribute) else ast.unparse(node.func)
+            divides = called in _CUTS or (called == "int" and bool(node.args) and _reckons(node.args[0]))
+        else:
+            continue
+        text = ast.unparse(node)
+        if divides and (_AMOUNTS.search(text) or not _TIMES.search(text)):
+            found.add(text)
+    return found
+
+
+def _reckons(node: ast.expr) -> bool:
+    """Whether it multiplies or divides: a text that `int` reads does not."""
+    return any(isinstance(one, ast.Mult | ast.Div) for one in ast.walk(node))
+
+
+def test_an_amount_is_rounded_in_one_place() -> None:
+    money = _money()
+    assert {path: found for path, tree in money.items() if (found := divisions(tree))} == DIVISIONS
+    assert {path for path, tree in money.items() if {"fractions", "decimal"} & {*imported(tree)}} == FRACTIONS | {
+        "projections/parquet.py"
+    }
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "x = a_micros // b",
+        "x_micros //= 2",
+        "x = rate_micros * took_us // US_PER_SECOND",
+        "x = a_micros % 10",
+        "x, y = divmod(a_micros, 3)",
+        "x = int(a_micros * share)",
+        "x = int(a / b)",
+        "x = math.floor(share)",
+        "x = Decimal(text).quantize(unit)",
+        "x = share.limit_denominator(100)",
+        "x = operator.floordiv(a, b)",
+    ],
+)
+def test_another_place_that_rounds_an_amount_would_be_found(line: str) -> None:
+    assert divisions(ast.parse(line))
+
+
+@pytest.mark.parametrize("line", ["x = at_us // US_PER_SECOND", "x = '%d' % n", "x = int(text)", "x = rounded(a, b)"])
+def test_what_rounds_no_amount_is_passed_over(line: str) -> None:
+    assert not divisions(ast.parse(line))
 
 
 # SQL

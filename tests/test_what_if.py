@@ -4,6 +4,7 @@ import json
 import sqlite3
 from collections.abc import Sequence
 from contextlib import closing
+from fractions import Fraction
 from functools import reduce
 from pathlib import Path
 from typing import Any
@@ -122,8 +123,22 @@ def having(model: Model) -> Catalogue:
 
 def paid(cost: Cost) -> tuple[float, float]:
     """What was paid or is held, and what would be."""
-    was, would = ((task.net_micros + task.held_micros) / CREDIT for task in cost)
+    was, would = ((task.net_micros + task.held_micros) / CREDIT for task in cost[:2])
     return was, would
+
+
+def test_what_is_rounded_leaves_a_remainder_that_is_told() -> None:
+    task, events = NO_TASK, list[TaskEvent]()
+    for command in (create(), start(), complete(5)):
+        new = decide(task, command)
+        task, events = reduce(evolve, new, task), events + new
+    model = replace(read().models[CONTRACT, MODEL], price_credits="3")
+    cost = what_if(ID, of_model(events), Rates(having(model), having(replace(model, price_credits="1"))))
+    assert cost.would.terms.estimated_micros == 3_333_333
+    assert cost.would.net_micros == 1_666_667
+    assert cost.remainder == Fraction(1, 3) - Fraction(1, 3)  # the estimate was rounded down, the actual cost up
+    failed = what_if(ID, of_model(events[:-2]), Rates(having(model), having(replace(model, price_credits="1"))))
+    assert failed.remainder == Fraction(1, 3)
 
 
 def test_a_model_that_the_other_catalogue_does_not_have_costs_what_it_cost() -> None:
@@ -138,11 +153,23 @@ def test_the_verb_tells_who_would_pay_more(tmp_path: Path, capsys: pytest.Captur
     stored.make(path)
     verb = ["replay", "--store", f"sqlite:{path}", "--json", "--what-if"]
     assert run(app, [*verb, str(DEFAULT)]) == 0
-    assert json.loads(capsys.readouterr().out) == {"differing_tasks": 0, "more_credits": "0"}
+    assert json.loads(capsys.readouterr().out) == {
+        "differing_tasks": 0,
+        "more_credits": "0",
+        "remainder_micros": "0",
+    }
     (model,) = {row[0] for row in rows(path, "SELECT DISTINCT model FROM tasks")}
     price = read().models["lemondata", model].price_credits
     other.write_text(DEFAULT.read_text().replace(f'price_credits = "{price}"', f'price_credits = "9{price}"'))
     before = path.read_bytes()
+    third = tmp_path / "third.toml"
+    third.write_text(DEFAULT.read_text().replace(f'price_credits = "{price}"', 'price_credits = "0.000007"'))
+    assert run(app, [*verb[:-2], "--what-if", str(DEFAULT), "--against", str(third)]) == 0
+    said = capsys.readouterr().out.splitlines()[-1]
+    assert run(app, [*verb, str(DEFAULT), "--against", str(third)]) == 0
+    remainder = json.loads(capsys.readouterr().out.splitlines()[-1])["remainder_micros"]
+    assert Fraction(remainder.rpartition(" ")[2]).denominator == 7
+    assert said == f"amounts are rounded to the nearest micro-credit: remainder {remainder} of one in all"
     assert run(app, [*verb, str(other)]) == 0
     *lines, total = map(json.loads, capsys.readouterr().out.splitlines())
     assert total["differing_tasks"] == len([line for line in lines if "task" in line]) > 0

@@ -8,7 +8,7 @@ from typing import Any
 import msgspec
 
 from ledger.ids import Digits, Spelling
-from ledger.money import fixed_text, parse_credits, rounded
+from ledger.money import fixed_text, parse_credits
 from ledger.task import TERMINAL, Callback, Status, Task
 from ledger.times import rfc3339
 
@@ -85,7 +85,7 @@ def credits_fixed(micros: int) -> str:
 
 def usd_fixed(micros: int) -> str:
     """The amount in US dollars at the pinned rate, with four decimals: for display only."""
-    return fixed_text(rounded(micros, CREDITS_PER_USD * 100) // CREDITS_PER_USD, decimals=DECIMALS)
+    return fixed_text(micros, decimals=DECIMALS, each=CREDITS_PER_USD)
 
 
 def _text(value: object) -> str:
