@@ -297,7 +297,9 @@ class Open(NamedTuple):
     body_max_bytes: int = 64 * 1024
 
 
-Operation: TypeAlias = Read | Follow | Cancel | Submit | Alter | Browse | Balance | Hooks | Open | Act
+KeyedOperation: TypeAlias = Read | Follow | Cancel | Submit | Alter | Browse | Balance | Hooks | Act
+"""What is done for an account, whose key must be shown."""
+Operation: TypeAlias = KeyedOperation | Open
 
 
 class Refused(NamedTuple):
