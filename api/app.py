@@ -17,9 +17,9 @@ import structlog
 from aiohttp import web
 
 from api import logs
+from api.authentication import Authenticator
 from api.bookkeeper import Bookkeeper
-from api.callbacks import Caller
-from api.callers import Callers
+from api.callbacks import CallbackSender
 from api.connections import Allowance, Connections, Server
 from api.contracts import CONTRACTS
 from api.deps import Deps
@@ -62,7 +62,7 @@ def make_server(  # noqa: PLR0913 - the live parts, and what a test puts in the 
     *,
     catalogue: Catalogue,
     books: Bookkeeper,
-    callbacks: Caller,
+    callbacks: CallbackSender,
     followers: Followers | None = None,
     sweeper: Sweeper | None = None,
     statements: Mapping[str, StatementFormat] = _AS_OURS,
@@ -86,7 +86,7 @@ def make_server(  # noqa: PLR0913 - the live parts, and what a test puts in the 
         clock=clock,
         entropy=entropy,
         request_ids=RequestIds(entropy),
-        callers=Callers(ledger.keys, CONTRACTS.values()),
+        authenticator=Authenticator(ledger.keys, CONTRACTS.values()),
         limits=limits or Limits(Tier(), {}),
         repeats=Repeats(ledger.keys, ledger.views),
         books=books,
@@ -154,11 +154,11 @@ async def _served(  # noqa: PLR0913 - as `service`
     traces: Traces | None,
 ) -> AsyncIterator[None]:
     engine, calls = ledger.engine, found.callbacks.calls()
-    caller = Caller(ledger, queue_of(store), contracts=CONTRACTS, clock=clock, calls=calls)
+    sender = CallbackSender(ledger, queue_of(store), contracts=CONTRACTS, clock=clock, calls=calls)
     async with (
         Bookkeeper(engine, books_of(store)) as books,
         Sweeper(ledger, deadlines_of(store), clock=clock, patience=found.silence) as sweeper,
-        caller as callbacks,
+        sender as callbacks,
         Followers(engine, [books.duty, sweeper.duty, callbacks.duty, heeding(ledger)]) as followers,
     ):
         server = make_server(

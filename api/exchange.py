@@ -14,7 +14,7 @@ class Exchange:
     def __init__(self, request_id: str, mark: bytes, *, now_us: int) -> None:
         self.request_id = request_id
         self.mark = mark
-        """The digest of its credentials, as `Callers.mark` makes it."""
+        """The digest of its credentials, as `Authenticator.mark` makes it."""
         self.now_us = now_us
         """When it came, in Unix microseconds: all that it does is done as of then."""
         self.contract = native.CONTRACT

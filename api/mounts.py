@@ -9,7 +9,7 @@ from typing import NamedTuple
 from aiohttp import web
 
 from api import native
-from api.callers import Callers
+from api.authentication import Authenticator
 from api.contracts import CONTRACTS
 from api.contracts.shape import Contract, Operation
 from api.exchange import Exchange
@@ -44,7 +44,7 @@ def mounted(path: str) -> Mount | None:
     return MOUNTS.get(path[1:].partition("/")[0])
 
 
-async def at_root(callers: Callers, request: web.BaseRequest, exchange: Exchange) -> Mount:
+async def at_root(authenticator: Authenticator, request: web.BaseRequest, exchange: Exchange) -> Mount:
     """The contract of the key that the request shows, with no prefix.
 
     Raises:
@@ -55,7 +55,7 @@ async def at_root(callers: Callers, request: web.BaseRequest, exchange: Exchange
     shown = (mount.contract.token(headers) for mount in MOUNTS.values())
     text = next((token for token in shown if token is not None), None)
     try:
-        exchange.key = await callers.holder(text, headers, exchange.now_us)
+        exchange.key = await authenticator.holder(text, headers, exchange.now_us)
     except Exception as error:  # whatever it is, it is told in the words of the contract that has the route
         owner = _owner(request.method, request.rel_url.raw_path)
         if owner is not None:

@@ -12,7 +12,7 @@ from aiohttp import web
 
 from api import incoming
 from api.answers import Sent
-from api.callers import permit
+from api.authentication import permit
 from api.contracts.shape import Act, Answer, Asked, KeyedOperation, Open, Read, Refused, Streamed
 from api.deps import Deps
 from api.exchange import Exchange
@@ -45,7 +45,7 @@ async def handle(deps: Deps, request: web.BaseRequest) -> Sent | Streaming:
     """Answer any request: the one handler of the server."""
     now_us, started_ns = deps.clock(), time.perf_counter_ns()
     headers = request.headers
-    exchange = Exchange(incoming.request_id(deps, headers, now_us), deps.callers.mark(headers), now_us=now_us)
+    exchange = Exchange(incoming.request_id(deps, headers, now_us), deps.authenticator.mark(headers), now_us=now_us)
     answer: Answer | Streamed
     try:
         answer = _repeated(deps, request, exchange) or await _answer(deps, request, exchange)
@@ -83,7 +83,7 @@ async def _answer(deps: Deps, request: web.BaseRequest, exchange: Exchange) -> A
     if path in HEALTH and request.method in {"GET", "HEAD"}:
         exchange.route = path
         return await HEALTH[path](deps)
-    exchange.contract, table, prefix = mounted(path) or await at_root(deps.callers, request, exchange)
+    exchange.contract, table, prefix = mounted(path) or await at_root(deps.authenticator, request, exchange)
     try:
         operation, params = table.match(request.method, path[len(prefix) :])
     except (UnknownRoute, MethodNotAllowed):
@@ -114,20 +114,20 @@ async def _admit(deps: Deps, request: web.BaseRequest, exchange: Exchange, opera
     """The key of who asks for *operation*, which may do that, and whose account has some of its budget left.
 
     Raises:
-        Unauthenticated, WrongKey, RevokedKey, StorageError: as `Callers.identify`.
+        Unauthenticated, WrongKey, RevokedKey, StorageError: as `Authenticator.identify`.
         Forbidden: as `permit`.
         RateLimited: the budget is used up.
     """
-    contract, key = exchange.contract, exchange.key
+    contract, key, now_us = exchange.contract, exchange.key, exchange.now_us
     if key is None:
-        key = exchange.key = await deps.callers.identify(contract, request.headers, exchange.mark, exchange.now_us)
+        key = exchange.key = await deps.authenticator.identify(contract, request.headers, exchange.mark, now_us)
     if contract.quota is not None:
         with suppress(StorageError):  # then there is nothing to be told of it; the answer may be had all the same
             await deps.ledger.accounts.refresh(key.account)  # a read a second, at most
             exchange.credit = deps.ledger.accounts.cached(key.account)
     permit(contract, operation, key)
     if not isinstance(operation, Act):  # those are the native API's, for workers and operators
-        exchange.standing = deps.limits.spend(key.account, type(operation), exchange.now_us)
+        exchange.standing = deps.limits.spend(key.account, type(operation), now_us)
     return key
 
 
@@ -136,7 +136,7 @@ async def _recognise(deps: Deps, request: web.BaseRequest, exchange: Exchange) -
     if exchange.key is None:
         with suppress(Refusal, StorageError):
             mark, now_us = exchange.mark, exchange.now_us
-            exchange.key = await deps.callers.identify(exchange.contract, request.headers, mark, now_us)
+            exchange.key = await deps.authenticator.identify(exchange.contract, request.headers, mark, now_us)
 
 
 async def _open(deps: Deps, request: web.BaseRequest, operation: Open, prefix: str) -> Answer:

@@ -15,7 +15,7 @@ from aiohttp import web
 from api import logs
 from api.app import make_runner, make_server
 from api.bookkeeper import Bookkeeper
-from api.callbacks import Caller, Calls
+from api.callbacks import CallbackSender, Calls
 from api.connections import Allowance, Connections
 from api.contracts import CONTRACTS, parse_any
 from api.contracts.shape import Act, Operation
@@ -117,7 +117,7 @@ class Service:
         self._keys: dict[tuple[str, str, Role], str] = {}
         self.operator = self.worker = ""
         self.books_path = Path()
-        self.callbacks: Caller | None = None
+        self.callbacks: CallbackSender | None = None
         self.connections = Connections(Allowance())
 
     # Keys

@@ -333,7 +333,7 @@ class Contract(NamedTuple):
     webhooks: Telling | None = None
     """How the webhooks of an account are told, for vendors that have such."""
     key_headers: tuple[str, ...] = ("Authorization",)
-    """All headers that `token` reads: callers are told apart by what is in them."""
+    """All headers that `token` reads."""
 
 
 CLIENTS = frozenset({Role.CLIENT})
