@@ -93,6 +93,7 @@ LIVE = {
     "ledger/sqlite_switch.py": "replaces rows in an engine's file",
     "ledger/sqlite_wipe.py": "cuts an engine's write-ahead log",
     "ledger/views.py": "reads what it does not have",
+    "ledger/waiters.py": "callers wait for them",
     "ledger/writer.py": "the group commit",
     "projections/audit.py": "reads the store",
     "projections/audit_accounts.py": "reads the accounts",
