@@ -49,7 +49,8 @@ is far more than any id or key has."""
 BACKLOG = 1024
 """Connections that may wait to be taken."""
 
-_AS_OURS: Mapping[str, StatementFormat] = {}
+NO_FORMATS: Mapping[str, StatementFormat] = {}
+"""Every provider writes its statements in our own way."""
 
 
 def clock() -> int:
@@ -65,7 +66,7 @@ def make_server(  # noqa: PLR0913 - the live parts, and what a test puts in the 
     callbacks: CallbackSender,
     followers: Followers | None = None,
     sweeper: Sweeper | None = None,
-    statements: Mapping[str, StatementFormat] = _AS_OURS,
+    statements: Mapping[str, StatementFormat] = NO_FORMATS,
     limits: Limits | None = None,
     waiting: Staying | None = None,
     allowance: Allowance | None = None,
@@ -132,53 +133,46 @@ def make_runner(server: web.Server, *, drain_seconds: float) -> web.ServerRunner
 
 @asynccontextmanager
 async def service(
-    ledger: Ledger, found: Settings, catalogue: Catalogue, *, store: Path, listener: socket.socket
+    ledger: Ledger, settings: Settings, catalogue: Catalogue, *, store: Path, listener: socket.socket
 ) -> AsyncIterator[None]:
     """The service over *ledger* on *listener*, and all that follows the log; left, it drains and they end.
 
     What followers keep lies in files beside *store*, the ledger's own path.
     """
-    with exported() if found.traces else nullcontext() as traces:
-        async with _served(ledger, found, catalogue, store=store, listener=listener, traces=traces):
-            yield
+    engine, calls = ledger.engine, settings.callbacks.calls()
+    sender = CallbackSender(ledger, queue_of(store), contracts=CONTRACTS, clock=clock, calls=calls)
+    with exported() if settings.traces else nullcontext() as traces:
+        async with (
+            Bookkeeper(engine, books_of(store)) as books,
+            Sweeper(ledger, deadlines_of(store), clock=clock, patience=settings.silence) as sweeper,
+            sender as callbacks,
+            Followers(engine, [books.duty, sweeper.duty, callbacks.duty, heeding(ledger)]) as followers,
+        ):
+            server = make_server(
+                ledger,
+                traces=traces,
+                catalogue=catalogue,
+                books=books,
+                callbacks=callbacks,
+                followers=followers,
+                sweeper=sweeper,
+                statements=settings.statements,
+                limits=settings.budgets(),
+                waiting=settings.waiting,
+                allowance=settings.connections,
+                clock=clock,
+            )
+            async with _listening(server, listener, drain_seconds=settings.drain_seconds):
+                yield
 
 
 @asynccontextmanager
-async def _served(  # noqa: PLR0913 - as `service`
-    ledger: Ledger,
-    found: Settings,
-    catalogue: Catalogue,
-    *,
-    store: Path,
-    listener: socket.socket,
-    traces: Traces | None,
-) -> AsyncIterator[None]:
-    engine, calls = ledger.engine, found.callbacks.calls()
-    sender = CallbackSender(ledger, queue_of(store), contracts=CONTRACTS, clock=clock, calls=calls)
-    async with (
-        Bookkeeper(engine, books_of(store)) as books,
-        Sweeper(ledger, deadlines_of(store), clock=clock, patience=found.silence) as sweeper,
-        sender as callbacks,
-        Followers(engine, [books.duty, sweeper.duty, callbacks.duty, heeding(ledger)]) as followers,
-    ):
-        server = make_server(
-            ledger,
-            traces=traces,
-            catalogue=catalogue,
-            books=books,
-            callbacks=callbacks,
-            followers=followers,
-            sweeper=sweeper,
-            statements=found.statements,
-            limits=found.budgets(),
-            waiting=found.waiting,
-            allowance=found.connections,
-            clock=clock,
-        )
-        runner = make_runner(server, drain_seconds=found.drain_seconds)
-        await runner.setup()
-        try:
-            await web.SockSite(runner, listener, backlog=BACKLOG).start()
-            yield
-        finally:
-            await runner.cleanup()
+async def _listening(server: Server, listener: socket.socket, *, drain_seconds: float) -> AsyncIterator[None]:
+    """While it is entered, *server* takes requests on *listener*; left, it waits for those that it has taken."""
+    runner = make_runner(server, drain_seconds=drain_seconds)
+    await runner.setup()
+    try:
+        await web.SockSite(runner, listener, backlog=BACKLOG).start()
+        yield
+    finally:
+        await runner.cleanup()
