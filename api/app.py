@@ -30,7 +30,7 @@ from api.repeats import Repeats
 from api.request_ids import RequestIds
 from api.service import handle
 from api.settings import Settings
-from api.stays import Staying, Stays
+from api.stays import StayLimits, Stays
 from api.sweep import Sweeper
 from api.switches import heeding
 from api.traces import Traces, exported
@@ -68,7 +68,7 @@ def make_server(  # noqa: PLR0913 - the live parts, and what a test puts in the 
     sweeper: Sweeper | None = None,
     statements: Mapping[str, StatementFormat] = NO_FORMATS,
     limits: Limits | None = None,
-    waiting: Staying | None = None,
+    waiting: StayLimits | None = None,
     allowance: Allowance | None = None,
     traces: Traces | None = None,
     clock: Callable[[], int] = clock,
@@ -80,7 +80,7 @@ def make_server(  # noqa: PLR0913 - the live parts, and what a test puts in the 
     without *followers* nothing follows the log, and without a *sweeper* nobody can tell which tasks are stalled.
     """
     entropy, connections = entropy or Entropy(), Connections(allowance or Allowance())
-    stays = Stays(ledger.engine, clock=clock, limits=waiting or Staying())
+    stays = Stays(ledger.engine, clock=clock, limits=waiting or StayLimits())
     deps = Deps(
         ledger=ledger,
         catalogue=catalogue,

@@ -34,7 +34,7 @@ RETRY_AFTER_SECONDS = 5
 Count = Annotated[int, msgspec.Meta(ge=1)]
 
 
-class Staying(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class StayLimits(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """How many requests may stay at a time, and for how long: the table ``[waiting]`` of the configuration."""
 
     requests_max: Count = 20_000
@@ -115,7 +115,7 @@ class Stay:
 class Stays:
     """All requests that stay."""
 
-    def __init__(self, engine: Engine, *, clock: Callable[[], int], limits: Staying) -> None:
+    def __init__(self, engine: Engine, *, clock: Callable[[], int], limits: StayLimits) -> None:
         self.limits = limits
         self._engine, self._clock = engine, clock
         self._stays: set[Stay] = set()

@@ -22,7 +22,7 @@ from api.contracts.shape import Act, Operation
 from api.followers import Followers
 from api.limits import Limits
 from api.mounts import MOUNTS
-from api.stays import Staying
+from api.stays import StayLimits
 from api.sweep import Sweeper
 from api.traces import Traces
 from ledger.catalogue import read
@@ -272,7 +272,7 @@ async def serving(
     queue_max: int = QUEUE_MAX,
     limits: Limits | None = None,
     patience: Patience | None = None,
-    waiting: Staying | None = None,
+    waiting: StayLimits | None = None,
     allowance: Allowance | None = None,
     traces: Traces | None = None,
     log_format: logs.Format = logs.Format.JSON,
