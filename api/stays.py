@@ -177,7 +177,7 @@ class Stays:
             stay.end(Why.SHUTDOWN)
 
     async def _look(self) -> None:
-        """Look after those who stay, until nobody does."""
+        """Every second, until nobody stays: end the stays whose client has left or whose key is dead."""
         while self._stays:
             await asyncio.sleep(LOOK_SECONDS)
             for stay in [one for one in self._stays if one.is_gone()]:
