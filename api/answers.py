@@ -27,7 +27,7 @@ COMMON: Mapping[str, str] = {
 
 
 class Sent(web.StreamResponse):
-    """*answer*, as it goes out to *request*, with header lines that are *also* told."""
+    """The response that sends *answer*, head and body in one write; *also*: header lines to add."""
 
     def __init__(self, request: web.BaseRequest, answer: Answer, *, also: bytes, request_id: str, at_us: int) -> None:
         super().__init__(status=answer.status)

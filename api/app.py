@@ -17,9 +17,9 @@ import structlog
 from aiohttp import web
 
 from api import logs
+from api.authentication import Authenticator
 from api.bookkeeper import Bookkeeper
-from api.callbacks import Caller
-from api.callers import Callers
+from api.callbacks import CallbackSender
 from api.connections import Allowance, Connections, Server
 from api.contracts import CONTRACTS
 from api.deps import Deps
@@ -30,7 +30,7 @@ from api.repeats import Repeats
 from api.request_ids import RequestIds
 from api.service import handle
 from api.settings import Settings
-from api.stays import Staying, Stays
+from api.stays import StayLimits, Stays
 from api.sweep import Sweeper
 from api.switches import heeding
 from api.traces import Traces, exported
@@ -49,7 +49,8 @@ is far more than any id or key has."""
 BACKLOG = 1024
 """Connections that may wait to be taken."""
 
-_AS_OURS: Mapping[str, StatementFormat] = {}
+NO_FORMATS: Mapping[str, StatementFormat] = {}
+"""Every provider writes its statements in our own way."""
 
 
 def clock() -> int:
@@ -62,12 +63,12 @@ def make_server(  # noqa: PLR0913 - the live parts, and what a test puts in the 
     *,
     catalogue: Catalogue,
     books: Bookkeeper,
-    callbacks: Caller,
+    callbacks: CallbackSender,
     followers: Followers | None = None,
     sweeper: Sweeper | None = None,
-    statements: Mapping[str, StatementFormat] = _AS_OURS,
+    statements: Mapping[str, StatementFormat] = NO_FORMATS,
     limits: Limits | None = None,
-    waiting: Staying | None = None,
+    waiting: StayLimits | None = None,
     allowance: Allowance | None = None,
     traces: Traces | None = None,
     clock: Callable[[], int] = clock,
@@ -79,14 +80,14 @@ def make_server(  # noqa: PLR0913 - the live parts, and what a test puts in the 
     without *followers* nothing follows the log, and without a *sweeper* nobody can tell which tasks are stalled.
     """
     entropy, connections = entropy or Entropy(), Connections(allowance or Allowance())
-    stays = Stays(ledger.engine, clock=clock, limits=waiting or Staying())
+    stays = Stays(ledger.engine, clock=clock, limits=waiting or StayLimits())
     deps = Deps(
         ledger=ledger,
         catalogue=catalogue,
         clock=clock,
         entropy=entropy,
         request_ids=RequestIds(entropy),
-        callers=Callers(ledger.keys, CONTRACTS.values()),
+        authenticator=Authenticator(ledger.keys, CONTRACTS.values()),
         limits=limits or Limits(Tier(), {}),
         repeats=Repeats(ledger.keys, ledger.views),
         books=books,
@@ -132,53 +133,46 @@ def make_runner(server: web.Server, *, drain_seconds: float) -> web.ServerRunner
 
 @asynccontextmanager
 async def service(
-    ledger: Ledger, found: Settings, catalogue: Catalogue, *, store: Path, listener: socket.socket
+    ledger: Ledger, settings: Settings, catalogue: Catalogue, *, store: Path, listener: socket.socket
 ) -> AsyncIterator[None]:
     """The service over *ledger* on *listener*, and all that follows the log; left, it drains and they end.
 
     What followers keep lies in files beside *store*, the ledger's own path.
     """
-    with exported() if found.traces else nullcontext() as traces:
-        async with _served(ledger, found, catalogue, store=store, listener=listener, traces=traces):
-            yield
+    engine, calls = ledger.engine, settings.callbacks.calls()
+    sender = CallbackSender(ledger, queue_of(store), contracts=CONTRACTS, clock=clock, calls=calls)
+    with exported() if settings.traces else nullcontext() as traces:
+        async with (
+            Bookkeeper(engine, books_of(store)) as books,
+            Sweeper(ledger, deadlines_of(store), clock=clock, patience=settings.silence) as sweeper,
+            sender as callbacks,
+            Followers(engine, [books.duty, sweeper.duty, callbacks.duty, heeding(ledger)]) as followers,
+        ):
+            server = make_server(
+                ledger,
+                traces=traces,
+                catalogue=catalogue,
+                books=books,
+                callbacks=callbacks,
+                followers=followers,
+                sweeper=sweeper,
+                statements=settings.statements,
+                limits=settings.budgets(),
+                waiting=settings.waiting,
+                allowance=settings.connections,
+                clock=clock,
+            )
+            async with _listening(server, listener, drain_seconds=settings.drain_seconds):
+                yield
 
 
 @asynccontextmanager
-async def _served(  # noqa: PLR0913 - as `service`
-    ledger: Ledger,
-    found: Settings,
-    catalogue: Catalogue,
-    *,
-    store: Path,
-    listener: socket.socket,
-    traces: Traces | None,
-) -> AsyncIterator[None]:
-    engine, calls = ledger.engine, found.callbacks.calls()
-    caller = Caller(ledger, queue_of(store), contracts=CONTRACTS, clock=clock, calls=calls)
-    async with (
-        Bookkeeper(engine, books_of(store)) as books,
-        Sweeper(ledger, deadlines_of(store), clock=clock, patience=found.silence) as sweeper,
-        caller as callbacks,
-        Followers(engine, [books.duty, sweeper.duty, callbacks.duty, heeding(ledger)]) as followers,
-    ):
-        server = make_server(
-            ledger,
-            traces=traces,
-            catalogue=catalogue,
-            books=books,
-            callbacks=callbacks,
-            followers=followers,
-            sweeper=sweeper,
-            statements=found.statements,
-            limits=found.budgets(),
-            waiting=found.waiting,
-            allowance=found.connections,
-            clock=clock,
-        )
-        runner = make_runner(server, drain_seconds=found.drain_seconds)
-        await runner.setup()
-        try:
-            await web.SockSite(runner, listener, backlog=BACKLOG).start()
-            yield
-        finally:
-            await runner.cleanup()
+async def _listening(server: Server, listener: socket.socket, *, drain_seconds: float) -> AsyncIterator[None]:
+    """While it is entered, *server* takes requests on *listener*; left, it waits for those that it has taken."""
+    runner = make_runner(server, drain_seconds=drain_seconds)
+    await runner.setup()
+    try:
+        await web.SockSite(runner, listener, backlog=BACKLOG).start()
+        yield
+    finally:
+        await runner.cleanup()

@@ -1,12 +1,9 @@
-"""Callbacks, live: who follows the log into the queue, and who posts what waits in it.
+"""Sending callbacks: the log is followed into a queue, and what waits in the queue is posted when it is due.
 
 Nothing is posted because of a request: an outcome is in the log first, the follower finds it there, and each try is put
 back into the log as an event. So whoever dies in between repeats a try and forgets none; its id tells the receiver that
-it is the same. A callback is not begun again until the queue has seen what became of its last try.
-
-A body is made when it is sent, of the task's history up to the event that is told: a task that has moved on since says
-what was, in order, and one that has been erased says nothing that was erased. Alternative beaten: bodies in the queue,
-which would have to be erased as well.
+it is the same. A callback is not begun again until the queue has seen what became of its last try. How one try is made
+is in `api.callback_tries`, which line's turn it is in `api.callback_lines`.
 """
 
 import asyncio
@@ -16,30 +13,24 @@ from pathlib import Path
 from typing import NamedTuple, Self
 
 from api.callback_lines import Bounds, Lines
+from api.callback_tries import Tries
 from api.contracts.shape import Contract
-from api.contracts.telling import Fact, Letter, Telling
 from api.egress import Egress, Posted, Poster, receiver_of
 from api.faults import log_fault
 from api.followers import Duty
 from api.keepers import Keeper
 from api.refusals import Unavailable
-from ledger.callback_log import arranged_by
-from ledger.callbacks import Arranged, ChangeWebhook, account_secret, callbacks_stream, due_us, open_secret
-from ledger.commands import RecordCallback
 from ledger.engine import Engine
-from ledger.errors import DamagedError, Overloaded, StorageError, UnknownWebhook
 from ledger.ledger import Ledger
 from ledger.log_end import LogEnd
 from ledger.records import Head
 from projections.callback_queue import CallbackQueue, Plan, open_queue
-from projections.callback_rows import Delivery, Line, task_at
+from projections.callback_rows import Delivery, Line
 
-BY = "callbacks"
-"""The actor of what is recorded here."""
 REST_SECONDS = 0.01
 """Between two looks at the log: what is committed meanwhile goes into the queue together."""
 LOOK_SECONDS = 1.0
-"""After so long it is looked anyway, and what could not be written is tried again."""
+"""After so long it is looked anyway, and what could not be read is tried again."""
 UNDER_WAY_MAX = 4096
 """Callbacks whose try the queue has not seen yet: when it takes no page, no more are begun."""
 
@@ -62,24 +53,11 @@ def plan_of(contracts: Mapping[str, Contract]) -> Plan:
     return Plan(own, webhooks, receiver_of)
 
 
-class _Tried(NamedTuple):
-    """What became of a try, whether it is the last one, and where it went, if anywhere."""
+class CallbackSender(Keeper[CallbackQueue]):
+    """Sends the callbacks of a ledger: entered, it posts what its queue holds, as far as that has followed the log.
 
-    posted: Posted
-    gave_up: bool
-    url: str | None = None
-
-
-class _Undeliverable(Exception):
-    """There is nothing that could be posted, for this reason; *for_good*: nor will there ever be."""
-
-    def __init__(self, reason: str, *, for_good: bool = False) -> None:
-        super().__init__(reason)
-        self.reason, self.for_good = reason, for_good
-
-
-class Caller(Keeper[CallbackQueue]):
-    """The callbacks of a ledger. Entered, it posts what its queue holds, as far as its duty has followed the log."""
+    The queue is in the file at *path*.
+    """
 
     unavailable = CallbacksUnavailable
 
@@ -95,9 +73,8 @@ class Caller(Keeper[CallbackQueue]):
         super().__init__(ledger.engine, path, self._open_queue)
         self._ledger, self._contracts, self._clock = ledger, contracts, clock
         self.egress = calls.egress
-        self._log = ledger.callbacks
         self._lines = Lines(calls.bounds)
-        self._poster: Poster | None = None
+        self._tries: Tries | None = None
         self._followed: CallbackQueue | None = None
         """The queue that has been brought to the end of the log: before that it does not know what was delivered."""
         self._end = LogEnd()
@@ -112,7 +89,7 @@ class Caller(Keeper[CallbackQueue]):
         self._pump: asyncio.Task[None] | None = None
 
     async def __aenter__(self) -> Self:
-        self._poster = Poster(self.egress)
+        self._tries = Tries(self._ledger, Poster(self.egress), contracts=self._contracts, clock=self._clock)
         self._pump = asyncio.create_task(self._run())
         return self
 
@@ -126,8 +103,8 @@ class Caller(Keeper[CallbackQueue]):
             if task is not None:
                 with suppress(asyncio.CancelledError):
                     await task
-        if self._poster is not None:
-            await self._poster.close()
+        if self._tries is not None:
+            await self._tries.close()
         await super().__aexit__()
 
     # Following
@@ -215,13 +192,13 @@ class Caller(Keeper[CallbackQueue]):
 
     async def _try(self, line: Line, one: Delivery) -> None:
         """One try, from the log into the log."""
-        posted, position = Posted("broken"), 0
+        tries, posted, position = self._tries, Posted("broken"), 0
+        assert tries is not None, "entered"
         try:
-            tried = await self._posted(one)
+            tried = await tries.post(one)
             posted = tried.posted
-            position = await self._recorded(one, posted, gave_up=tried.gave_up)
-            if posted.gone and one.webhook is not None:
-                await self._disable(one.account, one.webhook, url=tried.url)
+            position = await tries.record(one, tried)
+            await tries.disable_if_gone(one, tried)
         except Exception as error:  # noqa: BLE001 - as above; the line goes on, and finds it waiting still
             log_fault("callbacks.not_tried", error)
             await asyncio.sleep(LOOK_SECONDS)
@@ -241,89 +218,3 @@ class Caller(Keeper[CallbackQueue]):
         for waits_in in self._waits_in.pop(one.callback_id):
             self._lines.look(waits_in, 0)
         self._wake.set()
-
-    async def _posted(self, one: Delivery) -> _Tried:
-        """One try, as far as the receiver."""
-        telling = self._telling(one)
-        if telling is None:
-            return _Tried(Posted("not told by this contract"), gave_up=True)
-        is_last = due_us(telling.calling, one.callback_id, tried=one.tried + 1, failed_at_us=0) is None
-        try:
-            url, body, secrets = await self._told(one, telling)
-        except _Undeliverable as why:
-            return _Tried(Posted(why.reason), is_last or why.for_good)
-        headers = telling.headers(Letter(one.callback_id, self._clock(), body, secrets))
-        assert self._poster is not None, "entered"
-        posted = await self._poster.post(url, body, headers, timeout_seconds=telling.timeout_seconds)
-        if posted.gone and one.webhook is not None and await self._has_moved(one.account, one.webhook, url):
-            posted = Posted(posted.error)  # it is the old address that wants no more
-        return _Tried(posted, posted.error is not None and (is_last or posted.gone), url)
-
-    async def _has_moved(self, account: str, webhook_id: str, url: str) -> bool:
-        """Whether the webhook has another address than *url* by now."""
-        webhook = (await self._log.arranged(account)).webhooks.get(webhook_id)
-        return webhook is not None and webhook.url != url
-
-    def _telling(self, one: Delivery) -> Telling | None:
-        contract = self._contracts.get(one.contract)
-        if contract is None:
-            return None
-        return contract.telling if one.webhook is None else contract.webhooks
-
-    async def _told(self, one: Delivery, telling: Telling) -> tuple[str, bytes, tuple[str, ...]]:
-        """Where to what is told, and what it is signed with: as of now, and all of it out of one read.
-
-        Raises:
-            _Undeliverable: the history cannot be read, or not be worded, or its secret not be opened.
-            StorageError: the store did not answer.
-        """
-        stream = callbacks_stream(one.account)
-        rows = await self._ledger.engine.streams([one.task, stream])
-        url, secrets = self._addressed(one, arranged_by([row for row in rows if row.stream == stream]))
-        try:
-            task = task_at([row for row in rows if row.stream != stream], one.about)
-            return url, telling.body(task, Fact(one.callback_id, one.type, one.fact_at_us)), secrets
-        except Exception as error:
-            log_fault("callbacks.not_worded", error)
-            raise _Undeliverable("not to be told") from error
-
-    def _addressed(self, one: Delivery, arranged: Arranged) -> tuple[str, tuple[str, ...]]:
-        """The address, and the secrets that sign what is posted there."""
-        pepper = self._log.pepper
-        if one.webhook is None:
-            generations = arranged.generations(self._clock())
-            return one.url, tuple(account_secret(pepper, one.account, number) for number in generations)
-        webhook = arranged.webhooks.get(one.webhook)
-        if webhook is None or not webhook.enabled:
-            raise _Undeliverable("webhook disabled", for_good=True)
-        try:
-            secret = open_secret(webhook.sealed_secret, pepper=pepper, webhook_id=webhook.webhook_id)
-        except DamagedError:
-            raise _Undeliverable("secret not readable") from None
-        return webhook.url, (secret,)
-
-    async def _recorded(self, one: Delivery, posted: Posted, *, gave_up: bool) -> int:
-        """The try as an event, however long the store may take for it; its position."""
-        command = RecordCallback(
-            task_id=one.task,
-            at_us=self._clock(),
-            actor=BY,
-            attempt=one.attempts + 1,
-            delivered=posted.error is None,
-            error=posted.error,
-            about=one.about,
-            gave_up=gave_up,
-            webhook=one.webhook,
-        )
-        while True:
-            try:
-                return (await self._ledger.handle(command)).position
-            except (Overloaded, StorageError) as error:
-                log_fault("callbacks.not_recorded", error)
-                await asyncio.sleep(LOOK_SECONDS)
-
-    async def _disable(self, account: str, webhook_id: str, *, url: str | None) -> None:
-        """The receiver at *url* has said that it is gone (410): nothing more is told to it there."""
-        command = ChangeWebhook(at_us=self._clock(), webhook_id=webhook_id, enabled=False, if_url=url)
-        with suppress(UnknownWebhook):
-            await self._log.carry_out(command, account=account, by=BY)

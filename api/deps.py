@@ -6,9 +6,9 @@ from typing import NamedTuple
 
 from structlog.typing import FilteringBoundLogger
 
+from api.authentication import Authenticator
 from api.bookkeeper import Bookkeeper
-from api.callbacks import Caller
-from api.callers import Callers
+from api.callbacks import CallbackSender
 from api.connections import Connections
 from api.feed import Feed
 from api.followers import Followers
@@ -33,11 +33,11 @@ class Deps(NamedTuple):
     """Unix microseconds."""
     entropy: Callable[[int], bytes]
     request_ids: RequestIds
-    callers: Callers
+    authenticator: Authenticator
     limits: Limits
     repeats: Repeats
     books: Bookkeeper
-    callbacks: Caller
+    callbacks: CallbackSender
     followers: Followers
     sweeper: Sweeper | None
     """None: nothing is swept."""

@@ -31,7 +31,7 @@ LOOKED_AT_MAX = 4096
 """Events looked at for one page: a filter that few fit holds nobody up, and its reader is further on all the same."""
 
 
-class Wanted(NamedTuple):
+class EventFilter(NamedTuple):
     """Which events are read, and as what they are shown."""
 
     types: frozenset[str] | None = None
@@ -65,7 +65,7 @@ class Shown:
         return told
 
 
-class Told(NamedTuple):
+class FeedEvent(NamedTuple):
     """An event as a reader gets it."""
 
     position: int
@@ -75,7 +75,7 @@ class Told(NamedTuple):
 class Page(NamedTuple):
     """Events that fit, in order, and how far the log has been looked through for them."""
 
-    events: list[Told]
+    events: list[FeedEvent]
     beyond: int
     is_end: bool
 
@@ -92,14 +92,14 @@ class Feed:
         self._refreshing = asyncio.Lock()
         self._reads = asyncio.Semaphore(READS_MAX)
 
-    async def page(self, position: int, wanted: Wanted, *, events_max: int, bytes_max: int) -> Page:
+    async def page(self, position: int, wanted: EventFilter, *, events_max: int, bytes_max: int) -> Page:
         """What fits beyond *position*: at most *events_max*, and of *bytes_max* together unless it is a single one.
 
         Raises:
             DamagedError: the log has a hole, or cannot be read.
             StorageError: it could not be read just now.
         """
-        events: list[Told] = []
+        events: list[FeedEvent] = []
         left_bytes, looked_at = bytes_max, 0
         while looked_at < LOOKED_AT_MAX:
             some = await self._beyond(position)
@@ -112,7 +112,7 @@ class Feed:
                     body = shown.told(wanted.form, self._engine.log_id)
                     if events and len(body) > left_bytes:
                         return Page(events, position, is_end=False)
-                    events.append(Told(shown.row.position, body))
+                    events.append(FeedEvent(shown.row.position, body))
                     left_bytes -= len(body)
                 position = shown.row.position
             looked_at += len(some)

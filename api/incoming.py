@@ -1,4 +1,4 @@
-"""What a request brings, as far as the shell reads it: its name, its body, and what stands in front of our paths."""
+"""Reading a request: its id, its body, and the URL under which the client has reached the contract."""
 
 import re
 from collections.abc import Mapping
@@ -20,7 +20,7 @@ def request_id(deps: Deps, headers: Mapping[str, str], now_us: int) -> str:
 
 
 def base_url(request: web.BaseRequest, prefix: str) -> str:
-    """What the client has in front of the contract's paths, by its own account.
+    """Scheme, host and prefix as the client has them in front of the contract's paths, for links in answers.
 
     Raises:
         Invalid: its Host header is no host.

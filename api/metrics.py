@@ -20,7 +20,7 @@ from api.native_queries import only
 from api.refusals import Unavailable
 from ledger.breaks import Life
 from ledger.events import BreakKind
-from ledger.figures import Spread
+from ledger.figures import Histogram
 from ledger.ledger import Ledger
 from ledger.money import MICROS_PER_CREDIT
 from ledger.times import US_PER_SECOND
@@ -112,10 +112,12 @@ def _of_the_ledger(ledger: Ledger) -> Iterator[Metric]:
     yield called
 
 
-def _histogram(name: str, what: str, spread: Spread, *, unit: int = 1) -> Metric:
-    counts = spread.cumulated
-    bounds = [*(f"{bound / unit:g}" for bound in spread.bounds), "+Inf"]
-    return HistogramMetricFamily(name, what, buckets=[*zip(bounds, counts, strict=True)], sum_value=spread.total / unit)
+def _histogram(name: str, what: str, counted: Histogram, *, unit: int = 1) -> Metric:
+    counts = counted.cumulated
+    bounds = [*(f"{bound / unit:g}" for bound in counted.bounds), "+Inf"]
+    return HistogramMetricFamily(
+        name, what, buckets=[*zip(bounds, counts, strict=True)], sum_value=counted.total / unit
+    )
 
 
 def _of_followers(states: Sequence[State]) -> Iterator[Metric]:

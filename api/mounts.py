@@ -9,13 +9,12 @@ from typing import NamedTuple
 from aiohttp import web
 
 from api import native
-from api.callers import Callers
+from api.authentication import Authenticator
 from api.contracts import CONTRACTS
 from api.contracts.shape import Contract, Operation
-from api.refusals import MethodNotAllowed, RevokedKey, Standing, Unauthenticated, UnknownRoute, WrongKey
+from api.exchange import Exchange
+from api.refusals import MethodNotAllowed, RevokedKey, Unauthenticated, UnknownRoute, WrongKey
 from api.routing import Table
-from ledger.errors import Refusal
-from ledger.records import AccountRow, KeyRow
 
 
 class Mount(NamedTuple):
@@ -34,35 +33,18 @@ def mount(contract: Contract) -> Mount:
 MOUNTS = {contract.name: mount(contract) for contract in (*CONTRACTS.values(), native.CONTRACT)}
 NATIVE = MOUNTS[native.CONTRACT.name]
 METRICS = "/metrics"
-"""Where scrapers look."""
-_AT_ROOT = NATIVE._replace(prefix="")
-
-
-class Exchange:
-    """One request while it is worked on: what its answer is worded by, and what its log line tells."""
-
-    __slots__ = ("contract", "credit", "key", "mark", "refusal", "request_id", "route", "standing")
-
-    def __init__(self, request_id: str, mark: bytes) -> None:
-        self.request_id = request_id
-        self.mark = mark
-        self.contract = NATIVE.contract
-        self.route: str | None = None
-        self.key: KeyRow | None = None
-        self.refusal: Refusal | None = None
-        self.standing: Standing | None = None
-        self.credit: AccountRow | None = None
-        """What the key's account may spend, as it was when the request came: for when the store can tell no more."""
+"""Where scrapers look: a route of the native API, without its prefix."""
+_METRICS_MOUNT = NATIVE._replace(prefix="")
 
 
 def mounted(path: str) -> Mount | None:
     """The contract whose prefix *path* has; None at the bare root, where only the metrics are always the operator's."""
     if path == METRICS:
-        return _AT_ROOT
+        return _METRICS_MOUNT
     return MOUNTS.get(path[1:].partition("/")[0])
 
 
-async def at_root(callers: Callers, request: web.BaseRequest, exchange: Exchange, now_us: int) -> Mount:
+async def at_root(authenticator: Authenticator, request: web.BaseRequest, exchange: Exchange) -> Mount:
     """The contract of the key that the request shows, with no prefix.
 
     Raises:
@@ -73,8 +55,8 @@ async def at_root(callers: Callers, request: web.BaseRequest, exchange: Exchange
     shown = (mount.contract.token(headers) for mount in MOUNTS.values())
     text = next((token for token in shown if token is not None), None)
     try:
-        exchange.key = await callers.holder(text, headers, now_us)
-    except Exception as error:
+        exchange.key = await authenticator.holder(text, headers, exchange.now_us)
+    except Exception as error:  # whatever it is, it is told in the words of the contract that has the route
         owner = _owner(request.method, request.rel_url.raw_path)
         if owner is not None:
             exchange.contract = owner.contract

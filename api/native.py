@@ -4,20 +4,20 @@ All of its routes are here; what each does is in the file that its function come
 are, but for its operations, which are carried out by functions of their own.
 """
 
-from api.contracts.shape import Act, Contract, bearer
+from api.contracts.shape import CONTENT_MAX_BYTES, Act, Contract, bearer
 from api.metrics import metrics
 from api.native_accounts import grant, revoke_grant, set_limit, show_account
 from api.native_batch import BATCH_MAX_BYTES, report_many
 from api.native_billing import summary
 from api.native_breaks import STATEMENT_MAX_BYTES, breaks, change_break, reconciliation, statement
 from api.native_callbacks import list_callbacks, resend, rotate_secret, show_secret
-from api.native_create import CREATE_MAX_BYTES, create
+from api.native_create import create
 from api.native_feed import events
 from api.native_keys import issue_key, list_keys, revoke_key, rotate_key
 from api.native_list import list_tasks
 from api.native_refusals import refuse
 from api.native_shapes import CONTRACT_NAME
-from api.native_tasks import REPORT_MAX_BYTES, cancel, history, read, report
+from api.native_tasks import cancel, history, read, report
 from ledger.events import School
 from ledger.ids import Spelling
 from ledger.keys import Role
@@ -28,10 +28,10 @@ CONTRACT = Contract(
     school=School.HOLD,  # never asked for: a task is a vendor contract's
     roles=frozenset({Role.WORKER, Role.OPERATOR}),
     operations=(
-        Act("POST", "/v1/tasks", create, body_max_bytes=CREATE_MAX_BYTES),
+        Act("POST", "/v1/tasks", create, body_max_bytes=CONTENT_MAX_BYTES),
         Act("GET", "/v1/tasks", list_tasks),
         Act("GET", "/v1/tasks/{id}", read),
-        Act("POST", "/v1/tasks/{id}/events", report, body_max_bytes=REPORT_MAX_BYTES),
+        Act("POST", "/v1/tasks/{id}/events", report, body_max_bytes=CONTENT_MAX_BYTES),
         Act("GET", "/v1/tasks/{id}/events", history),
         Act("GET", "/v1/events", events, operator_only=True),
         Act("POST", "/v1/events", report_many, body_max_bytes=BATCH_MAX_BYTES),

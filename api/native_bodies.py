@@ -158,7 +158,7 @@ def contract_in(name: str, known: Collection[str]) -> None:
     """Refuse a contract that is none of *known*.
 
     Raises:
-        Invalid: so it is.
+        Invalid: it is none of them.
     """
     if name not in known:
         raise Invalid(f"contract must be one of {', '.join(known)}", param="contract")

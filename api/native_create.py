@@ -14,8 +14,6 @@ from ledger.commands import Claim, Create
 from ledger.events import Terms
 from ledger.ids import ENTROPY_BYTES, Spelling, task_id
 
-CREATE_MAX_BYTES = 1024 * 1024
-
 
 async def create(deps: Deps, asked: Asked) -> Answer:
     """201 with the new task; with a key that came before, 200 with the task that was created then."""

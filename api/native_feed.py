@@ -16,7 +16,7 @@ import msgspec
 from api import sse
 from api.contracts.shape import Answer, Asked, Streamed, json_answer
 from api.deps import Deps
-from api.feed import REST_SECONDS, Page, Wanted
+from api.feed import REST_SECONDS, EventFilter, Page
 from api.feed_shapes import Form
 from api.native_queries import limit_in, only, wait_in
 from api.refusals import Invalid
@@ -69,7 +69,7 @@ def _has_nothing(page: Page) -> bool:
     return page.is_end and not page.events
 
 
-async def _frames(deps: Deps, wanted: Wanted, *, position: int, stay: Stay) -> AsyncGenerator[bytes, None]:
+async def _frames(deps: Deps, wanted: EventFilter, *, position: int, stay: Stay) -> AsyncGenerator[bytes, None]:
     """The events as they come, and a heartbeat with the cursor when none of them fits for long.
 
     Raises:
@@ -114,7 +114,7 @@ def _farewell(why: str) -> bytes:
 # Queries
 
 
-def _wanted(asked: Asked) -> Wanted:
+def _wanted(asked: Asked) -> EventFilter:
     query = asked.query
     types = frozenset(query["type"].split(",")) if "type" in query else None
     if types is not None and not types <= TYPES:
@@ -122,7 +122,7 @@ def _wanted(asked: Asked) -> Wanted:
     envelope = query.get("envelope", Form.NATIVE)
     if envelope not in set(Form):
         raise Invalid(f"envelope is one of {', '.join(Form)}", param="envelope")
-    return Wanted(types, query.get("account"), Form(envelope))
+    return EventFilter(types, query.get("account"), Form(envelope))
 
 
 async def _start(deps: Deps, asked: Asked) -> int:

@@ -1,7 +1,6 @@
 """The list of tasks: as they are now, those that are silent, or as they stood."""
 
 from collections.abc import Sequence
-from typing import Any
 
 from api.contracts.shape import Answer, Asked, json_answer
 from api.deps import Deps
@@ -9,8 +8,7 @@ from api.native_queries import limit_in, moment_in, only
 from api.native_shapes import task_view
 from api.native_stalled import stalled_page
 from api.refusals import Invalid
-from ledger.cursors import cursor, place
-from ledger.ids import TaskId
+from ledger.cursors import cursor, task_of
 from ledger.records import TaskFilter
 from ledger.task import Status
 from ledger.views import Seen
@@ -19,7 +17,7 @@ from projections.then import Stood, tasks_then
 
 async def list_tasks(deps: Deps, asked: Asked) -> Answer:
     """Newest first, or oldest first with ``order=asc``, which is how a dispatcher takes queued work."""
-    wanted, log_id = _wanted(asked, deps.ledger.engine.log_id), deps.ledger.engine.log_id
+    wanted, log_id = _wanted(asked), asked.log_id
     moment = await moment_in(deps, asked, of_now="stalled")
     page: Sequence[Seen | Stood]
     if "stalled" in asked.query:
@@ -40,7 +38,7 @@ async def list_tasks(deps: Deps, asked: Asked) -> Answer:
 LIST_PARAMS = frozenset({"status", "account", "model", "stalled", "cursor", "limit", "order", "at", "clock"})
 
 
-def _wanted(asked: Asked, log_id: str) -> TaskFilter:
+def _wanted(asked: Asked) -> TaskFilter:
     query = asked.query
     only(asked, LIST_PARAMS)
     status = query.get("status")
@@ -50,17 +48,16 @@ def _wanted(asked: Asked, log_id: str) -> TaskFilter:
     if order not in {"asc", "desc"}:
         raise Invalid("order is asc or desc", param="order")
     limit = limit_in(asked)
-    beyond = None
-    if "cursor" in query:
-        beyond = place(log_id, query["cursor"])
-        if beyond is None or len(beyond) != 16:  # noqa: PLR2004 - a task id
-            raise Invalid("cursor is not one that a list of this log gave", param="cursor")
-    ends: dict[str, Any] = {"after" if order == "asc" else "before": None if beyond is None else TaskId(beyond)}
+    beyond = task_of(asked.log_id, query["cursor"]) if "cursor" in query else None
+    if "cursor" in query and beyond is None:
+        raise Invalid("cursor is not one that a list of this log gave", param="cursor")
+    oldest_first = order == "asc"
     return TaskFilter(
         account=query.get("account"),
         status=status,
         model=query.get("model"),
-        oldest_first=order == "asc",
+        oldest_first=oldest_first,
         limit=limit,
-        **ends,
+        after=beyond if oldest_first else None,
+        before=None if oldest_first else beyond,
     )

@@ -24,7 +24,6 @@ from projections.then import task_then
 
 CANCEL = CancelPolicy(queued=Effect.CANCEL, running=Effect.ASK, terminal=Effect.RETURN)
 """The operator's row of the cancel table."""
-REPORT_MAX_BYTES = 1024 * 1024
 
 
 async def read(deps: Deps, asked: Asked) -> Answer:

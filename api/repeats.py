@@ -1,4 +1,4 @@
-"""Polls: the same GET again, of a task that has not changed.
+"""A cache of answered GETs: a poll of a task that has not changed is answered again without looking it up.
 
 Customers poll; nearly all requests repeat an earlier one. What a GET came to is remembered by all that its answer rests
 on: path, host and credentials as they were sent. It stands as long as its key opens, the vendor keeps the task, and
@@ -16,10 +16,11 @@ from ledger.records import KeyRow
 from ledger.views import Seen, Views
 
 REPEATS_MAX = 16_384
+"""When there are more, all are forgotten and remembered anew."""
 
 
 class Repeat(NamedTuple):
-    """What a GET came to. The answer itself lies with the task, and goes with it."""
+    """What answers a GET again: the task that it showed, and where with that task the answer itself is kept."""
 
     seen: "weakref.ref[Seen]"
     variant: Hashable
@@ -38,14 +39,14 @@ class Again(NamedTuple):
 
 
 class Repeats:
-    """The GETs of a moment ago."""
+    """Answered GETs, by path, host and credentials."""
 
     def __init__(self, keys: Keyring, views: Views) -> None:
         self._keys, self._views = keys, views
         self._repeats: dict[tuple[str, str, bytes], Repeat] = {}
 
     def again(self, path: str, host: str, mark: bytes, now_us: int) -> Again | None:
-        """The answer to the same request, with credentials of this mark, if it stands; None says nothing."""
+        """What the same GET was answered, *mark* being its credentials', if that still stands; None: look it up."""
         repeat = self._repeats.get((path, host, mark))
         if repeat is None:
             return None
@@ -60,7 +61,7 @@ class Repeats:
         return None if answer is None else Again(contract, route, key, answer)
 
     def remember(self, path: str, host: str, mark: bytes, repeat: Repeat) -> None:
-        """Answer the same request in the same way."""
+        """Answer the same GET in this way from now on."""
         if len(self._repeats) >= REPEATS_MAX:
             self._repeats.clear()
         self._repeats[path, host, mark] = repeat

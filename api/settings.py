@@ -13,7 +13,7 @@ from api.connections import Allowance
 from api.contracts import CONTRACTS
 from api.egress import Egress
 from api.limits import Limits, Tier
-from api.stays import Staying
+from api.stays import StayLimits
 from ledger.catalogue import Catalogue
 from ledger.catalogue import read as read_catalogue
 from ledger.ledger import BATCH_MAX, QUEUE_MAX, VIEWS_MAX_BYTES
@@ -62,7 +62,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     accounts: dict[str, str] = {}
     """The tier of an account, by its name."""
 
-    waiting: Staying = Staying()
+    waiting: StayLimits = StayLimits()
     """How many may wait or follow at a time, and for how long."""
     callbacks: CallbackSettings = CallbackSettings()
 

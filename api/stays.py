@@ -34,7 +34,7 @@ RETRY_AFTER_SECONDS = 5
 Count = Annotated[int, msgspec.Meta(ge=1)]
 
 
-class Staying(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class StayLimits(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """How many requests may stay at a time, and for how long: the table ``[waiting]`` of the configuration."""
 
     requests_max: Count = 20_000
@@ -115,7 +115,7 @@ class Stay:
 class Stays:
     """All requests that stay."""
 
-    def __init__(self, engine: Engine, *, clock: Callable[[], int], limits: Staying) -> None:
+    def __init__(self, engine: Engine, *, clock: Callable[[], int], limits: StayLimits) -> None:
         self.limits = limits
         self._engine, self._clock = engine, clock
         self._stays: set[Stay] = set()
@@ -177,7 +177,7 @@ class Stays:
             stay.end(Why.SHUTDOWN)
 
     async def _look(self) -> None:
-        """Look after those who stay, until nobody does."""
+        """Every second, until nobody stays: end the stays whose client has left or whose key is dead."""
         while self._stays:
             await asyncio.sleep(LOOK_SECONDS)
             for stay in [one for one in self._stays if one.is_gone()]:

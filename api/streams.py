@@ -24,7 +24,7 @@ COMPLETE = "complete"
 
 
 class Streaming(web.StreamResponse):
-    """*streamed*, as it goes out to *request*, with header lines that are *also* told."""
+    """The response that sends *streamed* to one reader, frame by frame; *also*: header lines to add."""
 
     def __init__(  # noqa: PLR0913 - as `Sent`, and the parts that look after it
         self, deps: Deps, request: web.BaseRequest, streamed: Streamed, *, also: bytes, request_id: str, at_us: int

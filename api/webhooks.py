@@ -1,17 +1,7 @@
 """The webhooks of an account, as its clients see to them: what a contract's row wishes, carried out."""
 
-from api.contracts.shape import (
-    AddHook,
-    Answer,
-    Asked,
-    ChangeHook,
-    Contract,
-    HookDeliveries,
-    Hooks,
-    HookTold,
-    ListHooks,
-    RemoveHook,
-)
+from api.contracts.hooks import AddHook, ChangeHook, HookDeliveries, HookTold, ListHooks, RemoveHook
+from api.contracts.shape import Answer, Asked, Contract, Hooks
 from api.deps import Deps
 from ledger.callbacks import AddWebhook, Arranged, CallbackCommand, ChangeWebhook, RemoveWebhook, Webhook, seal_secret
 from ledger.errors import UnknownWebhook

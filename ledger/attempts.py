@@ -1,4 +1,4 @@
-"""Appending to a stream what was decided on it as it was: decided anew whenever another one has appended first."""
+"""Optimistic concurrency beside the writer: read a stream, decide, append; once more if somebody else was faster."""
 
 from collections.abc import Awaitable, Callable
 from typing import TypeAlias
@@ -11,10 +11,11 @@ ATTEMPTS_MAX = 20
 """How often a change is decided anew because another one came first: its turns are short."""
 
 AppendOne: TypeAlias = Callable[[Append], Awaitable[Outcome]]
+"""Commits an append, whole or not at all."""
 
 
 def committing(engine: Engine) -> AppendOne:
-    """Append in a commit of its own: where there is no writer."""
+    """An `AppendOne` that gives each append a commit of its own, for where there is no writer."""
 
     async def append_one(append: Append) -> Outcome:
         (outcome,) = await engine.commit([append])

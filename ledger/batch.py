@@ -116,7 +116,7 @@ class Batch(Generic[A]):
         return after
 
     def rest_on(self, before: "After") -> None:
-        """The batch before has been written."""
+        """Take in where the batch before, which has been written, has left tasks and accounts."""
         self._positions |= before.tasks
         self.accounts.rest_on(before.accounts)
 

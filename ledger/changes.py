@@ -1,4 +1,4 @@
-"""Who waits for a task to change, by task: a commit wakes those who wait for one of its own, and nobody else.
+"""Waiting for a task to change: a commit wakes those who wait for one of its own, and nobody else.
 
 Who is woken is told that there is something to be seen, not what; he reads the task anew. So nothing is queued for
 anyone, and a change between two looks is not missed as long as it is looked after the event has been cleared.
@@ -14,7 +14,7 @@ from ledger.ids import TaskId
 
 
 class Changes:
-    """The tasks that somebody waits for."""
+    """Wakes those who wait for a task when it may have changed."""
 
     def __init__(self) -> None:
         self._waiting: dict[TaskId, set[asyncio.Event]] = {}

@@ -4,6 +4,8 @@ import base64
 import binascii
 from collections.abc import Mapping
 
+from ledger.ids import ID_BYTES, TaskId
+
 SEPARATOR = b"\x00"
 POSITION_BYTES = 8
 POSITION_MAX = 2**63 - 1
@@ -44,6 +46,12 @@ def position_of(log_id: str, text: str, *, earlier: Mapping[str, int] = NOT_REST
         if position is not None:
             return position if position <= last else None
     return None
+
+
+def task_of(log_id: str, text: str) -> TaskId | None:
+    """The task at which a list of this very log left off, by the cursor that it gave; None: it gave no such cursor."""
+    raw = place(log_id, text)
+    return TaskId(raw) if raw is not None and len(raw) == ID_BYTES else None
 
 
 def _position(raw: bytes | None) -> int | None:

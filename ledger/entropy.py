@@ -1,4 +1,4 @@
-"""Randomness of the system, by the pool."""
+"""Random bytes of the operating system, drawn a pool at a time."""
 
 import os
 
@@ -6,7 +6,7 @@ POOL_BYTES = 4096
 
 
 class Entropy:
-    """Random bytes of the system, asked for by the pool: each question costs a way into it, and may cost our turn."""
+    """Gives out random bytes from a pool: asking the system each time is a call that may cost our turn."""
 
     def __init__(self) -> None:
         self._pool, self._used = b"", 0

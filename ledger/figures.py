@@ -1,11 +1,11 @@
-"""What is counted as it happens, to be read now and then: plain integers, for counting must cost next to nothing."""
+"""Metrics as they are counted: plain integers, for counting must cost next to nothing; `api.metrics` words them."""
 
 from bisect import bisect_left
 from collections.abc import Sequence
 
 
-class Spread:
-    """How values are spread: how many there were up to each bound, and their sum."""
+class Histogram:
+    """How many values there were up to each bound, and their sum."""
 
     __slots__ = ("_counts", "bounds", "total")
 
@@ -36,5 +36,5 @@ class CommitFigures:
     __slots__ = ("commands", "took_us")
 
     def __init__(self) -> None:
-        self.took_us = Spread([250 * 2**power for power in range(15)])  # up to four seconds
-        self.commands = Spread([2**power for power in range(10)])
+        self.took_us = Histogram([250 * 2**power for power in range(15)])  # up to four seconds
+        self.commands = Histogram([2**power for power in range(10)])

@@ -16,10 +16,13 @@ from typing import ClassVar, NewType
 
 import msgspec
 
+from ledger.times import US_PER_MS
+
 TaskId = NewType("TaskId", bytes)
 """The 16 bytes under which the log knows a task."""
 
-ENTROPY_BYTES = 10
+ID_BYTES, TIME_BYTES = 16, 6
+ENTROPY_BYTES = ID_BYTES - TIME_BYTES
 _CROCKFORD = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"
 _ULID = re.compile("[0-7][0-9A-HJKMNP-TV-Z]{25}")  # 26 characters hold 130 bits: the first two are zero
 _TO_BASE_32 = str.maketrans(_CROCKFORD, "0123456789ABCDEFGHIJKLMNOPQRSTUV")
@@ -31,13 +34,18 @@ def task_id(*, at_us: int, lane: int, entropy: bytes) -> TaskId:
     """The id of a task born at *at_us* (Unix microseconds) in *lane* (0-255), from 10 random bytes."""
     assert len(entropy) == ENTROPY_BYTES
     assert 0 <= lane <= 0xFF  # noqa: PLR2004 - eight bits, by the layout above
-    at_ms = at_us // 1000
+    at_ms = at_us // US_PER_MS
     assert 0 <= at_ms <= _TIME_MAX_MS
-    body = bytearray(at_ms.to_bytes(6, "big") + entropy)
+    body = bytearray(at_ms.to_bytes(TIME_BYTES, "big") + entropy)
     body[6] = 0x70 | (body[6] & 0x0F)  # version 7
     body[8] = 0x80 | (body[8] & 0x3F)  # variant of RFC 9562
     body[15] = lane
     return TaskId(bytes(body))
+
+
+def earliest_id(at_us: int) -> TaskId:
+    """A bound: greater than each id from before the millisecond of *at_us* (Unix microseconds), less than any other."""
+    return TaskId((at_us // US_PER_MS).to_bytes(TIME_BYTES, "big") + bytes(ID_BYTES - TIME_BYTES))
 
 
 def lane_of(task: TaskId) -> int:

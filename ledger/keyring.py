@@ -49,7 +49,7 @@ class NewKey(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Keyring:
-    """Who may ask."""
+    """The API keys of a log: looked up through a short memory, changed by events of their accounts."""
 
     def __init__(self, engine: Engine, *, pepper: bytes | None = None) -> None:
         self._engine = engine

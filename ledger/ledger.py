@@ -1,4 +1,4 @@
-"""The ledger, live: one object that answers what is, and carries out what is asked."""
+"""The running ledger: one object over one engine that reads tasks and carries out commands."""
 
 import asyncio
 from collections import Counter

@@ -20,10 +20,12 @@ EMPTY_ROOT = sha256().digest()
 
 
 def leaf_hash(leaf: bytes) -> bytes:
+    """Of a leaf; the first byte keeps it from being taken for a node (RFC 9162 section 2.1.1)."""
     return sha256(b"\x00" + leaf).digest()
 
 
 def node_hash(left: bytes, right: bytes) -> bytes:
+    """Of a node over two subtrees."""
     return sha256(b"\x01" + left + right).digest()
 
 

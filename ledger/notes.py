@@ -79,7 +79,7 @@ def verifier_key(text: str) -> VerifierKey:
     """The key that *text* spells.
 
     Raises:
-        NoteError: none.
+        NoteError: it spells none.
     """
     name, key_id, raw = _key_parts(text)
     key = VerifierKey(name, raw)
@@ -92,7 +92,7 @@ def signer_key(text: str) -> SignerKey:
     """The key that *text* spells.
 
     Raises:
-        NoteError: none. The message does not repeat it.
+        NoteError: it spells none. The message does not repeat it.
     """
     if not text.startswith(_PRIVATE):
         raise NoteError("this is no private key of notes")

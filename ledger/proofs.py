@@ -102,7 +102,7 @@ def check(raw: bytes, key: VerifierKey, *, since: Checkpoint | None = None) -> P
     """What the file *raw* proves to who has the log's *key*, and may have kept a checkpoint *since* when it has grown.
 
     Raises:
-        UnprovenError: nothing, or not since then.
+        UnprovenError: it proves nothing, or not how the log grew since then.
     """
     try:
         proof = msgspec.json.decode(raw, type=Proof)

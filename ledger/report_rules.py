@@ -25,6 +25,13 @@ from ledger.task import TERMINAL, Status, Task, evolve
 
 
 def decide_report(task: Task, report: Start | Progress | Complete | Fail | ConfirmCancel | Charge | Refund) -> Events:
+    """What *report* says has happened; after the outcome only a refund still counts, all else is kept as evidence.
+
+    Raises:
+        AlreadyStarted: a start, by another worker than the task has.
+        CancelNotRequested: a confirmation that nobody waits for.
+        KeyReused, AmountExceeds: a charge or a refund, in that order of precedence.
+    """
     at_us = _when(task, report)
     if isinstance(report, Refund):  # money given back is no outcome: it comes before or after one
         return _refund(task, report, at_us)

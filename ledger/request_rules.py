@@ -9,6 +9,11 @@ from ledger.task import LIVE, TERMINAL, Status, Task
 
 
 def decide_cancel(task: Task, command: RequestCancel) -> Events:
+    """What the contract's row of the cancel table says for the task's status.
+
+    Raises:
+        TaskNotFound, CancelUnsupported, NotCancellable: in that order of precedence.
+    """
     _must_see(task, command.account)
     policy, at_us = command.policy, no_earlier(task, command.at_us)
     if policy.needs_support and not task.terms.cancellable:
@@ -41,6 +46,11 @@ def _asked(task: Task, command: RequestCancel, at_us: int) -> Events:
 
 
 def decide_update(task: Task, command: RequestUpdate) -> Events:
+    """A further run of a task that has completed or failed.
+
+    Raises:
+        TaskNotFound, NotUpdatable, UpdateUnchanged: in that order of precedence.
+    """
     _must_see(task, command.account)
     if task.status not in {Status.COMPLETED, Status.FAILED} or task.terms.school is not School.ON_SUCCESS:
         raise NotUpdatable(task.status)  # a hold or a prepayment covers one run
@@ -50,6 +60,11 @@ def decide_update(task: Task, command: RequestUpdate) -> Events:
 
 
 def decide_delete(task: Task, command: Delete) -> Events:
+    """The end of a task that is over: nobody reads it any more, and its content is erased.
+
+    Raises:
+        TaskNotFound, NotDeletable: in that order of precedence.
+    """
     _must_see(task, command.account)
     if task.status in LIVE:
         raise NotDeletable(task.status)

@@ -17,6 +17,7 @@ def no_earlier(task: Task, at_us: int) -> int:
 
 
 def cancelled(task: Task, *, due_micros: int, confirmed: bool, at_us: int) -> Events:
+    """The end of a cancelled run and of its money: an update goes back to what was before it."""
     money = settle(task, due_micros=due_micros, cause="cancelled", at_us=at_us)
     if task.updating is not None:
         return [UpdateReverted(at_us=at_us, cause="cancelled"), *money]
@@ -24,8 +25,10 @@ def cancelled(task: Task, *, due_micros: int, confirmed: bool, at_us: int) -> Ev
 
 
 def unless_empty(payload: Payload) -> Payload | UnsetType:
+    """*payload*, or UNSET for one without content: then nothing is sealed and stored."""
     return payload if payload != NO_PAYLOAD else UNSET
 
 
 def text(message: str | None) -> Payload | UnsetType:
+    """The payload that is *message* alone, if there is any."""
     return unless_empty(Payload(message=message or None))

@@ -70,6 +70,7 @@ def decide(task: Task, command: TaskCommand) -> Events:
 
 
 def _create(task: Task, command: Create) -> Events:
+    """Raises: DeadlinePassed, UnknownModel, in that order of precedence."""
     assert task.status is Status.ABSENT, "ids are random: nobody creates a task twice"
     if command.expires_at_us is not None and command.expires_at_us <= command.at_us:
         raise DeadlinePassed

@@ -76,10 +76,12 @@ def append_values(planned: Plan, *, after: Head) -> tuple[Any, ...]:
 
 
 async def read_end(connection: aiosqlite.Connection) -> Head:
+    """The end of the log."""
     return read_head(next(iter(await connection.execute_fetchall(HEAD))))
 
 
 async def found_for(writer: aiosqlite.Connection, batch: Sequence[Append]) -> Found:
+    """How the log stands that *batch* is planned for: its streams, and the terms by which it admits new work."""
     versions = await _versions(writer, [append.stream for append in batch])
     terms = await _terms(writer, {append.account for append in batch if append.rests_on is not None})
     return Found(versions=versions, terms=terms)

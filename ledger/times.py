@@ -7,6 +7,7 @@ import re
 from datetime import datetime, timedelta
 from functools import lru_cache
 
+US_PER_MS = 1000
 US_PER_SECOND = 1_000_000
 US_PER_HOUR = 3600 * US_PER_SECOND
 US_PER_DAY = 24 * US_PER_HOUR

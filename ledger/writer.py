@@ -33,40 +33,26 @@ from collections.abc import Sequence
 from typing import TypeAlias
 
 from ledger.accounts import Accounts
-from ledger.batch import After, Answer, Batch, Entropy, Replayed, Verdict, Written
+from ledger.batch import After, Answer, Batch, Entropy, Verdict
 from ledger.commands import Create, TaskCommand
 from ledger.engine import Engine
-from ledger.errors import InsufficientCredits, Overloaded, StorageError, TooManyTasks
+from ledger.errors import Overloaded, StorageError
 from ledger.figures import CommitFigures
 from ledger.ids import TaskId
 from ledger.records import Append, Outcome, Stale
 from ledger.views import Seen, Views
+from ledger.waiters import Waiter, fail
 
 RETRY_AFTER_SECONDS = 1
-ATTEMPTS_MAX = 3
-"""How often a command is decided again because another node appended to its task first."""
-TERMS_ATTEMPTS_MAX = 100
-"""How often because an account's terms were changed by another process: that says nothing against the command."""
 HALVED_MIN = 8
 """Fewer commands than this are not worth two commits."""
-
-
-class Waiter:
-    """A command, and who waits for its answer."""
-
-    __slots__ = ("answer", "attempts", "command", "terms_attempts")
-
-    def __init__(self, command: TaskCommand) -> None:
-        self.command = command
-        self.answer: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
-        self.attempts = self.terms_attempts = 1
 
 
 _Batch: TypeAlias = Batch[Waiter]
 
 
 class Writer:
-    """The one who appends to the log's tasks."""
+    """Takes the commands of a ledger, and commits what they cause: the only one that appends to tasks."""
 
     def __init__(  # noqa: PLR0913 - all that it works with, and its two bounds
         self,
@@ -191,7 +177,7 @@ class Writer:
             try:
                 (outcome,) = await self._engine.commit([append])
             except Exception as error:  # noqa: BLE001 - as above
-                _fail(answer, error)
+                fail(answer, error)
             else:
                 if not answer.done():
                     answer.set_result(outcome)
@@ -289,7 +275,7 @@ class Writer:
         self._accounts.forget()
         for waiter in waiters:
             self._views.drop(waiter.command.task_id)
-            _fail(waiter.answer, error)
+            waiter.fail(error)
 
     def _show(self, batch: _Batch, outcomes: Sequence[Outcome]) -> None:
         """*batch* is durable: readers see it from now on."""
@@ -318,7 +304,7 @@ class Writer:
             elif batch.is_unsure(verdict, position):
                 unsure.append((waiter, verdict, position))
             else:
-                _answer(waiter, verdict, position)
+                waiter.settle(verdict, position)
         if unsure:
             await self._answer_unsure(unsure)
 
@@ -332,40 +318,15 @@ class Writer:
         versions = {row.account: row.version for row in rows}
         for waiter, verdict, position in unsure:
             if verdict.short is not None and versions[verdict.short] == verdict.short_version:
-                _answer(waiter, verdict, position)
+                waiter.settle(verdict, position)
             else:
                 self._again(waiter, is_overtaken=False)
 
     def _again(self, waiter: Waiter, *, is_overtaken: bool) -> None:
         """Decide it again: another node was faster with its task, or its account's terms have changed."""
-        if is_overtaken:
-            waiter.attempts += 1
-        else:
-            waiter.terms_attempts += 1
-        if waiter.attempts > ATTEMPTS_MAX:
-            _fail(waiter.answer, StorageError("the task kept changing under the command"))
-        elif waiter.terms_attempts > TERMS_ATTEMPTS_MAX:
-            _fail(waiter.answer, StorageError("the account kept changing under the command"))
+        given_up = waiter.once_more(is_overtaken=is_overtaken)
+        if given_up is not None:
+            waiter.fail(given_up)
         else:
             self._queue.append(waiter)
             self._wake.set()
-
-
-def _answer(waiter: Waiter, verdict: Verdict, position: int) -> None:
-    if isinstance(verdict.refusal, TooManyTasks | InsufficientCredits):
-        _fail(waiter.answer, verdict.refusal.at(position))
-    elif verdict.refusal is not None:
-        _fail(waiter.answer, verdict.refusal)
-    elif waiter.answer.done():  # its caller has left
-        return
-    elif verdict.replay is not None:
-        waiter.answer.set_result(Replayed(claim=verdict.replay))
-    else:
-        assert verdict.task is not None
-        written = Written(task=verdict.task, position=position, appended=verdict.appended, late=verdict.late)
-        waiter.answer.set_result(written)
-
-
-def _fail(answer: "asyncio.Future[Answer] | asyncio.Future[Outcome]", error: Exception) -> None:
-    if not answer.done():
-        answer.set_exception(error)

@@ -20,7 +20,8 @@ from api.traces import NotInstalledError
 from ledger.catalogue import Catalogue
 from ledger.errors import ReadOnlyError
 from ledger.ledger import Ledger
-from ledger.sqlite import SqliteEngine, open_to_serve
+from ledger.sqlite import open_to_serve
+from ledger.sqlite_engine import SqliteEngine
 from scripts.listening import allow_files, bound_url, listen
 from scripts.stores import DEFAULT, StoreOption, path_of, pepper, real_path
 from scripts.typed import wrong_config

@@ -38,7 +38,8 @@ from ledger.records import (
     entry,
 )
 from ledger.seals import KEY_BYTES, NONCE_BYTES, seal
-from ledger.sqlite import SqliteEngine, open_to_serve
+from ledger.sqlite import open_to_serve
+from ledger.sqlite_engine import SqliteEngine
 from ledger.task import Status, Task
 from ledger.views import row_of
 from tests.rules_dsl import ACCOUNT, BYTESPIKE, CREATED_US, STRANGER

@@ -17,7 +17,8 @@ from pathlib import Path
 
 from ledger.ids import TaskId
 from ledger.records import Append, Outcome
-from ledger.sqlite import SqliteEngine, open_to_serve
+from ledger.sqlite import open_to_serve
+from ledger.sqlite_engine import SqliteEngine
 from tests.builders import Watched
 from tests.http import cancel
 from tests.serving import serving

@@ -10,12 +10,12 @@ import sys
 from collections.abc import Awaitable, Callable
 from typing import Any
 
-from api.callbacks import Caller
+from api.callback_tries import Tries
 from projections.callback_queue import CallbackQueue
 from scripts.cli import run_alone
 from scripts.serve import serve
 
-MOMENTS = {"posted": (Caller, "_posted"), "recorded": (Caller, "_recorded"), "queued": (CallbackQueue, "_attempted")}
+MOMENTS = {"posted": (Tries, "post"), "recorded": (Tries, "record"), "queued": (CallbackQueue, "_attempted")}
 
 
 def dies_after(plain: Callable[..., Awaitable[Any]]) -> Callable[..., Awaitable[Any]]:

@@ -20,7 +20,7 @@ from pytest_aiohttp import AiohttpClient
 
 from api.app import make_runner, make_server
 from api.bookkeeper import Bookkeeper
-from api.callbacks import Caller, Calls
+from api.callbacks import CallbackSender, Calls
 from api.contracts import CONTRACTS, parse_any
 from api.settings import CallbackSettings
 from ledger import catalogue
@@ -362,7 +362,7 @@ class Service:
 class Served(BaseTestServer):
     """The service on a port, with its ledger."""
 
-    def __init__(self, ledger: Ledger, books: Bookkeeper, callbacks: Caller, server: web.Server) -> None:
+    def __init__(self, ledger: Ledger, books: Bookkeeper, callbacks: CallbackSender, server: web.Server) -> None:
         super().__init__()
         self._ledger, self._books, self._callbacks, self._server = ledger, books, callbacks, server
 
@@ -376,10 +376,10 @@ class Served(BaseTestServer):
         await self._ledger.close()
 
 
-def caller(ledger: Ledger, folder: Path, clock: Callable[[], int], calls: Calls | None = None) -> Caller:
+def caller(ledger: Ledger, folder: Path, clock: Callable[[], int], calls: Calls | None = None) -> CallbackSender:
     """What calls back for *ledger*, to receivers in the internet unless *calls* says otherwise."""
     calls = calls or CallbackSettings().calls()
-    return Caller(ledger, folder / "callbacks", contracts=CONTRACTS, clock=clock, calls=calls)
+    return CallbackSender(ledger, folder / "callbacks", contracts=CONTRACTS, clock=clock, calls=calls)
 
 
 async def serve(engine: str, folder: Path, aiohttp_client: AiohttpClient) -> Service:

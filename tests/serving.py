@@ -15,14 +15,14 @@ from aiohttp import web
 from api import logs
 from api.app import make_runner, make_server
 from api.bookkeeper import Bookkeeper
-from api.callbacks import Caller, Calls
+from api.callbacks import CallbackSender, Calls
 from api.connections import Allowance, Connections
 from api.contracts import CONTRACTS, parse_any
 from api.contracts.shape import Act, Operation
 from api.followers import Followers
 from api.limits import Limits
 from api.mounts import MOUNTS
-from api.stays import Staying
+from api.stays import StayLimits
 from api.sweep import Sweeper
 from api.traces import Traces
 from ledger.catalogue import read
@@ -117,7 +117,7 @@ class Service:
         self._keys: dict[tuple[str, str, Role], str] = {}
         self.operator = self.worker = ""
         self.books_path = Path()
-        self.callbacks: Caller | None = None
+        self.callbacks: CallbackSender | None = None
         self.connections = Connections(Allowance())
 
     # Keys
@@ -272,7 +272,7 @@ async def serving(
     queue_max: int = QUEUE_MAX,
     limits: Limits | None = None,
     patience: Patience | None = None,
-    waiting: Staying | None = None,
+    waiting: StayLimits | None = None,
     allowance: Allowance | None = None,
     traces: Traces | None = None,
     log_format: logs.Format = logs.Format.JSON,

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from msgspec.structs import replace
 
-from ledger import accounts, writer
+from ledger import accounts, waiters
 from ledger.accounts import Accounts
 from ledger.credit import Grant
 from ledger.errors import InsufficientCredits, Overloaded, StorageError
@@ -19,7 +19,7 @@ from ledger.ledger import Ledger
 from ledger.money import MICROS_PER_CREDIT
 from ledger.records import AccountRow, Append, Outcome
 from ledger.sqlite import open_beside, open_to_serve
-from ledger.writer import ATTEMPTS_MAX
+from ledger.waiters import ATTEMPTS_MAX
 from tests.builders import ACCOUNT, CREATED_US, STRANGER, Watched, cancel, complete, create, ident, start
 from tests.invariants import common_invariant
 from tests.rules_dsl import HOLD
@@ -368,7 +368,7 @@ async def test_a_create_is_not_given_up_because_another_process_keeps_changing_t
 
 
 async def test_nor_is_it_tried_for_ever(ledger: Ledger, watched: Watched, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(writer, "TERMS_ATTEMPTS_MAX", 6)
+    monkeypatch.setattr(waiters, "TERMS_ATTEMPTS_MAX", 6)
     await limit(ledger, 100)
     meddled(watched, monkeypatch, times=10**6)
     with pytest.raises(StorageError, match="the account kept changing"):

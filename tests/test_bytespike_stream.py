@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from api.stays import Staying
+from api.stays import StayLimits
 from ledger.ids import TaskId
 from ledger.keys import parse
 from ledger.task import Status
@@ -25,7 +25,7 @@ from tests.worded import code_of
 
 @pytest.fixture(params=sorted(ENGINES))
 async def service(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Service]:
-    async with serving(await ENGINES[request.param].open(tmp_path), waiting=Staying(heartbeat_seconds=1)) as running:
+    async with serving(await ENGINES[request.param].open(tmp_path), waiting=StayLimits(heartbeat_seconds=1)) as running:
         yield running
 
 

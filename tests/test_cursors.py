@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ledger.cursors import cursor, place, position_cursor, position_of
+from ledger.cursors import cursor, place, position_cursor, position_of, task_of
 
 LOG, OTHER_LOG = "0123456789abcdef", "0123456789abcdee"
 
@@ -37,6 +37,14 @@ def test_a_cursor_of_another_log_is_none() -> None:
 def test_the_cursor_of_a_list_is_none_of_the_log() -> None:
     assert position_of(LOG, cursor(LOG, bytes(16))) is None
     assert position_of(LOG, cursor(LOG, b"")) is None
+
+
+def test_a_task_comes_back_from_the_cursor_of_a_list_and_from_no_other() -> None:
+    assert task_of(LOG, cursor(LOG, bytes(range(16)))) == bytes(range(16))
+    assert task_of(OTHER_LOG, cursor(LOG, bytes(16))) is None
+    assert task_of(LOG, cursor(LOG, bytes(15))) is None
+    assert task_of(LOG, position_cursor(LOG, 7)) is None
+    assert task_of(LOG, "no cursor") is None
 
 
 def test_a_position_that_no_log_can_reach_is_none() -> None:

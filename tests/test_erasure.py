@@ -20,7 +20,8 @@ from ledger.ids import Spelling, TaskId
 from ledger.keys import Role
 from ledger.ledger import Ledger
 from ledger.seals import NONCE_BYTES
-from ledger.sqlite import SqliteEngine, open_to_serve
+from ledger.sqlite import open_to_serve
+from ledger.sqlite_engine import SqliteEngine
 from projections.audit import audit
 from tests import stored
 from tests.builders import CREATED_US, Watched, cancel, claim, create, delete, ident

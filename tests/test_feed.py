@@ -11,8 +11,8 @@ import pytest
 
 from api import feed as feeds
 from api import feed_shapes, streams
-from api.feed import Feed, Wanted
-from api.stays import Staying
+from api.feed import EventFilter, Feed
+from api.stays import StayLimits
 from ledger.cursors import position_cursor
 from ledger.engine import Engine
 from ledger.errors import DamagedError, StorageError
@@ -211,7 +211,7 @@ async def test_a_hole_in_the_log_is_a_fault_and_is_not_passed_over() -> None:
     for number in range(1, 4):
         await engine.commit([append(number)])
     with pytest.raises(DamagedError, match="hole"):
-        await Feed(engine).page(0, Wanted(), events_max=10, bytes_max=1000)
+        await Feed(engine).page(0, EventFilter(), events_max=10, bytes_max=1000)
 
 
 # Erasure
@@ -227,7 +227,7 @@ async def test_what_was_erased_is_shown_as_erased_by_whichever_way_it_is_read(
         await service.ledger.handle(delete(spelled(task["id"])))
         recent = (await service.native("GET", "/events?limit=200")).body
         monkeypatch.setattr(feeds, "RECENT_MAX", 0)  # and as the log itself is read
-        afresh = await Feed(service.ledger.engine).page(0, Wanted(), events_max=200, bytes_max=10**7)
+        afresh = await Feed(service.ledger.engine).page(0, EventFilter(), events_max=200, bytes_max=10**7)
     for text in (recent, b"".join(one.body for one in afresh.events)):
         assert b"secret.pdf" not in text
         assert b'"payload":null,"erased":true' in text
@@ -260,7 +260,7 @@ async def test_an_event_is_read_and_rendered_once_for_all_who_follow(monkeypatch
     engine = Counting(MemoryEngine())
     await engine.commit([append(1, events=3)])
     feed = Feed(engine)
-    found = await asyncio.gather(*(feed.page(0, Wanted(), events_max=9, bytes_max=10**6) for _ in range(20)))
+    found = await asyncio.gather(*(feed.page(0, EventFilter(), events_max=9, bytes_max=10**6) for _ in range(20)))
     assert {tuple(one.position for one in page.events) for page in found} == {(1, 2, 3)}
     assert (engine.reads, rendered) == ([0], [1, 2, 3])
 
@@ -276,12 +276,12 @@ async def test_what_is_shared_is_bounded_and_whoever_is_further_behind_reads_the
     follower = 0
     for number in range(1, 201):
         await engine.commit([append(number)])
-        (told,) = (await feed.page(follower, Wanted(), events_max=9, bytes_max=10**6)).events
+        (told,) = (await feed.page(follower, EventFilter(), events_max=9, bytes_max=10**6)).events
         follower = told.position
         assert follower == number
         assert len(feed._recent) <= count
         assert sum(one.weight_bytes for one in feed._recent) == feed._weight_bytes <= size
-    behind = await feed.page(0, Wanted(), events_max=500, bytes_max=10**7)
+    behind = await feed.page(0, EventFilter(), events_max=500, bytes_max=10**7)
     assert [one.position for one in behind.events] == [*range(1, 201)]
     assert behind.is_end
 
@@ -293,7 +293,7 @@ async def test_who_has_not_read_for_long_is_caught_up_from_the_log(monkeypatch: 
     position, found = 0, []
     for burst in (3, 50, 1, 7, 200):
         await engine.commit([append(100 + len(await whole_log(engine)), events=burst)])
-        read = await feed.page(position, Wanted(), events_max=1000, bytes_max=10**7)
+        read = await feed.page(position, EventFilter(), events_max=1000, bytes_max=10**7)
         found += [one.position for one in read.events]
         position = read.beyond
     assert found == [*range(1, 262)]
@@ -382,7 +382,7 @@ async def test_who_was_cut_off_goes_on_right_after_the_last_event_that_he_has_se
 
 async def test_a_quiet_stream_says_that_it_is_there_and_how_far_it_is(engine: Engine) -> None:
     async with AsyncExitStack() as stack:
-        service = await stack.enter_async_context(serving(engine, waiting=Staying(heartbeat_seconds=1)))
+        service = await stack.enter_async_context(serving(engine, waiting=StayLimits(heartbeat_seconds=1)))
         reader = await stack.enter_async_context(opened(service, "?type=deleted"))
         await service.create()
         position = await service.position()
@@ -397,7 +397,7 @@ async def test_a_quiet_stream_says_that_it_is_there_and_how_far_it_is(engine: En
 @pytest.fixture
 async def impatient(engine: Engine) -> AsyncIterator[Service]:
     """A service that waits a second for slow readers."""
-    async with serving(engine, waiting=Staying(slow_seconds=1)) as running:
+    async with serving(engine, waiting=StayLimits(slow_seconds=1)) as running:
         yield running
 
 
@@ -472,7 +472,7 @@ async def waited(service: Service) -> bytes:
 
 
 async def test_there_is_room_for_so_many_readers_and_a_place_is_free_again_when_one_has_left(engine: Engine) -> None:
-    async with serving(engine, waiting=Staying(feed_max=2)) as service:
+    async with serving(engine, waiting=StayLimits(feed_max=2)) as service:
         async with opened(service, "?after=end"), opened(service, "?after=end"):
             reply = await service.native("GET", "/events?after=end&wait=1")
             assert (reply.status, code_of("ledger", reply)) == (503, "overloaded")

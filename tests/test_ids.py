@@ -5,7 +5,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from api.contracts import CONTRACTS, parse_any, spellings
-from ledger.ids import ENTROPY_BYTES, Spelling, TaskId, lane_of, task_id, ulid
+from ledger.ids import ENTROPY_BYTES, Spelling, TaskId, earliest_id, lane_of, task_id, ulid
 
 LDTASK, TASK, UUID, TSK = (CONTRACTS[name].spelling for name in ("lemondata", "bytespike", "chunkr", "beatra"))
 SPEC = TaskId(bytes.fromhex("01563e3ab5d3d6764c61efb99302bd5b"))
@@ -76,6 +76,14 @@ def test_later_ids_sort_later_in_every_spelling(at_ms: int, gap_ms: int, entropy
     late = task_id(at_us=(at_ms + gap_ms) * 1000, lane=0, entropy=entropy)
     assert early < late
     assert all(spelling.spell(early) < spelling.spell(late) for spelling in spellings())
+
+
+@given(st.integers(1, 2**47), st.integers(0, 999), st.binary(min_size=10, max_size=10))
+@settings(deadline=None)
+def test_the_earliest_id_parts_a_millisecond_from_the_one_before(at_ms: int, past_us: int, entropy: bytes) -> None:
+    bound = earliest_id(at_ms * 1000 + past_us)
+    assert task_id(at_us=at_ms * 1000 - 1, lane=255, entropy=b"\xff" * ENTROPY_BYTES) < bound
+    assert bound < task_id(at_us=at_ms * 1000, lane=0, entropy=entropy)
 
 
 # The spellings

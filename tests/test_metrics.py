@@ -11,7 +11,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from ledger.commands import RecordCallback
 from ledger.events import BreakKind
-from ledger.figures import Spread
+from ledger.figures import Histogram
 from ledger.keys import Role
 from ledger.memory import MemoryEngine
 from ledger.task import Status
@@ -216,7 +216,7 @@ async def test_only_an_operator_sees_them(path: str) -> None:
 
 
 def test_a_spread_counts_each_value_once_and_up_to_its_bound() -> None:
-    spread = Spread((1, 2, 4))
+    spread = Histogram((1, 2, 4))
     for value in (0, 1, 2, 3, 4, 5, 100):
         spread.add(value)
     assert (spread.cumulated, spread.total) == ([2, 3, 5, 7], 115)

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from api import callbacks, followers
-from api.callbacks import Caller
+from api.callbacks import CallbackSender
 from ledger.records import Recorded
 from ledger.sqlite import open_to_serve
 from projections.callback_queue import CallbackQueue
@@ -114,7 +114,7 @@ async def test_while_the_queue_takes_nothing_no_more_is_begun_than_is_kept_in_mi
         return await apply(queue, rows, after=after)
 
     monkeypatch.setattr(CallbackQueue, "apply", stuck)
-    monkeypatch.setattr(Caller, "close", _not_now)
+    monkeypatch.setattr(CallbackSender, "close", _not_now)
     receiver.answer = lambda _: FINE
     receiver.hung.set()
     await receiver.until(4)
@@ -128,7 +128,7 @@ async def test_while_the_queue_takes_nothing_no_more_is_begun_than_is_kept_in_mi
     monkeypatch.undo()
 
 
-async def _not_now(_: Caller) -> None:
+async def _not_now(_: CallbackSender) -> None:
     """The file is the same when it takes pages again."""
 
 

@@ -18,7 +18,8 @@ from ledger.keyring import Keyring
 from ledger.keys import Role
 from ledger.ledger import Ledger
 from ledger.records import Placed, Stale, TaskFilter
-from ledger.sqlite import SqliteEngine, open_beside, open_to_read, open_to_serve
+from ledger.sqlite import open_beside, open_to_read, open_to_serve
+from ledger.sqlite_engine import SqliteEngine
 from ledger.sqlite_file import connect
 from ledger.sqlite_sql import APPLICATION_ID, SCHEMA_VERSION
 from tests.builders import (

@@ -7,7 +7,7 @@ import msgspec
 import pytest
 
 from api import settings, stays
-from api.stays import Stay, Staying, Stays, Why
+from api.stays import Stay, StayLimits, Stays, Why
 from ledger.errors import Overloaded
 from ledger.keyring import Keyring
 from ledger.keys import Role
@@ -18,7 +18,7 @@ from tests.builders import ACCOUNT, CREATED_US, STRANGER, Watched, append
 class Place:
     """Where requests stay, and their keys."""
 
-    def __init__(self, limits: Staying) -> None:
+    def __init__(self, limits: StayLimits) -> None:
         self.engine = Watched(MemoryEngine())
         self.keys = Keyring(self.engine)
         self.now_us = CREATED_US
@@ -35,7 +35,7 @@ class Place:
 @pytest.fixture
 async def place(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Place]:
     monkeypatch.setattr(stays, "LOOK_SECONDS", 0.01)
-    found = Place(Staying(requests_max=4, account_max=3, feed_max=1))
+    found = Place(StayLimits(requests_max=4, account_max=3, feed_max=1))
     yield found
     found.stays.close()
 
@@ -121,6 +121,6 @@ async def test_nobody_is_let_in_once_the_service_stops(place: Place) -> None:
 
 def test_the_bounds_are_settings() -> None:
     found = msgspec.convert({"waiting": {"feed_max": 7}}, settings.Settings)
-    assert found.waiting == Staying(feed_max=7)
+    assert found.waiting == StayLimits(feed_max=7)
     with pytest.raises(msgspec.ValidationError):
         msgspec.convert({"waiting": {"feed_max": 0}}, settings.Settings)

@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator
 import pytest
 
 from api.connections import Allowance, Connection
-from api.stays import Staying
+from api.stays import StayLimits
 from ledger.memory import MemoryEngine
 from tests.serving import Service, serving
 from tests.streams import stream
@@ -32,7 +32,7 @@ async def service(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Service]:
 
     monkeypatch.setattr(Connection, "connection_made", made)
     brief = Allowance(head_seconds=BRIEF_SECONDS, body_seconds=BRIEF_SECONDS, reader_seconds=BRIEF_SECONDS)
-    waiting = Staying(heartbeat_seconds=1, slow_seconds=60)
+    waiting = StayLimits(heartbeat_seconds=1, slow_seconds=60)
     async with serving(MemoryEngine(), allowance=brief, waiting=waiting) as running:
         yield running
 

@@ -13,7 +13,7 @@ from typing import TypeVar
 import pytest
 
 from api import stays
-from api.stays import Staying
+from api.stays import StayLimits
 from ledger.changes import Changes
 from ledger.errors import DamagedError, Fault, StorageError
 from ledger.ids import TaskId
@@ -189,7 +189,7 @@ def test_what_nobody_waits_for_is_told_to_nobody_and_kept_nowhere() -> None:
 
 async def test_more_than_may_wait_are_told_to_come_back(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(stays, "LOOK_SECONDS", 0.05)
-    async with serving(MemoryEngine(), waiting=Staying(requests_max=3, account_max=2)) as service:
+    async with serving(MemoryEngine(), waiting=StayLimits(requests_max=3, account_max=2)) as service:
         task = (await service.create())["id"]
         waiting = [polled(service, task) for _ in range(2)]
         await waits(service, waiting[0])

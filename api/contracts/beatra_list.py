@@ -12,19 +12,17 @@ from typing import Any
 from api.contracts.beatra_envelope import STATUSES, view
 from api.contracts.shape import Answer, Asked, Browse, json_answer
 from api.refusals import Invalid
-from ledger.cursors import cursor, place
-from ledger.ids import TaskId
+from ledger.cursors import cursor, task_of
+from ledger.ids import TaskId, earliest_id
 from ledger.ledger import Page, Wanted
 from ledger.task import Task
-from ledger.times import parse_rfc3339
+from ledger.times import US_PER_MS, parse_rfc3339
 
 LIMIT_DEFAULT, LIMIT_MAX = 20, 100
 EXPANDABLE = ("output", "usage", "billing", "callback", "input")
 PARAMS = frozenset(
     {"status", "capability", "created_after", "created_before", "limit", "cursor", "order", "expand"},
 )
-ID_BYTES, TIME_BYTES = 16, 6
-US_PER_MS = 1000
 
 
 def wanted(asked: Asked) -> Wanted:
@@ -51,8 +49,11 @@ def wanted(asked: Asked) -> Wanted:
         )
 
     beyond = _beyond(asked)
-    after = [one for one in (_first_of(after_us), beyond if oldest_first else None) if one is not None]
-    before = [one for one in (_first_of(before_us, ms=1), None if oldest_first else beyond) if one is not None]
+    # Bounds to the millisecond, so that few tasks are read; `fits` is exact.
+    after = [] if after_us is None else [earliest_id(after_us)]
+    before = [] if before_us is None else [earliest_id(before_us + US_PER_MS)]
+    if beyond is not None:
+        (after if oldest_first else before).append(beyond)
     return Wanted(
         account=asked.account,
         limit=_limit(asked),
@@ -115,17 +116,10 @@ def _limit(asked: Asked) -> int:
 def _beyond(asked: Asked) -> TaskId | None:
     """The last task of the page before."""
     text = asked.query.get("cursor")
-    raw = None if text is None else place(asked.log_id, text)
-    if text is not None and (raw is None or len(raw) != ID_BYTES):
+    task = None if text is None else task_of(asked.log_id, text)
+    if text is not None and task is None:
         raise Invalid("cursor is not one that this list gave", param="/cursor")
-    return None if raw is None else TaskId(raw)
-
-
-def _first_of(at_us: int | None, *, ms: int = 0) -> TaskId | None:
-    """What every id of the millisecond of *at_us*, and *ms* later, is greater than: a bound, so that few are read."""
-    if at_us is None:
-        return None
-    return TaskId((at_us // US_PER_MS + ms).to_bytes(TIME_BYTES, "big") + bytes(ID_BYTES - TIME_BYTES))
+    return task
 
 
 LIST = Browse("GET", "/v1/tasks", wanted, listed)

@@ -48,6 +48,7 @@ from api.contracts import bytespike_usage as usage
 from api.contracts import bytespike_webhooks as webhooks
 from api.contracts.shape import (
     CLIENTS,
+    CONTENT_MAX_BYTES,
     OUT_TASK_ID,
     Answer,
     Asked,
@@ -122,7 +123,6 @@ STATUSES = {
 CANCEL = CancelPolicy(queued=Effect.CANCEL, running=Effect.CANCEL, terminal=Effect.RETURN)
 
 RETENTION_US = 30 * US_PER_DAY  # chosen: the vendor names no number
-BODY_MAX_BYTES = 1024 * 1024
 
 REQUEST, SERVER = "invalid_request_error", "api_error"  # chosen, as all types below: the vendor's are not all public
 REFUSALS: dict[type[Refusal], tuple[int, str, str, str]] = {  # HTTP, type, code, message; in order of precedence
@@ -324,11 +324,11 @@ CONTRACT = Contract(
     school=School.HOLD,
     roles=CLIENTS,
     operations=(
-        Submit("POST", "/v1/tasks/submit", order, shown, BODY_MAX_BYTES),
-        Read("POST", "/v1/tasks/query", target, shown, BODY_MAX_BYTES),
+        Submit("POST", "/v1/tasks/submit", order, shown, CONTENT_MAX_BYTES),
+        Read("POST", "/v1/tasks/query", target, shown, CONTENT_MAX_BYTES),
         Follow("GET", "/v1/tasks/stream/{id}", by_path(SPELLING), frame, farewell),
-        Cancel("POST", "/v1/tasks/cancel/{id}", _wish, CANCEL, shown, BODY_MAX_BYTES),
-        Cancel("POST", "/v1/tasks/cancel", _wish, CANCEL, shown, BODY_MAX_BYTES),
+        Cancel("POST", "/v1/tasks/cancel/{id}", _wish, CANCEL, shown, CONTENT_MAX_BYTES),
+        Cancel("POST", "/v1/tasks/cancel", _wish, CANCEL, shown, CONTENT_MAX_BYTES),
         Balance("GET", "/v1/balance", balance),
         Browse("GET", "/v1/usage", usage.wanted, usage.listed(view)),
         Browse("GET", "/api/v1/usage", usage.wanted, usage.listed(view)),

@@ -17,14 +17,13 @@ from typing import Any
 
 from api.contracts.shape import Answer, Asked, json_answer
 from api.refusals import Invalid
-from ledger.cursors import cursor, place
+from ledger.cursors import cursor, task_of
 from ledger.ids import TaskId
 from ledger.ledger import Page, Wanted
 from ledger.task import Task
 from ledger.times import US_PER_SECOND
 
 LIMIT_DEFAULT, LIMIT_MAX = 20, 100
-ID_BYTES = 16
 PARAMS = frozenset({"limit", "cursor"})
 OF_QUERY = frozenset({"task_id", "out_task_id", "status", "credits_used"})
 """What a row has of the task's query."""
@@ -76,7 +75,7 @@ def _limit(asked: Asked) -> int:
 def _beyond(asked: Asked) -> TaskId | None:
     """The last task of the page before."""
     text = asked.query.get("cursor")
-    raw = None if text is None else place(asked.log_id, text)
-    if text is not None and (raw is None or len(raw) != ID_BYTES):
+    task = None if text is None else task_of(asked.log_id, text)
+    if text is not None and task is None:
         raise Invalid("cursor is not one that this list gave.", param="cursor")
-    return None if raw is None else TaskId(raw)
+    return task

@@ -25,19 +25,8 @@ from typing import Annotated, Any
 import msgspec
 
 from api.bodies import read_json
-from api.contracts.shape import (
-    AddHook,
-    Answer,
-    Asked,
-    ChangeHook,
-    HookDeliveries,
-    Hooks,
-    HookTold,
-    HookWish,
-    ListHooks,
-    RemoveHook,
-    json_answer,
-)
+from api.contracts.hooks import AddHook, ChangeHook, HookDeliveries, HookTold, HookWish, ListHooks, RemoveHook
+from api.contracts.shape import Answer, Asked, Hooks, json_answer
 from api.contracts.telling import OUTCOMES, Letter, standard_webhooks
 from api.refusals import Invalid
 from ledger.callbacks import Webhook

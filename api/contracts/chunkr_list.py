@@ -10,11 +10,11 @@ from typing import Any
 from api.contracts.chunkr_words import STATUSES, Unfit
 from api.contracts.shape import Asked
 from api.refusals import Invalid
-from ledger.cursors import place
-from ledger.ids import TaskId
+from ledger.cursors import task_of
+from ledger.ids import TaskId, earliest_id
 from ledger.ledger import Wanted
 from ledger.task import Task
-from ledger.times import parse_rfc3339
+from ledger.times import US_PER_MS, parse_rfc3339
 
 SKIP_MAX = 10_000  # chosen: each task that a page skips is looked at; further on goes a cursor
 LIMIT_DEFAULT, LIMIT_MAX = 50, 1000  # chosen: the server has no bound
@@ -51,8 +51,9 @@ def wanted(asked: Asked) -> Wanted:
         )
         return in_time and "Parse" in types and STATUSES[task.status] in words
 
-    after = [] if start_us is None else [_edge(start_us)]
-    before = [] if end_us is None else [_edge(end_us + 1000)]
+    # Bounds to the millisecond, so that few tasks are read; `fits` is exact.
+    after = [] if start_us is None else [earliest_id(start_us)]
+    before = [] if end_us is None else [earliest_id(end_us + US_PER_MS)]
     if seen is not None:
         (after if oldest_first else before).append(seen)
     return Wanted(
@@ -104,16 +105,9 @@ def _time(asked: Asked, name: str) -> int | None:
     return at_us
 
 
-def _edge(at_us: int) -> TaskId:
-    """The first id there could be at that millisecond: ids are in order of time."""
-    return TaskId((at_us // 1000).to_bytes(6, "big") + bytes(10))
-
-
 def _cursor(asked: Asked) -> TaskId | None:
     text = asked.query.get("cursor")
-    if text is None:
-        return None
-    found = place(asked.log_id, text)
-    if found is None or len(found) != 16:  # noqa: PLR2004 - a task's id
+    task = None if text is None else task_of(asked.log_id, text)
+    if text is not None and task is None:
         raise Invalid("cursor is none that this list gave out", param="cursor")
-    return TaskId(found)
+    return task

@@ -17,7 +17,7 @@ Fields that nobody knows are passed over; null is as good as absent (chosen).
 
 import re
 from collections.abc import Callable
-from typing import Annotated, Any, Literal, TypeAlias, TypeVar
+from typing import Annotated, Any, Literal, TypeAlias
 
 import msgspec
 
@@ -101,10 +101,6 @@ class ModelBody(_Body, frozen=True, kw_only=True):
     image_url: str | None = None
     negative_prompt: Prompt | None = None
     seed: Seed | None = None
-
-
-B = TypeVar("B", bound=_Body)
-Ordering: TypeAlias = Callable[[Catalogue, Asked], Order]
 
 
 def video(catalogue: Catalogue, asked: Asked) -> Order:

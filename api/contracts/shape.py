@@ -4,15 +4,15 @@ The shell (``api.service``) authenticates, finds the row, carries out what the r
 answer makes of it. Nothing here knows aiohttp, and nothing in the shell knows a vendor.
 """
 
-from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
 import msgspec
 
+from api.contracts.hooks import HookTold, HookWish
 from api.contracts.telling import Telling
 from api.refusals import Standing
 from api.routing import Params
-from ledger.callbacks import Webhook
 from ledger.catalogue import Catalogue
 from ledger.commands import CancelPolicy, Delete, RequestUpdate
 from ledger.errors import Refusal
@@ -23,7 +23,6 @@ from ledger.ledger import Page, Wanted
 from ledger.records import AccountRow
 from ledger.task import Task
 from ledger.times import US_PER_SECOND
-from projections.callback_rows import Delivery
 
 if TYPE_CHECKING:
     from api.deps import Deps
@@ -31,6 +30,11 @@ if TYPE_CHECKING:
 
 JSON = "application/json"
 TEXT = "text/plain; charset=utf-8"
+
+BODY_MAX_BYTES = 64 * 1024
+"""Of a request that only names things; where a row says nothing else."""
+CONTENT_MAX_BYTES = 1024 * 1024
+"""Of a request that brings a customer's content along."""
 
 _encoder = msgspec.json.Encoder()
 
@@ -55,7 +59,7 @@ class Asked(NamedTuple):
 
 
 class Told(NamedTuple):
-    """What the ledger says to it: the task, and whether this request changed it or repeats an earlier one."""
+    """What a request came to: the task, and whether the request changed it or repeats an earlier one."""
 
     task: Task
     appended: bool = False
@@ -72,7 +76,7 @@ class Answer(NamedTuple):
 
 
 class Streamed(NamedTuple):
-    """A response that goes on: server-sent events, each of the *frames* some of them, until there are no more."""
+    """A response that is a stream of server-sent events: each frame is some of them, until there are no more."""
 
     stay: "Stay"
     """Its place, which is given back at its end."""
@@ -132,7 +136,7 @@ class Read(NamedTuple):
     target: Callable[[Asked], Target]
     answer: Callable[[Asked, Told], Answer]
     """Kept with the task, so of the query it gets only those parameters that it varies by."""
-    body_max_bytes: int = 64 * 1024
+    body_max_bytes: int = BODY_MAX_BYTES
     varies_by: tuple[str, ...] = ()
 
 
@@ -145,7 +149,7 @@ class Follow(NamedTuple):
     frame: Callable[[Task], bytes]
     """Kept with the task, for all who follow it. A state that looks like the one before is not sent."""
     farewell: Callable[[str], bytes]
-    body_max_bytes: int = 64 * 1024
+    body_max_bytes: int = BODY_MAX_BYTES
 
 
 class Cancel(NamedTuple):
@@ -156,7 +160,7 @@ class Cancel(NamedTuple):
     wish: Callable[[Asked], Wish]
     policy: CancelPolicy
     answer: Callable[[Asked, Told], Answer]
-    body_max_bytes: int = 64 * 1024
+    body_max_bytes: int = BODY_MAX_BYTES
 
 
 class Order(NamedTuple):
@@ -184,7 +188,7 @@ class Submit(NamedTuple):
     path: str
     order: Callable[[Catalogue, Asked], Order]
     answer: Callable[[Asked, Told], Answer]
-    body_max_bytes: int = 1024 * 1024
+    body_max_bytes: int = CONTENT_MAX_BYTES
 
 
 class Alter(NamedTuple):
@@ -199,7 +203,7 @@ class Alter(NamedTuple):
     target: Callable[[Asked], Target]
     command: Callable[[Asked, Task], RequestUpdate | Delete]
     answer: Callable[[Asked, Told], Answer]
-    body_max_bytes: int = 1024 * 1024
+    body_max_bytes: int = CONTENT_MAX_BYTES
 
 
 class Browse(NamedTuple):
@@ -209,74 +213,27 @@ class Browse(NamedTuple):
     path: str
     wanted: Callable[[Asked], Wanted]
     answer: Callable[[Asked, Page], Answer]
-    body_max_bytes: int = 64 * 1024
-
-
-class ListHooks(NamedTuple):
-    """All webhooks of the account."""
-
-
-class AddHook(NamedTuple):
-    """One more; without a secret it is given one."""
-
-    url: str
-    tells: tuple[str, ...]
-    secret: str | None
-
-
-class ChangeHook(NamedTuple):
-    """None: as it is."""
-
-    webhook_id: str
-    url: str | None
-    tells: tuple[str, ...] | None
-    enabled: bool | None
-    secret: str | None
-
-
-class RemoveHook(NamedTuple):
-    webhook_id: str
-
-
-class HookDeliveries(NamedTuple):
-    """What was posted to it and is to be, newest first."""
-
-    webhook_id: str
-    limit: int
-    skip: int
-
-
-HookWish: TypeAlias = ListHooks | AddHook | ChangeHook | RemoveHook | HookDeliveries
-
-
-class HookTold(NamedTuple):
-    """What there is to show: the webhooks, or the one that was added or changed; a secret only when it was added."""
-
-    hooks: Sequence[Webhook] = ()
-    secret: str | None = None
-    deliveries: Sequence[Delivery] = ()
-    total: int = 0
-    """Deliveries in all."""
+    body_max_bytes: int = BODY_MAX_BYTES
 
 
 class Hooks(NamedTuple):
-    """Something about the account's webhooks, and how it is shown."""
+    """A route for the account's webhooks: what is wished of them, and how what came of it is shown."""
 
     method: str
     path: str
     wish: Callable[[Asked], HookWish]
     answer: Callable[[Asked, HookTold], Answer]
-    body_max_bytes: int = 64 * 1024
+    body_max_bytes: int = BODY_MAX_BYTES
 
 
 class Act(NamedTuple):
-    """Anything else, carried out by a function of its own: the native API."""
+    """A route of the native API, carried out by a function of its own."""
 
     method: str
     path: str
     run: "Callable[[Deps, Asked], Awaitable[Answer | Streamed]]"
     operator_only: bool = False
-    body_max_bytes: int = 64 * 1024
+    body_max_bytes: int = BODY_MAX_BYTES
 
 
 class Balance(NamedTuple):
@@ -285,23 +242,25 @@ class Balance(NamedTuple):
     method: str
     path: str
     answer: Callable[[AccountRow], Answer]
-    body_max_bytes: int = 64 * 1024
+    body_max_bytes: int = BODY_MAX_BYTES
 
 
 class Open(NamedTuple):
-    """That the service is there, told to whoever asks, with a key or without, when the store has been read."""
+    """A vendor's health route: answered to whoever asks, with a key or without, once the store has been read."""
 
     method: str
     path: str
     answer: Callable[[], Answer]
-    body_max_bytes: int = 64 * 1024
+    body_max_bytes: int = BODY_MAX_BYTES
 
 
-Operation: TypeAlias = Read | Follow | Cancel | Submit | Alter | Browse | Balance | Hooks | Open | Act
+KeyedOperation: TypeAlias = Read | Follow | Cancel | Submit | Alter | Browse | Balance | Hooks | Act
+"""What is done for an account, whose key must be shown."""
+Operation: TypeAlias = KeyedOperation | Open
 
 
 class Refused(NamedTuple):
-    """The circumstances of a refusal that some vendors word it by."""
+    """What some vendors word a refusal by, beside the refusal itself."""
 
     method: str
     request_id: str
@@ -331,7 +290,7 @@ class Contract(NamedTuple):
     webhooks: Telling | None = None
     """How the webhooks of an account are told, for vendors that have such."""
     key_headers: tuple[str, ...] = ("Authorization",)
-    """All headers that `token` reads: callers are told apart by what is in them."""
+    """All headers that `token` reads."""
 
 
 CLIENTS = frozenset({Role.CLIENT})

@@ -1,4 +1,4 @@
-"""Whose key it is that a request shows.
+"""Authentication: whose API key a request shows, and whether that key may do what is asked.
 
 Credentials that have opened a key are recognised by a digest of what was sent, for as long as the keyring has the key
 at hand: in a hot loop that takes 0.4 us beside the digest's 1.3, and taking them apart and checking them anew 3.4.
@@ -15,10 +15,11 @@ from ledger.keys import Role, parse
 from ledger.records import KeyRow
 
 CREDENTIALS_MAX = 10_000
+"""Digests that are remembered; when there are more, all are forgotten and found anew."""
 
 
-class Callers:
-    """Those who ask, and what they have shown."""
+class Authenticator:
+    """Finds the key behind the credentials of a request, and remembers by a digest which ones it has found."""
 
     def __init__(self, keys: Keyring, contracts: Iterable[Contract]) -> None:
         self._keys = keys
