@@ -232,6 +232,11 @@ def changed(kind: str, **fields: Any) -> Callable[[Lines], Lines]:  # noqa: ANN4
     return change
 
 
+def claims_at(lines: Lines) -> int:
+    """The number of the first claim's line."""
+    return next(number for number, line in enumerate(lines) if json.loads(line)["line"] == "claim")
+
+
 TAMPERED: dict[str, tuple[Callable[[Lines], Lines], str]] = {
     "another amount": (changed("event", amount_micros=1), "is not what was written"),
     "another account": (changed("event", account="umbrella"), "is not what was written"),
@@ -265,6 +270,19 @@ TAMPERED: dict[str, tuple[Callable[[Lines], Lines], str]] = {
     "two events changed places": (lambda lines: [*lines[:30], lines[31], lines[30], *lines[32:]], "position 31"),
     "another format": (changed("log", format=2), "an export of format 2"),
     "no JSON": (lambda _: ["not JSON"], "cannot be read"),
+    "a claim twice, and the last one not": (
+        lambda lines: [*lines[: claims_at(lines) + 1], *lines[claims_at(lines) : -2], lines[-1]],
+        "or a second time",
+    ),
+    "claims before their events": (
+        lambda lines: [lines[0], *lines[claims_at(lines) : -1], *lines[1 : claims_at(lines)], lines[-1]],
+        "an event follows the claims",
+    ),
+    "two exports in one file": (lambda lines: lines + lines, "the export ends here, and the file goes on"),
+    "another log in the middle": (
+        lambda lines: [*lines[:30], lines[0], *lines[30:]],
+        "a log begins in the middle of another",
+    ),
     "another kind of line": (lambda lines: [*lines[:5], '{"line":"mine"}', *lines[5:]], "cannot be read"),
 }
 
