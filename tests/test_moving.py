@@ -3,6 +3,10 @@
 import asyncio
 import base64
 import json
+import signal
+import subprocess
+import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -17,6 +21,7 @@ from ledger.sqlite import open_to_read
 from projections.log_lines import EventLine, decode, recorded
 from tests import stored
 from tests.builders import ACCOUNT, complete, create, delete, ident, start
+from tests.processes import ROOT
 from tests.test_backup import audited, events, log_id, tables
 from tests.test_cli import Ended, Shell
 
@@ -314,6 +319,23 @@ def test_an_import_wants_a_place_where_there_is_nothing(shell: Shell, file: Path
     target.write_bytes(b"mine")
     ended = brought_in(shell, file, target, lines)
     assert (ended.code, target.read_bytes()) == (2, b"mine")
+
+
+@pytest.mark.parametrize("program", [("scripts.cli", "import"), ("scripts.import",)], ids=len)
+def test_an_import_that_is_told_to_end_leaves_no_copy_behind(
+    shell: Shell, target: Path, program: tuple[str, ...]
+) -> None:
+    target.parent.mkdir()
+    command = [sys.executable, "-m", *program, "-", "--store", f"sqlite:{target}"]
+    with subprocess.Popen(command, cwd=ROOT, stdin=subprocess.PIPE, stderr=subprocess.DEVNULL) as importing:
+        assert importing.stdin is not None
+        importing.stdin.write("\n".join(exported(shell)[:40]).encode())
+        importing.stdin.flush()
+        while importing.poll() is None and "-wal" not in {one.name[-4:] for one in target.parent.iterdir()}:
+            time.sleep(0.01)
+        importing.send_signal(signal.SIGTERM)
+        assert importing.wait(30) == 128 + signal.SIGTERM
+    assert [one.name for one in target.parent.iterdir()] == ["ledger.db.lock"]
 
 
 # A log that has to be placed anew
