@@ -118,7 +118,11 @@ def check(raw: bytes, key: VerifierKey, *, since: Checkpoint | None = None) -> P
         raise UnprovenError(
             f"the log of size {checkpoint.tree.size} is not shown to begin with that of size {earlier.tree.size}"
         )
-    return Proven(checkpoint, earlier, [_included(event, checkpoint) for event in proof.events])
+    rows = [_included(event, checkpoint) for event in proof.events]
+    positions = [row.position for row in rows]
+    if positions != sorted(set(positions)):
+        raise UnprovenError("an event is shown twice, or not in its order")
+    return Proven(checkpoint, earlier, rows)
 
 
 def _opened(what: str, note: str, key: VerifierKey) -> Checkpoint:

@@ -1,10 +1,10 @@
 """The log as lines of JSON: what `export` writes and `import` reads. Pure.
 
-A line for the log itself, one for each event in order, one for each claim, and one for the end, without which a file is
-known to be cut short. An event's facts stand in it byte for byte as they are in the log, for its hash covers them: a
-tool that writes them anew, though with the same meaning, makes another event, and that shows. Content stands in it as
-it is in the log too, sealed, with the key that opens it if it has not been erased. So does the store's pepper, or no
-API key and no fingerprint would be recognised: an export is as secret as the store.
+A line for the log itself, one for each event in order, one for each claim in that of their ids, and one for the end,
+without which a file is known to be cut short. An event's facts stand in it byte for byte as they are in the log, for
+its hash covers them: a tool that writes them anew, though with the same meaning, makes another event, and that shows.
+Content stands in it as it is in the log too, sealed, with the key that opens it if it has not been erased. So does the
+store's pepper, or no API key and no fingerprint would be recognised: an export is as secret as the store.
 
 As CloudEvents (version 1.0, JSON format) each line is the `data` of one; `source` is the log, `id` is unique in it.
 """

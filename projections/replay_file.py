@@ -7,6 +7,7 @@ task that has been deleted the live row's view is not kept at all. Alternative b
 their own, several times the writing, for nothing that is not there.
 """
 
+import fcntl
 import os
 import sqlite3
 from collections.abc import Iterator, Mapping, Sequence
@@ -255,6 +256,29 @@ def _unsealed(row: Row | None, task: bytes, key: bytes) -> Row | None:
     if row is None:
         return None
     return (*row[:VIEW], unseal(row[VIEW], key=key, stream=task, version=0), *row[VIEW + 1 :])
+
+
+@contextmanager
+def alone(path: Path) -> Iterator[None]:
+    """While it is entered no other process replays into that file: two would add each part to its accounts twice.
+
+    To be left after the file is closed: with any descriptor of it that a process closes go SQLite's own locks.
+
+    Raises:
+        CannotOpenError: another process replays, or the file cannot be made.
+    """
+    try:
+        lock_fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)  # as private as the ledger
+    except OSError as error:
+        raise CannotOpenError(f"{path} does not take the replay: {error}") from error
+    try:
+        try:
+            fcntl.flock(lock_fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            raise CannotOpenError(f"another replay is under way in {path}: wait until it is done") from error
+        yield
+    finally:
+        os.close(lock_fd)
 
 
 @contextmanager

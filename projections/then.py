@@ -34,7 +34,15 @@ class Moment(NamedTuple):
     place: Place
     until_us: int = FOREVER_US
 
-    def shows(self, row: Recorded) -> bool:
+    def shown(self, rows: Sequence[Recorded]) -> list[Recorded]:
+        """Those of a task's events, oldest first, that count: none without its creation.
+
+        A report after the outcome keeps the time that its source gives, and that may lie before the task.
+        """
+        shown = [row for row in rows if self._shows(row)]
+        return shown if rows and self._shows(rows[0]) else []
+
+    def _shows(self, row: Recorded) -> bool:
         return row.position <= self.place.position and row.entry.effective_at_us <= self.until_us
 
 
@@ -65,7 +73,7 @@ async def moment_of(engine: Engine, words: Mapping[str, str], *, clock: Clock = 
 
 def stood(task: TaskId, rows: Sequence[Recorded], moment: Moment) -> Stood | None:
     """The task of these events, oldest first, as it stood; None: it had not been created."""
-    counted = [row for row in rows if moment.shows(row)]
+    counted = moment.shown(rows)
     if not counted:
         return None
     return Stood(fold_rows(task, counted), counted[-1].position)

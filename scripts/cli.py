@@ -5,6 +5,7 @@ to go wrong is said in one line on stderr; a traceback is always a bug.
 """
 
 import os
+import signal
 import sqlite3
 import sys
 from collections.abc import Callable, Sequence
@@ -29,7 +30,7 @@ PROGRAM = "task-ledger"
 PARSERS_WORDS = "Value error, "
 """What typer puts before its reason when a value is none of a choice."""
 EXIT_USAGE, EXIT_STORE = 2, 3
-EXIT_PIPE, EXIT_INTERRUPT = 128 + 13, 128 + 2  # as of a process that ended by SIGPIPE, SIGINT
+EXIT_PIPE, EXIT_INTERRUPT, EXIT_TERMINATED = 128 + 13, 128 + 2, 128 + 15  # as of a process that such a signal ended
 
 
 class _Verbs(TyperGroup):
@@ -64,13 +65,24 @@ def _program() -> None:
 
 def main() -> None:
     """Carry out the command line and end the process."""
+    _clear_away_when_terminated()
     sys.exit(run(app, sys.argv[1:]))
 
 
 def run_alone(verb: Callable[..., None] | typer.Typer, *, program: str | None = None) -> None:
     """As `main`, for ``python -m scripts.VERB``; *program* is what it is called by, if not ``task-ledger VERB``."""
+    _clear_away_when_terminated()
     name = verb.info.name if isinstance(verb, typer.Typer) else verb.__name__
     sys.exit(run(_alone(verb), sys.argv[1:], program=program or f"{PROGRAM} {name}"))
+
+
+def _clear_away_when_terminated() -> None:
+    """SIGTERM ends a verb as Ctrl-C does: half a copy of a store, with its content and keys, is not left behind."""
+
+    def end(*_: object) -> None:
+        sys.exit(EXIT_TERMINATED)
+
+    signal.signal(signal.SIGTERM, end)
 
 
 def run(verbs: typer.Typer, arguments: Sequence[str], *, program: str = PROGRAM) -> int:

@@ -24,7 +24,7 @@ import typer
 from ledger.chain import GENESIS, Place, link
 from ledger.errors import DamagedError
 from ledger.lineage import Ancestor, descended
-from ledger.records import ClaimRow, Recorded
+from ledger.records import ClaimId, ClaimRow, Recorded
 from ledger.sqlite import open_to_serve
 from ledger.sqlite_copies import begin_epoch, publish, scratch
 from projections.audit_findings import Report
@@ -162,6 +162,7 @@ class _Source:
         self._number = self._events = self._claims = 0
         self._hashes: dict[int, bytes] = defaultdict(lambda: GENESIS)
         self._positions: dict[int, int] = defaultdict(int)
+        self._claimed: ClaimId | None = None
 
     def lineage(self, *, same: bool) -> tuple[Ancestor, ...]:
         """Whose log it was; where it has other positions now, none of them is shared."""
@@ -180,7 +181,7 @@ class _Source:
                 case ClaimLine():
                     claims.append(self._claim(line))
                 case _:
-                    pass
+                    raise self._bad("a log begins in the middle of another")
             if len(events) >= PAGE or (events and claims):
                 yield events
                 events = []
@@ -204,6 +205,8 @@ class _Source:
         while (line := self._line()) is not None:
             if isinstance(line, EndLine):
                 self._ended(line)
+                if self._file.read(1):
+                    raise self._bad("the export ends here, and the file goes on")
                 return
             yield line
         raise self._bad("the file was cut short: the line that ends an export is not there")
@@ -222,6 +225,8 @@ class _Source:
 
     def _event(self, line: EventLine) -> Recorded:
         """The event, which is the next one of its lane and has the hash that its bytes give."""
+        if self._claimed is not None:
+            raise self._bad("an event follows the claims, which are of all events")
         try:
             row = recorded(line)
         except ValueError as error:
@@ -240,11 +245,16 @@ class _Source:
         return row
 
     def _claim(self, line: ClaimLine) -> ClaimRow:
+        """The claim, which comes after the one before by its id: so that each is there once."""
         self._claims += 1
         try:
-            return claim_row(line)
+            row = claim_row(line)
         except ValueError as error:
             raise self._bad(f"cannot be read: {error}") from error
+        if self._claimed is not None and row.id <= self._claimed:
+            raise self._bad("a claim stands before the one before it, or a second time")
+        self._claimed = row.id
+        return row
 
     def _ended(self, line: EndLine) -> None:
         if (line.events, line.claims) != (self._events, self._claims):

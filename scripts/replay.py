@@ -11,7 +11,7 @@ from projections.books import Clock
 from projections.follow import Progress
 from projections.replay import Compared, compared, replay_tasks
 from projections.replay_books import Switch, back_of, differences, drop, follow_anew, green_of, switch_books
-from projections.replay_file import ReplayFile, open_replay, opened, replay_of
+from projections.replay_file import ReplayFile, alone, open_replay, opened, replay_of
 from projections.replay_lines import Line, account_lines, task_lines
 from projections.replay_ranges import key_of
 from projections.replay_switch import Switched, switch, switch_back
@@ -59,13 +59,11 @@ def replay(
         show_then(store, projection or Projection.TASKS, words, workers=workers(), as_json=as_json)
         return
     wanted = _Wanted(stores.existing(store), tuple(Projection) if projection is None else (projection,), as_json)
-    if back:
-        if wanted.in_ledger:
-            _tell_switched(_back(wanted), as_json=as_json)
-        if Projection.BOOKS in wanted.projections:
-            _tell_books(asyncio.run(_books_back(store, wanted)), wanted)
-    elif not _replayed(store, wanted, verify=verify):
-        raise typer.Exit(1)
+    with alone(replay_of(wanted.path)):
+        if back:
+            _put_back(store, wanted)
+        elif not _replayed(store, wanted, verify=verify):
+            raise typer.Exit(1)
 
 
 class _Wanted(NamedTuple):
@@ -77,6 +75,13 @@ class _Wanted(NamedTuple):
     def in_ledger(self) -> list[str]:
         """Of the projections, those in the ledger's own file."""
         return [one for one in self.projections if one is not Projection.BOOKS]
+
+
+def _put_back(store: str, wanted: _Wanted) -> None:
+    if wanted.in_ledger:
+        _tell_switched(_back(wanted), as_json=wanted.as_json)
+    if Projection.BOOKS in wanted.projections:
+        _tell_books(asyncio.run(_books_back(store, wanted)), wanted)
 
 
 def _replayed(store: str, wanted: _Wanted, *, verify: bool) -> bool:

@@ -31,9 +31,11 @@ from ledger.ids import Spelling, TaskId
 from ledger.ledger import Ledger
 from ledger.lineage import descended
 from ledger.records import Recorded
+from ledger.settlement import violations
 from ledger.sqlite import open_to_read, open_to_serve
 from ledger.sqlite_copies import begin_epoch, copy, leftovers, publish, scratch
 from ledger.sqlite_file import take_lock
+from ledger.views import seen_of
 from projections.audit_findings import Report
 from projections.follow import Progress
 from projections.refill import Refill
@@ -214,6 +216,7 @@ async def _erase_again(engine: Engine, store: Engine, keyless: Iterable[TaskId],
     await ledger.writer.start()
     try:
         for row in erased:
+            await _refuse_unsettled(store, row, until=until)
             await ledger.handle(
                 Delete(task_id=TaskId(row.stream), at_us=row.entry.effective_at_us, actor=BY, account=row.account)
             )
@@ -226,6 +229,18 @@ async def _erase_again(engine: Engine, store: Engine, keyless: Iterable[TaskId],
     finally:
         await ledger.writer.close()
     return len(erased)
+
+
+async def _refuse_unsettled(store: Engine, erased: Recorded, *, until: int) -> None:
+    """Refuse to stop between an outcome and its money, where no task can be deleted."""
+    task = TaskId(erased.stream)
+    broken = violations(seen_of((await store.tasks([task]))[task]).task)
+    if broken:
+        named = Spelling.UUID.spell(task)
+        raise CannotRestore(
+            f"at {until} task {named} was being settled ({broken[0]}), and its content was erased at "
+            f"{erased.position}: stop some events later"
+        )
 
 
 async def _begin_epoch(copied: Path, made: Path, cut: Cut) -> str:

@@ -57,7 +57,7 @@ async def _history(store: str, task: TaskId, words: dict[str, str]) -> tuple[str
         except NoSuchPlaceError as wrong:
             raise typer.BadParameter(str(wrong), param_hint="'--at'") from None
         rows = await engine.streams([task])
-        return engine.log_id, rows if moment is None else [row for row in rows if moment.shows(row)]
+        return engine.log_id, rows if moment is None else moment.shown(rows)
 
 
 def _elapsed_seconds(step: Step) -> float:

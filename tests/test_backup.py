@@ -303,6 +303,18 @@ def test_a_place_where_a_task_was_not_over_that_was_erased_later_is_refused(
     assert not target.exists()
 
 
+def test_a_place_between_the_outcome_of_such_a_task_and_its_money_is_refused(
+    erased: tuple[Path, Path, bytes], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path, _, _ = erased
+    (over,) = [row.position for row in events(path) if (row.stream, row.entry.type) == (ident(1), "completed")]
+    target, shell = tmp_path / "restored.db", Shell(capsys)
+    ended = restore(shell, path, target, "--until", str(over))
+    assert ended.code == 2
+    assert f"at {over} task {Spelling.UUID.spell(ident(1))} was being settled (money is still held" in ended.err
+    assert not target.exists()
+
+
 def test_a_key_that_was_lost_and_not_erased_is_a_finding(
     shell: Shell, path: Path, target: Path, tmp_path: Path
 ) -> None:

@@ -3,6 +3,10 @@
 import asyncio
 import base64
 import json
+import signal
+import subprocess
+import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -17,6 +21,7 @@ from ledger.sqlite import open_to_read
 from projections.log_lines import EventLine, decode, recorded
 from tests import stored
 from tests.builders import ACCOUNT, complete, create, delete, ident, start
+from tests.processes import ROOT
 from tests.test_backup import audited, events, log_id, tables
 from tests.test_cli import Ended, Shell
 
@@ -232,6 +237,11 @@ def changed(kind: str, **fields: Any) -> Callable[[Lines], Lines]:  # noqa: ANN4
     return change
 
 
+def claims_at(lines: Lines) -> int:
+    """The number of the first claim's line."""
+    return next(number for number, line in enumerate(lines) if json.loads(line)["line"] == "claim")
+
+
 TAMPERED: dict[str, tuple[Callable[[Lines], Lines], str]] = {
     "another amount": (changed("event", amount_micros=1), "is not what was written"),
     "another account": (changed("event", account="umbrella"), "is not what was written"),
@@ -265,6 +275,19 @@ TAMPERED: dict[str, tuple[Callable[[Lines], Lines], str]] = {
     "two events changed places": (lambda lines: [*lines[:30], lines[31], lines[30], *lines[32:]], "position 31"),
     "another format": (changed("log", format=2), "an export of format 2"),
     "no JSON": (lambda _: ["not JSON"], "cannot be read"),
+    "a claim twice, and the last one not": (
+        lambda lines: [*lines[: claims_at(lines) + 1], *lines[claims_at(lines) : -2], lines[-1]],
+        "or a second time",
+    ),
+    "claims before their events": (
+        lambda lines: [lines[0], *lines[claims_at(lines) : -1], *lines[1 : claims_at(lines)], lines[-1]],
+        "an event follows the claims",
+    ),
+    "two exports in one file": (lambda lines: lines + lines, "the export ends here, and the file goes on"),
+    "another log in the middle": (
+        lambda lines: [*lines[:30], lines[0], *lines[30:]],
+        "a log begins in the middle of another",
+    ),
     "another kind of line": (lambda lines: [*lines[:5], '{"line":"mine"}', *lines[5:]], "cannot be read"),
 }
 
@@ -296,6 +319,23 @@ def test_an_import_wants_a_place_where_there_is_nothing(shell: Shell, file: Path
     target.write_bytes(b"mine")
     ended = brought_in(shell, file, target, lines)
     assert (ended.code, target.read_bytes()) == (2, b"mine")
+
+
+@pytest.mark.parametrize("program", [("scripts.cli", "import"), ("scripts.import",)], ids=len)
+def test_an_import_that_is_told_to_end_leaves_no_copy_behind(
+    shell: Shell, target: Path, program: tuple[str, ...]
+) -> None:
+    target.parent.mkdir()
+    command = [sys.executable, "-m", *program, "-", "--store", f"sqlite:{target}"]
+    with subprocess.Popen(command, cwd=ROOT, stdin=subprocess.PIPE, stderr=subprocess.DEVNULL) as importing:
+        assert importing.stdin is not None
+        importing.stdin.write("\n".join(exported(shell)[:40]).encode())
+        importing.stdin.flush()
+        while importing.poll() is None and "-wal" not in {one.name[-4:] for one in target.parent.iterdir()}:
+            time.sleep(0.01)
+        importing.send_signal(signal.SIGTERM)
+        assert importing.wait(30) == 128 + signal.SIGTERM
+    assert [one.name for one in target.parent.iterdir()] == ["ledger.db.lock"]
 
 
 # A log that has to be placed anew

@@ -276,6 +276,8 @@ WRONG: dict[str, Callable[[Proof], Proof]] = {
     "an empty log that has a root": lambda proof: replace(
         proof, earlier=sign_checkpoint(Tree(0, bytes(32)), KEY), consistency=()
     ),
+    "an event twice": lambda proof: replace(proof, events=(proof.events[0], *proof.events)),
+    "events in another order": lambda proof: replace(proof, events=proof.events[::-1]),
     "a checkpoint that is none": lambda proof: replace(proof, checkpoint=""),
     "a checkpoint of the empty log": lambda proof: replace(
         proof, checkpoint=sign_checkpoint(Tree(0, EMPTY_ROOT), KEY), earlier=None, consistency=()

@@ -18,7 +18,7 @@ from ledger.records import TaskFilter
 from projections import parts as parts_module
 from projections import replay as replaying
 from projections.audit import audit
-from projections.replay_file import open_replay, replay_of
+from projections.replay_file import ReplayFile, open_replay, replay_of
 from projections.replay_ranges import Found, Until, replay_part
 from projections.task_pages import Part, reading
 from scripts.cli import app, run
@@ -88,6 +88,28 @@ def test_a_replay_that_is_killed_is_carried_on_where_it_was(
     assert taken == left, "it did again what was done, or left something out"
     assert rows(path, "tasks") == right
     assert asyncio.run(findings(path)) == 0
+
+
+@pytest.mark.parametrize("options", [(), ("--verify",), ("--back",), ("--projection", "books")], ids=" ".join)
+def test_while_one_replays_no_other_does_and_no_account_is_added_up_twice(
+    path: Path, monkeypatch: pytest.MonkeyPatch, options: tuple[str, ...]
+) -> None:
+    right = rows(path, "accounts")
+    save, others = ReplayFile.save_part, list[tuple[int, str]]()
+
+    def saved_beside_another(file: ReplayFile, number: int, found: Found) -> None:
+        store = ("--store", f"sqlite:{path}")
+        other = [sys.executable, "-m", "scripts.replay", *store, *options]
+        ended = subprocess.run(other, cwd=ROOT, capture_output=True, text=True, check=False)
+        others.append((ended.returncode, ended.stderr))
+        save(file, number, found)
+
+    monkeypatch.setattr(ReplayFile, "save_part", saved_beside_another)
+    assert run(app, ["replay", "--store", f"sqlite:{path}"]) == 0
+    ((code, told),) = others
+    assert code == 3
+    assert "another replay is under way" in told
+    assert rows(path, "accounts") == right
 
 
 def test_the_parts_of_a_log_are_all_of_it_each_once(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

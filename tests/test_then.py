@@ -8,16 +8,16 @@ from msgspec.structs import replace
 from ledger.cursors import place
 from ledger.engine import Engine
 from ledger.ids import Spelling, TaskId
-from ledger.ledger import fold_rows
+from ledger.ledger import Ledger, fold_rows
 from ledger.records import Recorded, TaskFilter
-from ledger.times import rfc3339
+from ledger.times import US_PER_SECOND, rfc3339
 from projections import then
 from projections.audit_findings import is_task_stream
 from projections.books import Clock
 from projections.places import NoSuchPlaceError
 from projections.then import Moment, Stood, moment_of, task_then, tasks_then
 from tests import stored
-from tests.builders import ident, whole_ledger
+from tests.builders import CREATED_US, complete, create, ident, start, whole_ledger
 
 
 @pytest.fixture
@@ -101,6 +101,19 @@ async def test_by_effective_time_it_is_what_had_happened_by_then(
             assert seen.task == fold_rows(task, had)
             differs += seen != await task_then(engine, task, await moment(engine, rfc3339(at_us)))
     assert differs, "both clocks tell the same everywhere: nothing was reported late"
+
+
+async def test_a_late_report_of_a_time_before_its_task_makes_no_task_of_that_time(ledger: Ledger) -> None:
+    task = ident(700)
+    for command in (create(task), start(task), complete(task)):
+        await ledger.handle(command)
+    early_us = CREATED_US - US_PER_SECOND
+    await ledger.handle(replace(complete(task), effective_at_us=early_us))
+    rows = await ledger.engine.streams([task])
+    assert (rows[-1].entry.type, rows[-1].entry.effective_at_us) == ("late-reported", early_us)
+    at = await moment(ledger.engine, rfc3339(early_us), Clock.EFFECTIVE)
+    assert await task_then(ledger.engine, task, at) is None
+    assert at.shown(rows) == []
 
 
 @pytest.mark.parametrize(
