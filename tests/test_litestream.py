@@ -1,4 +1,4 @@
-"""The README's recipe with Litestream, tried with the real program: the tests' dependencies have it where it has a wheel."""
+"""The README's recipe with Litestream, tried with the real program, which set-up has where there is a wheel of it."""
 
 import asyncio
 import os
