@@ -61,7 +61,7 @@ def copy(source: Path, target: Path, *, at_rest: bool, progress: Callable[[int, 
             writer.execute("PRAGMA journal_mode = DELETE")
             return _end(writer, source)
     except TROUBLE as error:
-        raise StorageError(f"{source} could not be copied: {error}") from error
+        raise StorageError(f"{source} could not be copied to {target.parent}: {error}") from error
 
 
 def _end(connection: sqlite3.Connection, source: Path) -> End:
@@ -73,13 +73,20 @@ def _end(connection: sqlite3.Connection, source: Path) -> End:
 
 
 def begin_epoch(path: Path, *, log_id: str, lineage: Lineage, pepper: bytes) -> None:
-    """Give the ledger in *path*, which nobody has open, a new name and these ones before it, and this pepper."""
-    with closing(_opened(path, "mode=rw")) as writer:
-        writer.execute("PRAGMA synchronous = FULL")
-        writer.execute("BEGIN IMMEDIATE")
-        for name, value in (("log_id", log_id.encode()), ("pepper", pepper), ("lineage", encode(lineage))):
-            writer.execute("INSERT OR REPLACE INTO meta (name, value) VALUES (?, ?)", (name, value))
-        writer.execute("COMMIT")
+    """Give the ledger in *path*, which nobody has open, a new name and these ones before it, and this pepper.
+
+    Raises:
+        StorageError: there is no room.
+    """
+    try:
+        with closing(_opened(path, "mode=rw")) as writer:
+            writer.execute("PRAGMA synchronous = FULL")
+            writer.execute("BEGIN IMMEDIATE")
+            for name, value in (("log_id", log_id.encode()), ("pepper", pepper), ("lineage", encode(lineage))):
+                writer.execute("INSERT OR REPLACE INTO meta (name, value) VALUES (?, ?)", (name, value))
+            writer.execute("COMMIT")
+    except TROUBLE as error:
+        raise StorageError(f"{path} could not be given its name: {error}") from error
 
 
 @contextmanager

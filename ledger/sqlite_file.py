@@ -27,6 +27,9 @@ SETTINGS: tuple[str, ...] = (
     "PRAGMA temp_store = MEMORY",  # a statement's journal is made of the pages before it, and never lies on the disk
 )
 
+PRIMARY_CODE = 0xFF
+"""Of SQLite's extended codes, the part that says what kind of error it is."""
+DISK_TROUBLES = frozenset({sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR})
 TROUBLE = (sqlite3.Error, UnicodeDecodeError)
 """What reading a damaged file can end in: SQLite's own message may quote what is no text any more."""
 
@@ -48,8 +51,12 @@ def take_lock(path: Path) -> int:
         holder = os.pread(lock_fd, 20, 0).decode(errors="replace").strip() or "unknown"
         os.close(lock_fd)
         raise CannotOpenError(f"{path} is served by another process (pid {holder}): one writer per file") from error
-    os.ftruncate(lock_fd, 0)
-    os.pwrite(lock_fd, f"{os.getpid()}\n".encode(), 0)
+    try:
+        os.ftruncate(lock_fd, 0)
+        os.pwrite(lock_fd, f"{os.getpid()}\n".encode(), 0)
+    except OSError as error:
+        os.close(lock_fd)
+        raise CannotOpenError(f"cannot write to {lock}: {error.strerror}") from error
     return lock_fd
 
 
@@ -114,7 +121,7 @@ async def prepare(writer: aiosqlite.Connection, path: Path) -> None:
         for setting in SETTINGS:
             await writer.execute_fetchall(setting)
     except TROUBLE as error:
-        raise CannotOpenError(f"{path} is not a ledger: {error}") from error
+        raise _not_opened(path, error) from error
 
 
 async def _found(writer: aiosqlite.Connection) -> None:
@@ -200,7 +207,7 @@ async def read_meta(connection: aiosqlite.Connection, path: Path) -> dict[str, b
             )
         meta = {row[0]: row[1] for row in await connection.execute_fetchall("SELECT name, value FROM meta")}
     except TROUBLE as error:
-        raise CannotOpenError(f"{path} is not a ledger: {error}") from error
+        raise _not_opened(path, error) from error
     if not {"log_id", "pepper"} <= meta.keys():
         raise CannotOpenError(f"{path} is damaged: it has lost its name or its pepper")
     try:
@@ -213,6 +220,14 @@ async def read_meta(connection: aiosqlite.Connection, path: Path) -> dict[str, b
 def lineage_of(meta: Mapping[str, bytes]) -> Lineage:
     """What the file was called before it was restored; a file that never was does not say."""
     return decode(meta["lineage"]) if "lineage" in meta else ()
+
+
+def _not_opened(path: Path, error: Exception) -> CannotOpenError:
+    """What to raise when a file that was opened cannot be used: the disk may be to blame, and not what is on it."""
+    code = getattr(error, "sqlite_errorcode", None)
+    if code is not None and code & PRIMARY_CODE in DISK_TROUBLES:
+        return CannotOpenError(f"cannot open {path}: {error}")
+    return CannotOpenError(f"{path} is not a ledger: {error}")
 
 
 async def _pragma(connection: aiosqlite.Connection, name: str) -> int:

@@ -21,13 +21,11 @@ from pathlib import Path
 
 from ledger.engine import Trouble
 from ledger.errors import ReadOnlyError, StorageError
-from ledger.sqlite_file import TROUBLE, connect
+from ledger.sqlite_file import PRIMARY_CODE, TROUBLE, connect
 from ledger.sqlite_sql import CHECKED, integrity_check
 
 LOOKED_AT_FIRST_MAX_BYTES = 64 * 2**20
 """Files up to this size are looked through before they are served: a fifth of a second."""
-PRIMARY_CODE = 0xFF
-"""Of SQLite's extended codes, the part that says what kind of error it is."""
 DAMAGED = frozenset({sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB})
 
 

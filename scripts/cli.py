@@ -4,6 +4,7 @@ Exit codes: 0 fine, 1 the check found something, 2 wrong use, 3 the ledger canno
 to go wrong is said in one line on stderr; a traceback is always a bug.
 """
 
+import errno
 import os
 import signal
 import sqlite3
@@ -30,6 +31,11 @@ PROGRAM = "task-ledger"
 PARSERS_WORDS = "Value error, "
 """What typer puts before its reason when a value is none of a choice."""
 EXIT_USAGE, EXIT_STORE = 2, 3
+PRIMARY_CODE = 0xFF
+"""Of SQLite's extended codes, the part that says what kind of error it is."""
+DISK_CODES = frozenset({sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR})
+DISK_ERRNOS = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO})
+"""By which SQLite, and the system, tell of a disk that is full or errs."""
 EXIT_PIPE, EXIT_INTERRUPT, EXIT_TERMINATED = 128 + 13, 128 + 2, 128 + 15  # as of a process that such a signal ended
 
 
@@ -91,19 +97,42 @@ def run(verbs: typer.Typer, arguments: Sequence[str], *, program: str = PROGRAM)
         code = _carry_out(verbs, arguments, program)
         print(end="", flush=True)  # here, where a closed pipe still can be told
     except TyperException as wrong:
-        return _say(wrong.format_message().replace(PARSERS_WORDS, ""), EXIT_USAGE)
+        return _say(f"{wrong.format_message().replace(PARSERS_WORDS, '')}{_next_step(wrong)}", EXIT_USAGE)
     except Refusal as refusal:
         return _say(str(refusal), EXIT_USAGE)
     except Fault as fault:
-        return _say(str(fault), EXIT_STORE)
+        return _say(f"{fault}{_next_step(fault)}", EXIT_STORE)
     except (sqlite3.Error, UnicodeDecodeError) as damage:  # what a damaged file makes SQLite's driver raise
-        return _say(f"the ledger cannot be read: {damage}", EXIT_STORE)
+        return _say(f"the ledger cannot be read: {damage}{_next_step(damage)}", EXIT_STORE)
     except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # what is still buffered goes nowhere
+        _write_no_more()
         return EXIT_PIPE
+    except OSError as error:  # of what stdout was sent to, or of a file that has no message of its own
+        if error.errno not in DISK_ERRNOS:
+            raise
+        _write_no_more()
+        where = "" if error.filename is None else f" to {error.filename}"
+        return _say(f"cannot write{where}: {error.strerror}{_next_step(error)}", EXIT_STORE)
     except KeyboardInterrupt:
         return EXIT_INTERRUPT
     return code
+
+
+def _write_no_more() -> None:
+    """Let what is still buffered go nowhere: the interpreter would try again, and fail again, as it ends."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def _next_step(error: BaseException | None) -> str:
+    """What to do about a disk that is full or errs, where that is behind *error*; else nothing."""
+    while error is not None:
+        code = getattr(error, "sqlite_errorcode", None)
+        if (code is not None and code & PRIMARY_CODE in DISK_CODES) or (
+            isinstance(error, OSError) and error.errno in DISK_ERRNOS
+        ):
+            return "; make room there, or see to the disk, and do it again"
+        error = error.__cause__
+    return ""
 
 
 def _carry_out(verbs: typer.Typer, arguments: Sequence[str], program: str) -> int:

@@ -5,6 +5,7 @@ signs nothing. Who can write to that folder can; so give a key of value a place 
 """
 
 import os
+import secrets
 import stat
 import tempfile
 from collections.abc import Callable
@@ -137,9 +138,22 @@ def write_out(text: str, output: Path | None) -> None:
         print(text, end="")
         return
     try:
-        output.write_text(text, encoding="utf-8", newline="")
+        if output.exists() and not output.is_file():  # a pipe, or a device
+            output.write_text(text, encoding="utf-8", newline="")
+        else:
+            _replace(output, text)
     except OSError as error:
-        raise typer.BadParameter(f"cannot write {output}: {error.strerror}", param_hint="'--output'") from None
+        raise typer.BadParameter(f"cannot write {output}: {error.strerror}", param_hint="'--output'") from error
+
+
+def _replace(path: Path, text: str) -> None:
+    """Let the file at *path* be *text*, whole, or stay what it is."""
+    draft = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
+    try:
+        draft.write_text(text, encoding="utf-8", newline="")
+        draft.replace(path)
+    finally:
+        draft.unlink(missing_ok=True)
 
 
 def keep(path: Path, note: str) -> None:
@@ -166,7 +180,7 @@ def _put(path: Path, text: str, *, place: Callable[[str, Path], None]) -> None:
     except FileExistsError:
         raise
     except OSError as error:
-        raise typer.BadParameter(f"cannot write {path}: {error.strerror}") from None
+        raise typer.BadParameter(f"cannot write {path}: {error.strerror}") from error
 
 
 def _or_wrong(parse: Callable[[], T], *, what: str, hint: str) -> T:

@@ -113,6 +113,7 @@ async def test_r20_the_control_a_queue_in_memory_loses_facts(tmp_path: Path) -> 
 
 
 @pytest.mark.soak
+@pytest.mark.timeout(900)
 async def test_the_same_on_and_on(tmp_path: Path) -> None:
     for number in range(10):
         folder = tmp_path / str(number)

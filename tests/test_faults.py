@@ -164,7 +164,7 @@ def holds(path: Path, key: str) -> bool:
 
 
 @pytest.mark.parametrize(
-    "cuts", [CUTS, pytest.param(SOAK_CUTS, marks=[pytest.mark.soak, pytest.mark.timeout(SOAK_CUTS * 30)])]
+    "cuts", [CUTS, pytest.param(SOAK_CUTS, marks=[pytest.mark.soak, pytest.mark.timeout(SOAK_CUTS * 20)])]
 )
 async def test_r01_what_was_answered_survives_every_power_cut_and_nothing_else_was_written(
     path: Path, server: Server, cuts: int

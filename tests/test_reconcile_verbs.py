@@ -467,7 +467,8 @@ def test_a_task_that_is_stuck_and_billed_is_one_break(shell: Shell, path: Path, 
         assert summary["open"] == {"unsettled": {"breaks": 1, "at_stake_credits": "1.5"}}
 
 
-SIZES = [pytest.param(1500, id="1500 tasks"), pytest.param(20_000, id="20000 tasks", marks=pytest.mark.soak)]
+SOAK = [pytest.mark.soak, pytest.mark.timeout(600)]
+SIZES = [pytest.param(1500, id="1500 tasks"), pytest.param(20_000, id="20000 tasks", marks=SOAK)]
 
 
 @pytest.mark.parametrize("tasks", SIZES)

@@ -18,6 +18,8 @@ from ledger.sqlite_rows import read_account
 from ledger.sqlite_sql import ACCOUNTS_ALL, APPEND_COLUMNS, SCHEMA_VERSION
 from ledger.sqlite_upgrades import UPGRADES
 from projections.audit import audit
+from scripts.backup import back_up
+from scripts.restore import restore_to
 from tests import stored
 from tests.builders import ACCOUNT, STRANGER, append, cancel, create, ident
 from tests.rules_dsl import HOLD
@@ -155,6 +157,32 @@ async def test_a_ledger_that_did_not_count_tasks_counts_them_and_keeps_what_acco
     assert report.found == 0, report.findings
     assert await engine.damage() == []
     await engine.close()
+
+
+OLDER = ["path", "uncounted"]
+"""By fixture, a file of each older schema."""
+
+
+@pytest.mark.parametrize("older", OLDER)
+@pytest.mark.parametrize("until_the_end", [True, False])
+async def test_a_backup_of_an_older_schema_is_upgraded_while_it_is_restored_and_stays_as_it_is(
+    *, request: pytest.FixtureRequest, tmp_path: Path, older: str, until_the_end: bool
+) -> None:
+    store: Path = request.getfixturevalue(older)
+    backup, target = tmp_path / "backup.db", tmp_path / "restored.db"
+    made = back_up(store, backup)
+    before, version = backup.read_bytes(), version_of(backup)
+    assert version == version_of(store) < SCHEMA_VERSION
+    until = made.position if until_the_end else made.position // 2
+    done = await restore_to(backup, target, until=until)
+    assert (done.restored, done.report.findings, done.position) == (True, (), until)
+    assert (backup.read_bytes(), version_of(store), version_of(target)) == (before, version, SCHEMA_VERSION)
+    if until_the_end:
+        whole: Path = request.getfixturevalue("filled" if older == "path" else "given")
+        assert rows_in(target) == rows_in(whole)
+    async with stored.serving(target) as ledger:
+        assert await ledger.engine.damage() == []
+        await ledger.handle(create(ident(999)))
 
 
 async def test_sums_beyond_64_bits_are_kept_at_the_most_that_there_is(tmp_path: Path) -> None:

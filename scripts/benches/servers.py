@@ -91,6 +91,13 @@ def ours(tables: str = "", *, path: Path | None = None, **settings: int) -> Iter
 
 
 @contextmanager
+def started(path: Path) -> Iterator[Address]:
+    """The real service over *path*, from the moment at which it listens."""
+    with _process(["-m", "scripts.serve", "--store", f"sqlite:{path}", "--port", "0"]) as (address, _):
+        yield address
+
+
+@contextmanager
 def bare(length_bytes: int) -> Iterator[Address]:
     """The yardstick, answering with bodies of this length."""
     with _process(["-m", yardstick.__name__, str(length_bytes)]) as (address, _):

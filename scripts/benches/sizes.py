@@ -1,4 +1,4 @@
-"""Rows of large logs: P7 what an append costs at a million events, P9 how soon such a store is open, P10 what is kept.
+"""Rows of large logs: P7 appends at a million events, P9 opening it, P10 what is kept, P21 a start after a kill.
 
 They take minutes, for a log of that size has to be written first, so they are measured when they are asked for by name.
 The log is decided by the real rules and committed by the real engine, in large batches. It is the smaller the shorter a
@@ -6,7 +6,9 @@ side is to be measured: a second stands for all of it.
 """
 
 import asyncio
+import os
 import re
+import signal
 import tempfile
 import time
 from collections.abc import Iterator
@@ -26,11 +28,11 @@ from ledger.ids import ENTROPY_BYTES, TaskId, task_id
 from ledger.ledger import Ledger
 from ledger.records import AccountRow
 from ledger.sqlite import open_to_serve
-from scripts.benches.load import LoadError, Traffic, drive, request
+from scripts.benches.load import STALL_SECONDS, LoadError, Traffic, drive, request
 from scripts.benches.measure import Effort, Figure, Pair, Row, by_turns
-from scripts.benches.servers import ACCOUNT, ours
+from scripts.benches.servers import ACCOUNT, creates, ours, started
 
-EVENTS_MAX, EVENTS_SMALL = 1_000_000, 10_000
+EVENTS_MAX, EVENTS_RESTARTED, EVENTS_SMALL = 1_000_000, 100_000, 10_000
 EVENTS_A_TASK = 2
 TASKS_MAX = 1_000_000
 """That are touched."""
@@ -40,7 +42,9 @@ CREATES = 1000
 CALLERS = 64
 BEGAN_US = 1_767_225_600_000_000
 STEP_US = 1000
-READY_SECONDS = 0.5
+READY_SECONDS, RESTARTED_SECONDS = 0.5, 2.0
+WRITTEN_SECONDS = 0.2
+"""Before the kill."""
 RESIDENT_BYTES = 256 * 10**6
 TOUCH_SECONDS_MAX = 3600.0
 MODEL = "seedance-2.0"
@@ -85,6 +89,12 @@ def resident(effort: Effort) -> Iterator[Pair]:
         if found is None:
             raise LoadError("this system does not tell how much memory a process has")
         yield Pair(Figure(int(found[1]) * 1024 / 1e6, load.busy), Figure(RESIDENT_BYTES / 1e6))
+
+
+def restarted(effort: Effort) -> Iterator[Pair]:
+    """Seconds from a start until `/readyz` answers, over 100,000 events that were being added to at a kill -9."""
+    with _runner() as runner, _store(runner, _scaled(EVENTS_RESTARTED, effort)) as path:
+        yield from by_turns(effort, lambda: _restarting(path), lambda: Figure(RESTARTED_SECONDS))
 
 
 def _scaled(most: int, effort: Effort) -> int:
@@ -192,6 +202,18 @@ async def _opening(path: Path) -> Figure:
         await ledger.close()
 
 
+def _restarting(path: Path) -> Figure:
+    with ours(path=path) as server:
+        drive(server.address, Traffic(creates(server, "lemondata"), expects=201), seconds=WRITTEN_SECONDS)
+        os.kill(server.pid, signal.SIGKILL)
+    if not path.with_name(f"{path.name}-wal").stat().st_size:
+        raise LoadError("the kill left nothing in the write-ahead log")
+    began_at = time.perf_counter()
+    with started(path) as address:
+        drive(address, Traffic([request("GET", "/readyz", key="")], connections=1), seconds=STALL_SECONDS)
+        return Figure(time.perf_counter() - began_at)
+
+
 ROWS = (
     Row("P7", "append at 1M events / at 10k", "req/s", pass_line=0.85, goal=0.95, measure=appended, minutes=True),
     Row(
@@ -211,6 +233,16 @@ ROWS = (
         pass_line=1,
         goal=1,
         measure=resident,
+        more_is_better=False,
+        minutes=True,
+    ),
+    Row(
+        "P21",
+        "kill -9 to ready, 100k events / 2 s",
+        "s",
+        pass_line=1,
+        goal=1,
+        measure=restarted,
         more_is_better=False,
         minutes=True,
     ),
