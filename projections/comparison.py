@@ -195,7 +195,7 @@ class Comparison:
             for task in page:
                 if task.task in assigned.groups:
                     continue
-                before_micros = self._before(task) if task.billed_micros else 0
+                before_micros = self._before(task)
                 due_micros = task.net_micros - before_micros
                 if due_micros <= 0:
                     continue
@@ -208,14 +208,14 @@ class Comparison:
             yield found
 
     def _compared(self, task: Booked, lines: Sequence[Line]) -> Sequence[Difference]:
-        found = compare(task, lines, self.side, before_micros=self._before(task) if task.billed_micros else 0)
+        found = compare(task, lines, self.side, before_micros=self._before(task))
         if found and not BESIDE.issuperset(one.kind for one in found):
             self._apart.add(task.task)
         return found
 
     def _before(self, task: Booked) -> int:
-        """What other statements have billed for it."""
-        return task.billed_micros - self._counted[task.task]
+        """What other statements have billed for it; also where all bills together come to nothing."""
+        return task.billed_micros - self._counted.get(task.task, 0)
 
 
 def _whose(line: Line, task: Booked | None) -> Whose:

@@ -140,6 +140,21 @@ async def test_what_differs_becomes_breaks_that_the_audit_accepts(ledger: Ledger
     assert await count_breaks(books, life=Life.OPEN) == found.tally.open
 
 
+async def test_a_bill_and_its_credit_note_are_read_again_in_any_order_and_change_nothing(
+    ledger: Ledger, engine: Engine, books: Books
+) -> None:
+    await run(ledger, [0])
+    bill, credit_note = statement([row(0)]), statement([row(0, line_id="C0", amount="-1.5")])
+    assert (await compare(engine, books, bill)).told == []
+    back = Refund(task_id=ident(0), at_us=ended_us(1), actor="w", amount_micros=1_500_000, key="goodwill")
+    await ledger.handle(back)
+    assert (await compare(engine, books, credit_note)).told == [], "charged nothing, and billed nothing in all"
+    end = (await engine.head()).position
+    for again in (credit_note, bill, bill, credit_note):
+        assert (await compare(engine, books, again)).told == []
+    assert (await engine.head()).position == end
+
+
 async def test_the_same_statement_twice_appends_nothing(ledger: Ledger, engine: Engine, books: Books) -> None:
     data = await faulty(ledger)
     once = await compare(engine, books, data)
