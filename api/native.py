@@ -35,6 +35,7 @@ from api.native_bodies import (
 from api.native_breaks import STATEMENT_MAX_BYTES, breaks, change_break, reconciliation, statement
 from api.native_callbacks import CALLBACK_ROUTES, callback_in
 from api.native_feed import WrongCursor, events
+from api.native_follows import followed_in
 from api.native_list import list_tasks
 from api.native_queries import moment_in, wait_in
 from api.native_shapes import ROOT, Problem, event_view, key_view, problem_view, shortage_view, task_view
@@ -64,6 +65,7 @@ from ledger.errors import (
     KeyReused,
     NotCancellable,
     NotDeletable,
+    NotEnded,
     NotUpdatable,
     Overloaded,
     Refusal,
@@ -77,7 +79,7 @@ from ledger.errors import (
     WrongVersion,
 )
 from ledger.events import School, Terms
-from ledger.ids import ENTROPY_BYTES, Spelling, TaskId, task_id
+from ledger.ids import ENTROPY_BYTES, Spelling, TaskId, born_us, task_id
 from ledger.keys import Role
 from ledger.money import credits_text
 from ledger.task import Status
@@ -100,6 +102,7 @@ REFUSALS: dict[type[Refusal], Problem] = {  # in order of precedence
     WrongCursor: Problem(400, "wrong_cursor", "The cursor is not one of this log"),
     Invalid: Problem(422, "invalid_request", "The request cannot be read"),
     TaskNotFound: Problem(404, "task_not_found", "No such task"),
+    NotEnded: Problem(409, "not_ended", "The task that it is to follow has not ended"),
     UnknownModel: Problem(422, "unknown_model", "The catalogue has no such model, and the request names no price"),
     DeadlinePassed: Problem(422, "invalid_request", "The request cannot be read"),
     TooManyTasks: Problem(429, "concurrency_limit", "The account has too many tasks under way"),
@@ -132,9 +135,11 @@ async def create(deps: Deps, asked: Asked) -> Answer:
     contract_in(body.contract, CONTRACTS)
     callback_url = callback_in(deps, body)
     expires_at_us = time_in(body.expires_at, "expires_at")
+    follows = followed_in(body.follows)
+    born_at_us = asked.now_us if follows is None else max(asked.now_us, born_us(follows))  # whatever the clock did
     model = deps.catalogue.find(body.contract, body.model)
     command = Create(
-        task_id=task_id(at_us=asked.now_us, lane=0, entropy=deps.entropy(ENTROPY_BYTES)),
+        task_id=task_id(at_us=born_at_us, lane=0, entropy=deps.entropy(ENTROPY_BYTES)),
         at_us=asked.now_us,
         actor=asked.key_id,
         request_id=asked.request_id,
@@ -153,6 +158,7 @@ async def create(deps: Deps, asked: Asked) -> Answer:
         out_task_id=body.out_task_id,
         callback_url=callback_url,
         expires_at_us=expires_at_us,
+        follows=follows,
     )
     outcome = await deps.ledger.handle(command)
     if outcome.replayed:
@@ -323,6 +329,8 @@ def _facts(refusal: Refusal) -> dict[str, Any]:
             return {"param": param}
         case DeadlinePassed():
             return {"param": "expires_at"}
+        case NotEnded():
+            return {"param": "follows"}
         case WrongVersion(actual=actual):
             return {"version": actual}
         case AmountExceeds(asked_micros=asked, left_micros=left, settled_by=keys):

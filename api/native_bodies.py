@@ -37,6 +37,8 @@ class CreateBody(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     out_task_id: OutTaskId | None = None
     callback_url: Url | None = None
     expires_at: str | None = None
+    follows: Name | msgspec.UnsetType | None = msgspec.UNSET
+    """Unset: it is no part of the fingerprint, so a create from before there was this field has the one it had."""
 
 
 class _Reported(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, tag_field="type"):
@@ -328,7 +330,8 @@ def create_claims(asked: Asked, body: CreateBody) -> tuple[Claim, ...]:
     claims = []
     key = idempotency_key(asked)
     if key is not None:
-        claims.append(Claim(account=body.account, operation="create", key=key, fingerprint=fingerprint(body)))
+        told = body if body.follows else msgspec.structs.replace(body, follows=msgspec.UNSET)
+        claims.append(Claim(account=body.account, operation="create", key=key, fingerprint=fingerprint(told)))
     if body.out_task_id is not None:
         if not body.out_task_id.isprintable():
             raise Invalid("out_task_id must be printable", param="out_task_id")

@@ -40,6 +40,16 @@ def task_id(*, at_us: int, lane: int, entropy: bytes) -> TaskId:
     return TaskId(bytes(body))
 
 
+def born_us(task: TaskId) -> int:
+    """When the task was created by its id, in Unix microseconds, to the millisecond."""
+    return int.from_bytes(task[:6], "big") * 1000
+
+
+def first_born(at_us: int) -> TaskId:
+    """What comes before all ids of that millisecond, and after all that are earlier."""
+    return TaskId((at_us // 1000).to_bytes(6, "big") + bytes(ENTROPY_BYTES))
+
+
 def lane_of(task: TaskId) -> int:
     """The eight lane bits; an engine with fewer lanes takes them modulo its own number."""
     return task[15]
