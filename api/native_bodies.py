@@ -32,6 +32,8 @@ class CreateBody(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     out_task_id: OutTaskId | None = None
     callback_url: Url | None = None
     expires_at: str | None = None
+    follows: Name | msgspec.UnsetType | None = msgspec.UNSET
+    """Unset: it is no part of the fingerprint, so a create from before there was this field has the one it had."""
 
 
 class _Reported(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, tag_field="type"):

@@ -1,5 +1,6 @@
 """Creating a task in the native API, for any account and in any vendor's contract: `POST /ledger/v1/tasks`."""
 
+from msgspec import UNSET
 from msgspec.structs import replace
 
 from api.bodies import fingerprint, read_json, url_in
@@ -7,12 +8,13 @@ from api.contracts import CONTRACTS
 from api.contracts.shape import OUT_TASK_ID, Answer, Asked
 from api.deps import Deps
 from api.native_bodies import CreateBody, contract_in, credits_in, time_in
+from api.native_follows import followed_in
 from api.native_shapes import ROOT
 from api.native_tasks import outcome_answer
 from api.refusals import Invalid
 from ledger.commands import Claim, Create
 from ledger.events import Terms
-from ledger.ids import ENTROPY_BYTES, Spelling, task_id
+from ledger.ids import ENTROPY_BYTES, Spelling, born_us, task_id
 
 
 async def create(deps: Deps, asked: Asked) -> Answer:
@@ -21,16 +23,18 @@ async def create(deps: Deps, asked: Asked) -> Answer:
     contract_in(body.contract, CONTRACTS)
     callback_url = _callback_url(deps, body)
     expires_at_us = time_in(body.expires_at, "expires_at")
+    follows = followed_in(body.follows)
+    born_at_us = asked.now_us if follows is None else max(asked.now_us, born_us(follows))  # whatever the clock did
     model = deps.catalogue.find(body.contract, body.model)
     estimated_seconds = body.estimated_seconds
     if estimated_seconds is None and model is not None:
         estimated_seconds = model.estimated_seconds
     command = Create(
-        task_id=task_id(at_us=asked.now_us, lane=0, entropy=deps.entropy(ENTROPY_BYTES)),
+        task_id=task_id(at_us=born_at_us, lane=0, entropy=deps.entropy(ENTROPY_BYTES)),
         at_us=asked.now_us,
         actor=asked.key_id,
         request_id=asked.request_id,
-        claims=deps.ledger.keys.keyed(_claims(asked, body)),
+        claims=deps.ledger.keys.keyed(create_claims(asked, body)),
         tasks_max=deps.limits.tasks_max(body.account),
         account=body.account,
         contract=body.contract,
@@ -45,6 +49,7 @@ async def create(deps: Deps, asked: Asked) -> Answer:
         out_task_id=body.out_task_id,
         callback_url=callback_url,
         expires_at_us=expires_at_us,
+        follows=follows,
     )
     outcome = await deps.ledger.handle(command)
     location = f"{ROOT}/tasks/{Spelling.UUID.spell(outcome.task.task_id)}"
@@ -80,7 +85,7 @@ def _callback_url(deps: Deps, body: CreateBody) -> str | None:
     return url
 
 
-def _claims(asked: Asked, body: CreateBody) -> tuple[Claim, ...]:
+def create_claims(asked: Asked, body: CreateBody) -> tuple[Claim, ...]:
     """The keys of a create, which never expire: the header's, and the customer's own ``out_task_id``.
 
     Raises:
@@ -89,7 +94,8 @@ def _claims(asked: Asked, body: CreateBody) -> tuple[Claim, ...]:
     claims = []
     key = _idempotency_key(asked)
     if key is not None:
-        claims.append(Claim(account=body.account, operation="create", key=key, fingerprint=fingerprint(body)))
+        told = body if body.follows else replace(body, follows=UNSET)
+        claims.append(Claim(account=body.account, operation="create", key=key, fingerprint=fingerprint(told)))
     if body.out_task_id is not None:
         if not body.out_task_id.isprintable():
             raise Invalid("out_task_id must be printable", param="out_task_id")

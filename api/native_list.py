@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 from api.contracts.shape import Answer, Asked, json_answer
 from api.deps import Deps
+from api.native_follows import followers_page
 from api.native_queries import limit_in, moment_in, only
 from api.native_shapes import task_view
 from api.native_stalled import stalled_page
@@ -20,7 +21,9 @@ async def list_tasks(deps: Deps, asked: Asked) -> Answer:
     wanted, log_id = _wanted(asked), asked.log_id
     moment = await moment_in(deps, asked, of_now="stalled")
     page: Sequence[Seen | Stood]
-    if "stalled" in asked.query:
+    if "follows" in asked.query:
+        page, beyond = await followers_page(deps, asked, wanted)
+    elif "stalled" in asked.query:
         page, beyond = await stalled_page(deps, asked, wanted)
     elif moment is not None:
         page, beyond = await tasks_then(deps.ledger.engine, wanted, moment)
@@ -35,7 +38,7 @@ async def list_tasks(deps: Deps, asked: Asked) -> Answer:
     return json_answer(200, body)
 
 
-LIST_PARAMS = frozenset({"status", "account", "model", "stalled", "cursor", "limit", "order", "at", "clock"})
+LIST_PARAMS = frozenset({"status", "account", "model", "follows", "stalled", "cursor", "limit", "order", "at", "clock"})
 
 
 def _wanted(asked: Asked) -> TaskFilter:

@@ -31,6 +31,7 @@ from ledger.errors import (
     KeyReused,
     NotCancellable,
     NotDeletable,
+    NotEnded,
     NotUpdatable,
     Overloaded,
     Refusal,
@@ -66,6 +67,7 @@ REFUSALS: dict[type[Refusal], Problem] = {  # in order of precedence
     WrongCursor: Problem(400, "wrong_cursor", "The cursor is not one of this log"),
     Invalid: Problem(422, "invalid_request", "The request cannot be read"),
     TaskNotFound: Problem(404, "task_not_found", "No such task"),
+    NotEnded: Problem(409, "not_ended", "The task that it is to follow has not ended"),
     UnknownModel: Problem(422, "unknown_model", "The catalogue has no such model, and the request names no price"),
     DeadlinePassed: Problem(422, "invalid_request", "The request cannot be read"),
     TooManyTasks: Problem(429, "concurrency_limit", "The account has too many tasks under way"),
@@ -119,6 +121,8 @@ def _facts(refusal: Refusal) -> dict[str, Any]:
             return {"param": param}
         case DeadlinePassed():
             return {"param": "expires_at"}
+        case NotEnded():
+            return {"param": "follows"}
         case WrongVersion(actual=actual):
             return {"version": actual}
         case AmountExceeds(asked_micros=asked, left_micros=left, settled_by=keys):

@@ -40,6 +40,7 @@ def task_view(task: Task, *, position: int, log_id: str) -> dict[str, Any]:
         "version": task.version,
         "cursor": position_cursor(log_id, position),
         "out_task_id": task.out_task_id,
+        "follows": task.follows,
         "created_at": rfc3339(task.created_at_us),
         "started_at": _time(run.started_at_us),
         "finished_at": _time(run.finished_at_us),

@@ -19,7 +19,7 @@ from ledger.errors import InsufficientCredits, KeyReused, Refusal, TooManyTasks
 from ledger.events import LateReported, TaskEvent
 from ledger.ids import TaskId
 from ledger.records import Append, ClaimId, ClaimRow, Entry, Outcome, Stale, entry
-from ledger.rules import decide
+from ledger.rules import decide, may_follow
 from ledger.seals import KEY_BYTES, NONCE_BYTES, seal
 from ledger.settlement import violations
 from ledger.tally import Places, Tally
@@ -161,7 +161,10 @@ class Batch(Generic[A]):
             self._bind(command, replay)
             return Verdict(replay=replay, rests_on=self._last.get(replay.task_id))
         task = self.states.get(command.task_id) or replace(NO_TASK, task_id=command.task_id)
+        followed = command.follows if isinstance(command, Create) else None
         try:
+            if isinstance(command, Create) and followed is not None:
+                may_follow(self.states.get(followed, NO_TASK), command)
             events = decide(task, command)
             after = self._append(task, command, events, claims=command.claims)
         except (TooManyTasks, InsufficientCredits) as refusal:
@@ -171,7 +174,7 @@ class Batch(Generic[A]):
             return Verdict(refusal=refusal, short=account, short_since=since, short_version=by_terms)
         except Refusal as refusal:
             self._append(task, command, refusal.evidence, claims=())
-            return Verdict(refusal=refusal, rests_on=self._last.get(command.task_id))
+            return Verdict(refusal=refusal, rests_on=self._last.get(followed or command.task_id))
         return Verdict(
             task=after,
             rests_on=self._last.get(command.task_id),

@@ -63,6 +63,8 @@ class Create(NewWork, frozen=True, kw_only=True):
     out_task_id: str | None = None
     callback_url: str | None = None
     expires_at_us: int | None = None
+    follows: TaskId | None = None
+    """A task of the account that has ended, and in whose place this one is ordered."""
 
 
 class Report(Command, frozen=True, kw_only=True):

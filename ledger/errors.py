@@ -32,6 +32,14 @@ class TaskNotFound(Refusal):
         self.foreign = foreign
 
 
+class NotEnded(Refusal):
+    """Only a task that is over can be followed by another one."""
+
+    def __init__(self, status: "Status") -> None:
+        super().__init__(f"a task that is {status} cannot be followed")
+        self.status = status
+
+
 class CancelUnsupported(Refusal):
     """The task's model cannot be cancelled at its provider; the wish itself is kept as evidence."""
 

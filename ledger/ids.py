@@ -43,6 +43,11 @@ def task_id(*, at_us: int, lane: int, entropy: bytes) -> TaskId:
     return TaskId(bytes(body))
 
 
+def born_us(task: TaskId) -> int:
+    """When the task was created by its id, in Unix microseconds, to the millisecond."""
+    return int.from_bytes(task[:TIME_BYTES], "big") * US_PER_MS
+
+
 def earliest_id(at_us: int) -> TaskId:
     """A bound: greater than each id from before the millisecond of *at_us* (Unix microseconds), less than any other."""
     return TaskId((at_us // US_PER_MS).to_bytes(TIME_BYTES, "big") + bytes(ID_BYTES - TIME_BYTES))

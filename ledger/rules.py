@@ -29,8 +29,9 @@ from ledger.commands import (
     Start,
     TaskCommand,
 )
-from ledger.errors import DeadlinePassed, TaskNotFound, UnknownModel, WrongVersion
+from ledger.errors import DeadlinePassed, NotEnded, TaskNotFound, UnknownModel, WrongVersion
 from ledger.events import CallbackAttempted, Created, Expired, Payload, Stalled, UpdateReverted
+from ledger.ids import Spelling
 from ledger.report_rules import decide_report
 from ledger.request_rules import decide_cancel, decide_delete, decide_update
 from ledger.rule_parts import Events, no_earlier, unless_empty
@@ -69,6 +70,19 @@ def decide(task: Task, command: TaskCommand) -> Events:
             assert_never(command)
 
 
+def may_follow(followed: Task, command: Create) -> None:
+    """Check that *command* may order work in the place of *followed*, to which nothing happens by that.
+
+    Raises:
+        TaskNotFound: there is no such task, or it is another account's.
+        NotEnded: what it was ordered for may come yet.
+    """
+    if followed.status is Status.ABSENT or followed.account != command.account:
+        raise TaskNotFound
+    if followed.status not in TERMINAL:
+        raise NotEnded(followed.status)
+
+
 def _create(task: Task, command: Create) -> Events:
     """Raises: DeadlinePassed, UnknownModel, in that order of precedence."""
     assert task.status is Status.ABSENT, "ids are random: nobody creates a task twice"
@@ -90,6 +104,7 @@ def _create(task: Task, command: Create) -> Events:
         out_task_id=command.out_task_id,
         callback_url=command.callback_url,
         expires_at_us=command.expires_at_us,
+        follows=None if command.follows is None else Spelling.UUID.spell(command.follows),
     )
     return [created, *authorise(command.terms, at_us=command.at_us)]
 

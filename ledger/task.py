@@ -119,6 +119,8 @@ class Task(msgspec.Struct, frozen=True, gc=False, kw_only=True, omit_defaults=Tr
     expires_at_us: int | None = None
     estimated_seconds: int | None = None
     out_task_id: str | None = None
+    follows: str | None = None
+    """An earlier task, as the native API spells it."""
     metadata: dict[str, Any] = {}
     run: Run = Run()
     updating: Standing | None = None
@@ -211,6 +213,7 @@ def _created(task: Task, event: Created) -> Task:
         expires_at_us=event.expires_at_us,
         estimated_seconds=event.estimated_seconds,
         out_task_id=event.out_task_id,
+        follows=event.follows,
         metadata=event.content.metadata or {},
         run=Run(queued_at_us=event.at_us, input=event.content.input or {}),
         callback=None if event.callback_url is None else Callback(url=event.callback_url),

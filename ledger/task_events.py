@@ -46,6 +46,11 @@ class Created(Event, frozen=True, kw_only=True, tag="created"):
     out_task_id: str | None = None
     callback_url: str | None = None
     expires_at_us: int | None = None
+    follows: str | None = None
+    """The earlier task of the account in whose place it was ordered, as the native API spells it: that one had ended.
+
+    Its money is its own: what was void stays void, and what is authorised here is authorised anew.
+    """
 
 
 class Started(Event, frozen=True, kw_only=True, tag="started"):

@@ -229,6 +229,7 @@ class Writer:
         claims = await self._engine.claims(keys) if keys else {}
         ids = {waiter.command.task_id for waiter in waiters if not isinstance(waiter.command, Create)}
         ids |= {row.task_id for row in claims.values()}
+        ids |= {w.command.follows for w in waiters if isinstance(w.command, Create) and w.command.follows is not None}
         batch.learn([one for one in await self._views.get_all(ids) if one is not None], claims)
         accounts = batch.accounts.unknown({batch.account_of(waiter.command) for waiter in waiters})
         if accounts:

@@ -25,6 +25,7 @@ FIELDS: Mapping[str, str] = {
     "version": "how many events the task has: each adds one",
     "cursor": "the place in the log right after the task's last event",
     "out_task_id": "the customer's own name for the task",
+    "follows": "the earlier task of the account, ended by then, in whose place it was ordered",
     "created_at": "when the task was created, at its source",
     "started_at": "when this run first started; a later report implies the start",
     "finished_at": "when the outcome of this run came about",

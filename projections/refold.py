@@ -116,6 +116,7 @@ def _created(stream: bytes, event: Created, content: Payload) -> Any:  # noqa: A
         expires_at_us=event.expires_at_us,
         estimated_seconds=event.estimated_seconds,
         out_task_id=event.out_task_id,
+        follows=event.follows,
         run=_Run(queued_at_us=event.at_us),
         money_keys={},
     )

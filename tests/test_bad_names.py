@@ -85,6 +85,7 @@ WRONG: dict[Name, Wrong] = {
     Name("ledger", "query", "order"): ["", "up", "DESC"],
     Name("ledger", "query", "status"): ["", "absent", "done", "Queued"],
     Name("ledger", "query", "stalled"): ["", "false", "True", "1", "%FF"],
+    Name("ledger", "query", "follows"): ["", "x", "task_", "%00", "%FF", "019b4e5a-7000-8000-8000-00000000000"],
     Name("ledger", "query", "state"): ["", "Dead", "dead,waiting", "%FF"],
     Name("ledger", "query", "life"): ["", "Open", "open,explained", "%FF"],
     Name("ledger", "query", "kind"): ["", "Amount", "amount,late", "%FF"],

@@ -422,6 +422,48 @@ GOLDEN: list[tuple[AnyEvent, str, str | None]] = [  # event, its facts, its payl
         None,
     ),
     (
+        Created(
+            at_us=1_767_323_045_000_000,
+            account="acme",
+            contract="chunkr",
+            capability="parse",
+            model="chunkr-parse",
+            provider="chunkr",
+            terms=Terms(school=School.ON_SUCCESS, rate_version="2026-01", estimated_micros=10_000),
+            follows="019ab1c2-7d04-78a5-9bcd-0123456789ab",
+        ),
+        (
+            '{"type":"created","at_us":1767323045000000,"account":"acme","contract":"chunkr","capability":"parse",'
+            '"model":"chunkr-parse","provider":"chunkr",'
+            '"terms":{"school":"on-success","rate_version":"2026-01","estimated_micros":10000},'
+            '"follows":"019ab1c2-7d04-78a5-9bcd-0123456789ab"}'
+        ),
+        None,
+    ),
+    *(
+        (
+            kind(
+                at_us=26,
+                amount_micros=333_333,
+                provider="volcengine",
+                line="line L1",
+                line_micros=line_micros,
+                statement="9f86d081",
+                credits_per_unit="1/3",
+                rounded_from=units,
+            ),
+            (
+                f'{{"type":"{tag}","at_us":26,"amount_micros":333333,"provider":"volcengine","line":"line L1",'
+                f'"line_micros":{line_micros},"statement":"9f86d081","credits_per_unit":"1/3","rounded_from":"{units}"}}'
+            ),
+            None,
+        )
+        for kind, tag, line_micros, units in (
+            (ProviderBilled, "provider-billed", 333_333, "1"),
+            (ProviderCredited, "provider-credited", -333_333, "-1"),
+        )
+    ),
+    (
         ProjectionSwitched(at_us=25, projection="tasks", position=4713, replaced=2, back=True),
         '{"type":"projection-switched","at_us":25,"projection":"tasks","position":4713,"replaced":2,"back":true}',
         None,
@@ -477,7 +519,14 @@ def _parts(facts: dict[str, Any], payload: str | None) -> list[dict[str, Any]]:
     return [*parts, content] if content else parts
 
 
-FOR_NOBODY: dict[str, object] = {"task": None, "account": "", "contract": "", "model": "", "credits_per_unit": "1"}
+FOR_NOBODY: dict[str, object] = {
+    "task": None,
+    "account": "",
+    "contract": "",
+    "model": "",
+    "credits_per_unit": "1",
+    "rounded_from": "",
+}
 LEFT_OUT: dict[type[msgspec.Struct], dict[str, object]] = {  # what the absence of a field means, for ever
     Created: {
         "resolved_model": None,
@@ -485,6 +534,7 @@ LEFT_OUT: dict[type[msgspec.Struct], dict[str, object]] = {  # what the absence 
         "out_task_id": None,
         "callback_url": None,
         "expires_at_us": None,
+        "follows": None,
     },
     Started: {"worker": None, "provider_task_id": None, "implied": False},
     Progressed: {"percent": None, "stage": None},

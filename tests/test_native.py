@@ -63,6 +63,7 @@ async def test_a_create_answers_with_the_task_its_address_and_its_version(servic
         "version": 2,
         "cursor": task["cursor"],
         "out_task_id": "order-7",
+        "follows": None,
         "created_at": NOW,
         "started_at": None,
         "finished_at": None,

@@ -21,8 +21,9 @@ from ledger.engine import Engine, Trouble
 from ledger.errors import CannotOpenError, Fault, ReadOnlyError
 from ledger.ids import TaskId
 from ledger.records import ClaimId, TaskFilter
-from ledger.sqlite import SqliteEngine, open_to_read, open_to_serve
+from ledger.sqlite import open_to_read, open_to_serve
 from ledger.sqlite_damage import made
+from ledger.sqlite_engine import SqliteEngine
 from ledger.task import Status
 from projections.audit import audit
 from tests import stored

@@ -19,13 +19,13 @@ from ledger.keys import Role
 from ledger.task import Status
 from ledger.times import rfc3339
 from projections.books_file import open_books
-from projections.explain import Explanation, explanations
+from projections.explain import Explanation, Show, explanations
 from projections.explain_fields import MONEY
 from projections.report import By, Line, Wanted, draw
-from projections.steps import steps_of
+from projections.steps import Step, steps_of
 from tests import serving as serving_of_tests
 from tests.builders import CREATED_US, Store, Watched
-from tests.http import cancel, query, spell
+from tests.http import MODELS, cancel, query, spell
 from tests.invariants import common_invariant
 from tests.serving import ACCOUNT, CATALOGUE, VENDORS, Service, serving, spelled
 from tests.test_scenarios import moved, outcomes, types
@@ -68,11 +68,16 @@ async def expire(service: Service, task: str) -> None:
     await service.ledger.handle(Expire(task_id=spelled(task), at_us=service.clock(), actor="sweep"))
 
 
+async def steps(watched: Watched, task: str) -> list[Step]:
+    return [*steps_of(spelled(task), await watched.streams([spelled(task)]))]
+
+
+def shows(watched: Watched) -> Show:
+    return lambda after, position: task_view(after, position=position, log_id=watched.log_id)
+
+
 async def explained(watched: Watched, task: str) -> dict[str, Explanation]:
-    steps = [*steps_of(spelled(task), await watched.streams([spelled(task)]))]
-    told = explanations(
-        steps, [*MONEY], lambda after, position: task_view(after, position=position, log_id=watched.log_id)
-    )
+    told = explanations(await steps(watched, task), [*MONEY], shows(watched))
     return {one.field.removeprefix("billing."): one for one in told}
 
 
@@ -442,10 +447,71 @@ async def test_s29_a_voided_hold_is_never_revived_whatever_turns_out_to_be_deliv
     shown = await service.task(task)
     assert (shown["status"], shown["billing"], shown["late_reports"]) == ("expired", voided, 1)
     assert moved(await service.history(task)) == [("released", "1.5")]
-    again = (await service.create("lemondata", estimated_credits="1.5", metadata={"instead_of": task}))["id"]
-    paid = await service.reported(again, "completed", output={"assets": []}, actual_credits="1.5")
-    assert (paid["billing"]["net_credits"], paid["metadata"]) == ("1.5", {"instead_of": task}), "held and paid anew"
-    assert (await service.task(task))["billing"] == voided, "and the old one stays as it was"
+    for kind, fields in (
+        ("charged", {"amount_credits": "1.5", "key": "after-all"}),
+        ("refunded", {"amount_credits": "1.5", "key": "after-all"}),
+        ("completed", {"actual_credits": "1.5"}),
+    ):
+        await service.report(task, kind, **fields)
+    assert (await service.task(task))["billing"] == voided
+    assert moved(await service.history(task)) == [("released", "1.5")]
+
+
+async def test_s29_what_is_delivered_after_a_void_is_paid_by_a_new_authorisation_that_is_linked_to_the_old_one(
+    service: Service, watched: Watched, tmp_path: Path
+) -> None:
+    old = (await service.bring(Status.RUNNING, expires_at=deadline(HOUR)))["id"]
+    early = await service.native("POST", "/tasks", instead_of(old))
+    assert (early.status, code_of("ledger", early)) == (409, "not_ended"), "it may be paid by its own hold yet"
+    service.clock.advance(HOUR)
+    await service.sweeper.sweep()
+    voided = await service.task(old)
+    assert (voided["status"], voided["billing"]["held_credits"]) == ("expired", "0")
+    late = await service.reported(old, "completed", output={"assets": []}, actual_credits="1.2")
+    assert (late["late"], late["billing"]) == (True, voided["billing"])
+    await service.sweeper.sweep()
+    (conflict,) = (await service.native("GET", "/billing/breaks")).json()["breaks"]
+    assert (conflict["kind"], conflict["task"]) == ("status-conflict", old)
+
+    new = (await service.native("POST", "/tasks", instead_of(old))).json()
+    assert (new["follows"], new["billing"]["held_credits"]) == (old, "1.5"), "held anew, and linked"
+    paid = await service.reported(new["id"], "completed", output={"assets": []}, actual_credits="1.2")
+    assert (paid["billing"]["net_credits"], paid["billing"]["released_credits"]) == ("1.2", "0.3")
+    said = {"type": "resolve", "reason": "paid by the task that follows", "position": await service.position()}
+    resolved = await service.native("POST", f"/billing/breaks/{conflict['id']}", said)
+    assert (resolved.status, resolved.json()["life"]) == (200, "corrected")
+
+    found = (await service.native("GET", f"/tasks?follows={old}")).json()["tasks"]
+    assert [(one["id"], one["follows"]) for one in found] == [(new["id"], old)]
+    line = await booked(watched, tmp_path)
+    assert (line.held_credits, line.released_credits, line.charged_credits) == ("3", "1.8", "1.2")
+    assert (line.net_credits, line.open_credits) == ("1.2", "0")
+    told = (await service.native("GET", "/billing/reconciliation")).json()
+    assert {kind: one for kind, one in told["open"].items() if one["breaks"]} == {}
+    assert await sums(watched, old, "net_credits") == []
+    assert await sums(watched, old, "released_credits") == [("1.5", "hold.expired.released-all")]
+    assert await sums(watched, new["id"], "net_credits") == [("1.2", "hold.completed.charged-actual")]
+    (link,) = explanations(await steps(watched, new["id"]), ["follows"], shows(watched))
+    assert (link.value, [one.type for one in link.events]) == (old, ["created"])
+
+    charged = await service.reported(old, "charged", amount_credits="1.5", key="after-all")
+    assert (charged["late"], charged["billing"]) == (True, voided["billing"]), "the old one's money never moves again"
+    refunded = await service.report(old, "refunded", amount_credits="1.5", key="after-all")
+    assert (refunded.status, code_of("ledger", refunded)) == (422, "amount_exceeds")
+    assert refunded.json()["settled_by"] == ["hold:1", "release:settle:1"], "who asks is told what became of it"
+    assert moved(await service.history(old)) == [("released", "1.5")]
+
+
+def instead_of(task: str) -> dict[str, Any]:
+    """A create that follows *task*."""
+    return {"account": ACCOUNT, "contract": "lemondata", "model": MODELS["lemondata"], "follows": task}
+
+
+async def sums(watched: Watched, task: str, figure: str) -> list[tuple[str, str]]:
+    """What makes up a figure of the task, and by which rules."""
+    found = (await explained(watched, task))[figure].figure
+    assert found is not None
+    return [(line.credits, line.rule) for line in found.sum]
 
 
 # S34
