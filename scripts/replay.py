@@ -9,7 +9,7 @@ import typer
 
 from projections.books import Clock
 from projections.follow import Progress
-from projections.replay import Compared, compared, replay_tasks
+from projections.replay import Compared, catch_up, compared, replay_tasks
 from projections.replay_books import Switch, back_of, differences, drop, follow_anew, green_of, switch_books
 from projections.replay_file import ReplayFile, open_replay, opened, replay_of
 from projections.replay_lines import Line, account_lines, task_lines
@@ -137,6 +137,7 @@ def _replayed_tasks(wanted: _Wanted, *, verify: bool) -> bool:
         with bar("replay") as move:
             replay_tasks(db, wanted.path, file, workers=workers(), progress=move)
         with snapshot(db):
+            catch_up(db, file)  # so that accounts are compared as of the moment to which they are added up
             found = compared(db, file)
             count = _tell_lines(wanted, _lines(db, file, found, wanted.in_ledger))
         _tell_compared(found, wanted, changes=count)
