@@ -283,7 +283,7 @@ def open_replay(path: Path) -> Iterator[ReplayFile]:
         CannotOpenError: it cannot be made or written, holds something else, or another process replays.
     """
     try:
-        with _alone(path):
+        with alone(path):
             os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))  # as private as the ledger
             with closing(sqlite3.connect(path, timeout=5, isolation_level=None)) as db:
                 _prepare(db, path)
@@ -293,8 +293,12 @@ def open_replay(path: Path) -> Iterator[ReplayFile]:
 
 
 @contextmanager
-def _alone(path: Path) -> Iterator[None]:
-    """Two at once would each take the other's rows for its own."""
+def alone(path: Path) -> Iterator[None]:
+    """No other process replays meanwhile: two at once would each take the other's rows for its own.
+
+    Raises:
+        CannotOpenError: one does.
+    """
     lock_fd = take_lock(path)
     try:
         yield
