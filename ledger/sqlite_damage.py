@@ -14,6 +14,8 @@ from collections.abc import Iterable
 from contextlib import closing
 
 from ledger.sqlite_sql import SCHEMA
+from ledger.sqlite_staged_sql import SCHEMA_WHEN
+from ledger.sqlite_staging import State
 from ledger.sqlite_wipe import Reading
 
 DAMAGES_MAX = 100
@@ -27,8 +29,8 @@ ORDER BY type, name"""
 """All that the schema has, less what ANALYZE leaves, which only gives the planner advice, and what Litestream makes."""
 META = "SELECT name, value FROM meta ORDER BY name"
 STRAYS = {
-    "seals: a key is no task's": "SELECT count(*) FROM seals WHERE task NOT IN (SELECT task FROM tasks)",
-    "claims: a row points at no task": "SELECT count(*) FROM claims WHERE task NOT IN (SELECT task FROM tasks)",
+    "seals: a key is no task's": "SELECT count(*) FROM seals WHERE task NOT IN (SELECT task FROM task_rows)",
+    "claims: a row points at no task": "SELECT count(*) FROM claims WHERE task NOT IN (SELECT task FROM task_rows)",
     "lanes: there are more than the one": "SELECT max(0, count(*) - 1) FROM lanes",
 }
 """Rows that nothing ever looks up; how many of each there are."""
@@ -56,10 +58,12 @@ async def damage(reading: Reading) -> list[str]:
     return [*found, *_schema_breaks(objects), *_meta_breaks(meta)][:DAMAGES_MAX]
 
 
-def made() -> Objects:
-    """The schema of a store that this program has just made."""
+def made(state: State = State.AT_REST) -> Objects:
+    """The schema of a store that this program has just made, or brought into that state of a switch."""
     with closing(sqlite3.connect(":memory:")) as fresh:
         fresh.executescript(SCHEMA)
+        for statement in SCHEMA_WHEN[state]:
+            fresh.execute(statement)
         return _objects(fresh.execute(OBJECTS).fetchall())
 
 
@@ -68,7 +72,7 @@ def _objects(rows: Iterable[sqlite3.Row]) -> Objects:
 
 
 def _schema_breaks(objects: Objects) -> Iterable[str]:
-    wanted = made()
+    wanted = made(_state(objects))
     for (kind, name), told in wanted.items():
         stands = objects.get((kind, name))
         if stands is None:
@@ -77,6 +81,11 @@ def _schema_breaks(objects: Objects) -> Iterable[str]:
             yield f"the schema has another {kind} {name} than this program makes"
     for kind, name in objects.keys() - wanted.keys():
         yield f"the schema has {kind} {name}, which this program does not make"
+
+
+def _state(objects: Objects) -> State:
+    """How far a switch has come that a process may have died in."""
+    return State(sum(one in objects for one in (("table", "fresh_tasks"), ("trigger", "staged_merge"))))
 
 
 def _meta_breaks(meta: dict[str, object]) -> Iterable[str]:

@@ -16,9 +16,10 @@ import msgspec
 from ledger.engine import ERASES
 
 APPLICATION_ID = 0x544C4447  # "TLDG": how `file` and we tell a ledger from any other SQLite file
-SCHEMA_VERSION = 4
+SCHEMA_VERSION = 5
 """1 had payloads that were not sealed. It is refused and not upgraded, for the chain covers them as they are; no
-release wrote it. 2 had no accounts, 3 did not count their tasks under way; both are upgraded."""
+release wrote it. 2 had no accounts, 3 did not count their tasks under way, 4 was read without views; all three are
+upgraded."""
 LANE = 0
 
 _encoder = msgspec.json.Encoder()
@@ -173,6 +174,28 @@ APPEND_COLUMNS = (
     ),
 )
 
+TASKS_TABLE = """CREATE TABLE tasks (
+    task BLOB NOT NULL,
+    account TEXT NOT NULL,
+    contract TEXT NOT NULL,
+    capability TEXT NOT NULL,
+    model TEXT NOT NULL,
+    status TEXT NOT NULL,
+    version INTEGER NOT NULL,
+    position INTEGER NOT NULL,
+    created_at INTEGER NOT NULL,
+    authorised_micros INTEGER NOT NULL,
+    held_micros INTEGER NOT NULL,
+    released_micros INTEGER NOT NULL,
+    charged_micros INTEGER NOT NULL,
+    refunded_micros INTEGER NOT NULL,
+    view BLOB NOT NULL,
+    CHECK (held_micros >= 0 AND refunded_micros BETWEEN 0 AND charged_micros)
+) STRICT;
+CREATE UNIQUE INDEX tasks_by_id ON tasks (task);
+CREATE INDEX tasks_by_account ON tasks (account, task);
+CREATE INDEX tasks_by_status ON tasks (status, task);
+"""
 ACCOUNTS = """
 CREATE TABLE accounts (
     account TEXT PRIMARY KEY,
@@ -187,6 +210,11 @@ CREATE TABLE accounts (
     live_tasks INTEGER NOT NULL
 ) STRICT;
 """
+LIVE_ROWS = f"""
+CREATE VIEW task_rows AS SELECT {", ".join(TASK_COLUMNS)} FROM tasks;
+CREATE VIEW account_rows AS SELECT {", ".join(ACCOUNT_COLUMNS)} FROM accounts;
+"""
+"""What is read, while rows are replaced too (`ledger.sqlite_staged_sql`); otherwise the tables, and costs nothing."""
 APPENDS = f"""
 CREATE VIEW appends ({", ".join(APPEND_COLUMNS)}) AS SELECT {", ".join(["NULL"] * len(APPEND_COLUMNS))} WHERE FALSE;
 CREATE TRIGGER append INSTEAD OF INSERT ON appends
@@ -196,8 +224,8 @@ BEGIN
     SELECT RAISE(ABORT, 'the log has moved on') WHERE changes() = 0;
     SELECT RAISE(ABORT, 'an account''s terms have changed')
     FROM json_each(NEW.accounts_rows) AS change
-    CROSS JOIN accounts ON accounts.account = json_extract(change.value, '$[0]')
-    WHERE json_extract(change.value, '$[{len(ACCOUNT_COLUMNS)}]') <> accounts.version;
+    WHERE json_extract(change.value, '$[{len(ACCOUNT_COLUMNS)}]')
+        <> (SELECT version FROM account_rows WHERE account = json_extract(change.value, '$[0]'));
     {SEAL_ROWS.insert}{EVENT_ROWS.insert}{TASK_ROWS.insert}{CLAIM_ROWS.insert}{KEY_ROWS.insert}{ACCOUNT_ROWS.insert}
 END;
 """
@@ -237,28 +265,7 @@ CREATE TABLE seals (
 ) STRICT, WITHOUT ROWID;
 CREATE TRIGGER events_erase AFTER INSERT ON events WHEN NEW.type = '{ERASES}'
 BEGIN DELETE FROM seals WHERE task = NEW.task; END;
-CREATE TABLE tasks (
-    task BLOB NOT NULL,
-    account TEXT NOT NULL,
-    contract TEXT NOT NULL,
-    capability TEXT NOT NULL,
-    model TEXT NOT NULL,
-    status TEXT NOT NULL,
-    version INTEGER NOT NULL,
-    position INTEGER NOT NULL,
-    created_at INTEGER NOT NULL,
-    authorised_micros INTEGER NOT NULL,
-    held_micros INTEGER NOT NULL,
-    released_micros INTEGER NOT NULL,
-    charged_micros INTEGER NOT NULL,
-    refunded_micros INTEGER NOT NULL,
-    view BLOB NOT NULL,
-    CHECK (held_micros >= 0 AND refunded_micros BETWEEN 0 AND charged_micros)
-) STRICT;
-CREATE UNIQUE INDEX tasks_by_id ON tasks (task);
-CREATE INDEX tasks_by_account ON tasks (account, task);
-CREATE INDEX tasks_by_status ON tasks (status, task);
-CREATE TABLE claims (
+{TASKS_TABLE}CREATE TABLE claims (
     account TEXT NOT NULL,
     operation TEXT NOT NULL,
     key TEXT NOT NULL,
@@ -278,7 +285,7 @@ CREATE TABLE keys (
     issued_at INTEGER NOT NULL,
     revoked_at INTEGER
 ) STRICT;
-{ACCOUNTS}{APPENDS}"""
+{ACCOUNTS}{LIVE_ROWS}{APPENDS}"""
 
 APPEND = f"INSERT INTO appends VALUES ({', '.join(['?'] * len(APPEND_COLUMNS))})"
 """A whole batch in one statement: by itself, a transaction of its own."""
@@ -286,12 +293,12 @@ APPEND = f"INSERT INTO appends VALUES ({', '.join(['?'] * len(APPEND_COLUMNS))})
 EVENTS = f"SELECT {', '.join(EVENT_COLUMNS)}, (SELECT key FROM seals WHERE seals.task = events.task) FROM events"
 EVENTS_AFTER = f"{EVENTS} WHERE position > ? ORDER BY position LIMIT ?"
 HEAD = f"SELECT lane, position, hash, recorded_at FROM lanes WHERE lane = {LANE}"
-TASKS = f"SELECT {', '.join(TASK_COLUMNS)}, (SELECT key FROM seals WHERE seals.task = tasks.task) FROM tasks"
+TASKS = f"SELECT {', '.join(TASK_COLUMNS)}, (SELECT key FROM seals WHERE seals.task = task_rows.task) FROM task_rows"
 KEYS = f"SELECT {', '.join(KEY_COLUMNS)} FROM keys"
 KEY = f"{KEYS} WHERE key_id = ?"
 KEYS_OF = f"{KEYS} WHERE ?1 IS NULL OR account = ?1 ORDER BY issued_at, key_id"
 
-ACCOUNTS_ALL = f"SELECT {', '.join(ACCOUNT_COLUMNS)} FROM accounts ORDER BY account"
+ACCOUNTS_ALL = f"SELECT {', '.join(ACCOUNT_COLUMNS)} FROM account_rows ORDER BY account"
 
 TABLES = ("meta", "lanes", "events", "seals", "tasks", "claims", "keys", "accounts")
 
@@ -317,7 +324,7 @@ def tasks_page(where: Sequence[str], *, oldest_first: bool) -> str:
     order = "ASC" if oldest_first else "DESC"
     return f"""
 WITH sizes AS (
-    SELECT task, length(view) AS size FROM tasks WHERE {" AND ".join(where) or "TRUE"} ORDER BY task {order} LIMIT ?
+    SELECT task, length(view) AS size FROM task_rows WHERE {" AND ".join(where) or "TRUE"} ORDER BY task {order} LIMIT ?
 ), fitting AS (
     SELECT task, sum(size) OVER (ORDER BY task {order} ROWS UNBOUNDED PRECEDING) - size AS before FROM sizes
 )
@@ -331,7 +338,7 @@ def _marks(count: int, mark: str) -> str:
 WIDTHS = (1, 8, READ_MAX)
 TASKS_BY_ID = {n: f"{TASKS} WHERE task IN ({_marks(n, '?')})" for n in WIDTHS}
 ACCOUNTS_BY_NAME = {
-    n: f"SELECT {', '.join(ACCOUNT_COLUMNS)} FROM accounts WHERE account IN ({_marks(n, '?')})" for n in WIDTHS
+    n: f"SELECT {', '.join(ACCOUNT_COLUMNS)} FROM account_rows WHERE account IN ({_marks(n, '?')})" for n in WIDTHS
 }
 VERSIONS = f"SELECT task, max(version) FROM events WHERE task IN ({_marks(READ_MAX, '?')}) GROUP BY task"
 CLAIMS_BY_ID = {

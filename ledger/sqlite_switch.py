@@ -1,45 +1,55 @@
-"""Replacing rows of the SQLite engine by others, also beside a serving process: all of it in one transaction.
+"""Replacing rows of the SQLite engine by others beside a serving process: all at once, and nobody waits for it.
 
-What is folded from the log may be replaced by what a replay has made of it, and nothing else. That it was done is an
-event of the log in the same transaction. So it is on record, and whoever serves finds the log moved on at the next
-commit, and what was decided on the rows before stale: no commit can rest on what was replaced. Alternative beaten: to
-rename tables, which changes the schema that the file is guarded by, and has a server's statements compiled anew.
+What is folded from the log may be replaced by what a replay has made of it, and nothing else. The rows to come are
+carried into the file beforehand, a few at a time, where nobody reads them; the switch itself is a change of two views,
+whatever the number of rows; and afterwards the rows are moved to their places, a few at a time again, which no reader
+can tell (`ledger.sqlite_staging`). That it was done is an event of the log in the transaction of the switch. So it is
+on record, and whoever serves finds the log moved on at the next commit, and what was decided on the rows before stale:
+no commit can rest on what was replaced.
+
+The pointer is the schema. A statement that a server has compiled is compiled anew by SQLite itself when the views have
+changed, and reads one state or the other, whole. Writers write to the tables in every state; a trigger on the log has
+them throw away, or move, what is staged of the very task first. At rest there is nothing of all this but the views'
+names, which cost a reader nothing. Of a content that was deleted nothing stays staged, for its deletion is an event.
+A copy of the file, at whichever step, is a ledger that reads the same.
+
+Alternatives beaten. One transaction of copied rows: 20,000 rows kept writers waiting for two seconds. Slices of live
+rows, each right by itself: between the first and the last a reader would meet rows of both folds, and a page of a list
+tasks of both; what is shown beforehand, and put on record, is one change. To rename whole tables: all rows written
+once more for a few that differ, and SQLite's ``ALTER TABLE RENAME`` writes other text into the schema than ours and, in
+a trigger, takes the ``excluded`` of an upsert for the table. A generation in each row, or an overlay that is always
+there: a cost of every read, for what happens once in months.
 """
 
 import sqlite3
-from collections.abc import Iterator, Sequence
+import time
+from collections.abc import Iterator
 from contextlib import closing, contextmanager, suppress
 from pathlib import Path
-from typing import Any
 
 from ledger.breaks import switch_stream
 from ledger.engine import plan
 from ledger.errors import CannotOpenError, StorageError
 from ledger.events import ProjectionSwitched
-from ledger.records import AccountRow, Append, entry
+from ledger.records import Append, entry
 from ledger.sqlite_commits import append_values
 from ledger.sqlite_file import BUSY_TIMEOUT_SECONDS, SETTINGS, TROUBLE
 from ledger.sqlite_rows import read_head
-from ledger.sqlite_sql import ACCOUNT_COLUMNS, APPEND, HEAD, TASK_COLUMNS
+from ledger.sqlite_sql import APPEND, HEAD
+from ledger.sqlite_staging import transaction
 
-CUT_SECONDS = 1
-"""How long readers are waited for."""
+CUTS_MAX = 20
+CUT_SECONDS = 0.05
+"""How long readers are waited for at each cut, while writers wait as well; and the rest after it."""
 
-_PUT_TASK = f"""
-INSERT INTO tasks ({", ".join(TASK_COLUMNS)}) VALUES ({", ".join("?" * len(TASK_COLUMNS))})
-ON CONFLICT (task) DO UPDATE SET {", ".join(f"{name} = excluded.{name}" for name in TASK_COLUMNS[1:])}"""
-_PUT_ACCOUNT = f"""
-INSERT INTO accounts ({", ".join(ACCOUNT_COLUMNS)}) VALUES ({", ".join("?" * len(ACCOUNT_COLUMNS))})
-ON CONFLICT (account) DO UPDATE SET {", ".join(f"{name} = excluded.{name}" for name in ACCOUNT_COLUMNS[1:])}"""
-_DROP_TASK = "DELETE FROM tasks WHERE task = ?"
-_DROP_ACCOUNT = "DELETE FROM accounts WHERE account = ?"
 _VERSION = "SELECT coalesce(max(version), 0) FROM events WHERE task = ?"
+_MOVE_PAGES = "PRAGMA wal_checkpoint(PASSIVE)"
 _CUT = "PRAGMA wal_checkpoint(TRUNCATE)"
 
 
 @contextmanager
-def switching(path: Path) -> Iterator[sqlite3.Connection]:
-    """A transaction in which nobody else writes; committed at the end, or nothing is written.
+def writing(path: Path) -> Iterator[sqlite3.Connection]:
+    """A connection that writes beside whoever serves.
 
     Raises:
         CannotOpenError: the file cannot be opened to be written.
@@ -54,44 +64,31 @@ def switching(path: Path) -> Iterator[sqlite3.Connection]:
         try:
             for setting in SETTINGS:
                 db.execute(setting)
-            db.execute("BEGIN IMMEDIATE")
-            try:
-                yield db
-                db.execute("COMMIT")
-            finally:
-                if db.in_transaction:
-                    db.execute("ROLLBACK")
+            yield db
         except TROUBLE as error:
             raise StorageError(f"the store did not take the switch: {error}") from error
 
 
+@contextmanager
+def switching(path: Path) -> Iterator[sqlite3.Connection]:
+    """A transaction in which nobody else writes; committed at the end, or nothing is written.
+
+    Raises:
+        CannotOpenError, StorageError: as `writing`.
+    """
+    with writing(path) as db, transaction(db):
+        yield db
+
+
 def cut(path: Path) -> None:
-    """Let what was replaced leave the write-ahead log too; held up by a reader, it goes with the next cut."""
+    """Let what was replaced leave the write-ahead log too; held up by readers to the end, it goes with the next cut."""
     with suppress(sqlite3.Error), closing(sqlite3.connect(path, timeout=CUT_SECONDS)) as db:
-        db.execute(_CUT)
-
-
-def put_tasks(db: sqlite3.Connection, rows: Sequence[Sequence[Any]]) -> None:
-    """Let these be the rows of their tasks, in the order of the table's columns."""
-    db.executemany(_PUT_TASK, rows)
-
-
-def drop_tasks(db: sqlite3.Connection, tasks: Sequence[bytes]) -> None:
-    """Let these tasks have no row."""
-    db.executemany(_DROP_TASK, [(task,) for task in tasks])
-
-
-def put_account(db: sqlite3.Connection, account: str, row: AccountRow | None) -> None:
-    """Let this be the account's row; None: it has none."""
-    if row is None:
-        db.execute(_DROP_ACCOUNT, (account,))
-    else:
-        db.execute(_PUT_ACCOUNT, account_columns(row))
-
-
-def account_columns(row: AccountRow) -> tuple[Any, ...]:
-    """The row in the order of the table's columns."""
-    return tuple(getattr(row, name) for name in ACCOUNT_COLUMNS)
+        db.execute(_MOVE_PAGES).fetchall()  # most of the work, for which no writer waits
+        for _ in range(CUTS_MAX):
+            ((is_held_up, *_),) = db.execute(_CUT).fetchall()
+            if not is_held_up:
+                return
+            time.sleep(CUT_SECONDS)
 
 
 def record(db: sqlite3.Connection, event: ProjectionSwitched, *, by: str) -> int:

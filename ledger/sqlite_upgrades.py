@@ -6,11 +6,14 @@
 3 to 4: the row counts the account's tasks under way. Every account that ever had a task has one from then on, and its
 place is the last event that moved it in this way or that.
 
+4 to 5: rows of tasks and accounts are read through views, so that a switch can replace them (`ledger.sqlite_switch`).
+
 A step makes what its schema had: that is taken from the schema as it is now, for as long as it is the same, and then
-written out. All steps that a file needs are one transaction, so the view `appends` is made once, at their end.
+written out. All steps that a file needs are one transaction, so the view `appends` is made once, at their end. From 5
+on a switch may have died in the file: a step that changes one of the two tables has to bring it to rest first.
 """
 
-from ledger.sqlite_sql import ACCOUNTS, APPENDS, SCHEMA_VERSION
+from ledger.sqlite_sql import ACCOUNTS, APPENDS, LIVE_ROWS, SCHEMA_VERSION
 
 
 def _sum(column: str) -> str:
@@ -84,6 +87,7 @@ SELECT
 FROM parts GROUP BY account;
 DROP TABLE accounts_before;
 """,
+    4: LIVE_ROWS,
 }
 
 

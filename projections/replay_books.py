@@ -6,6 +6,13 @@ the live file, and moves its checkpoint on to the event that tells of it. So a s
 its checkpoint moved by another process, forgets what it has in memory of the books, and goes on from there.
 
 What was live is kept as a file, and to go back is to switch to that file, once it has caught up.
+
+Two files cannot be committed as one. So the log decides, and the event is written first, while nobody else writes the
+books: a process that dies before it has switched nothing, and one that dies after it has switched, only that its books
+are behind, as a follower may be. The copy of the books, which is made before all else and gets its final name last,
+tells the next `replay` that somebody died (`settle_books`); what is left to take is taken from the same source, which
+is there until that has been committed. Alternative beaten: the books first and the event after, where who dies in
+between has replaced rows, and it is nowhere on record.
 """
 
 import sqlite3
@@ -14,6 +21,7 @@ from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from ledger.breaks import switch_stream
 from ledger.engine import Engine
 from ledger.errors import StorageError
 from ledger.events import ProjectionSwitched
@@ -46,9 +54,14 @@ def back_of(books: Path) -> Path:
     return books.with_name(f"{books.name}.back")
 
 
+def keeping_of(books: Path) -> Path:
+    """Where the books that are live are copied to before a switch; there only while one is under way."""
+    return books.with_name(f"{books.name}.keeping")
+
+
 def drop(path: Path) -> None:
-    """Throw a file of books away."""
-    for suffix in ("", "-wal", "-shm"):
+    """Throw a file of books away, itself at last: its log would be taken for that of the next one of its name."""
+    for suffix in ("-wal", "-shm", "-journal", ""):
         path.with_name(path.name + suffix).unlink(missing_ok=True)
 
 
@@ -84,35 +97,99 @@ class Switch(NamedTuple):
     back: bool = False
 
 
-async def switch_books(engine: Engine, wanted: Switch, *, by: str, at_us: int) -> int:
-    """Let the live books be what those in the source are; where that stands in the log.
+class Taken(NamedTuple):
+    """A switch that is on record: how many rows differed, where it stands in the log, and whether it went back."""
+
+    replaced: int
+    position: int
+    back: bool
+
+
+async def switch_books(engine: Engine, wanted: Switch, *, by: str, at_us: int) -> Taken:
+    """Let the live books be what those in the source are.
 
     Raises:
         StorageError: one of the files did not take it.
     """
-    books, kept = wanted.books, back_of(wanted.books).with_suffix(".keeping")
+    books = wanted.books
     try:
+        _copy(books, keeping_of(books))
         with _writing(books) as db:
-            _copy(books, kept)
             position, _ = db.execute(CHECKPOINT).fetchone()
             event = ProjectionSwitched(
                 at_us=at_us, projection=BOOKS, position=position, replaced=wanted.replaced, back=wanted.back
             )
             with switching(wanted.ledger) as log:
                 at = record(log, event, by=by)
-            await _bring(engine, wanted.source, at)  # beyond the live books, which nobody moves meanwhile
-            db.execute(ATTACH, (str(wanted.source),))
-            for table in reversed(TABLES):
-                db.execute(drop_differing(table))
-            for table in TABLES:
-                db.execute(take_missing(table))
-            db.execute(MOVE_ON)
+            await _take(engine, db, wanted.source, at)  # beyond the live books, which nobody moves meanwhile
     except TROUBLE as error:
         raise StorageError(f"the books did not take the switch: {error}") from error
-    drop(wanted.source)
+    _put_away(books, wanted.source)
+    return Taken(wanted.replaced, at, wanted.back)
+
+
+async def settle_books(engine: Engine, books: Path) -> Taken | None:
+    """End a switch that somebody died in, if it is on record; None: there was none, or it is forgotten.
+
+    Raises:
+        StorageError: the books did not take it.
+    """
+    kept = keeping_of(books)
+    if not kept.exists():
+        return None
+    taken = await _on_record(engine, kept)
+    if taken is None:
+        drop(kept)
+        return None
+    source = back_of(books) if taken.back else green_of(books)
+    if source.exists():  # what was committed is taken once more, and is there
+        try:
+            with _writing(books) as db:
+                position, _ = db.execute(CHECKPOINT).fetchone()
+                await _take(engine, db, source, max(position, taken.position))
+        except TROUBLE as error:
+            raise StorageError(f"the books did not take the switch: {error}") from error
+    _put_away(books, source)
+    return taken
+
+
+async def _on_record(engine: Engine, kept: Path) -> Taken | None:
+    """The switch that *kept* was copied for: the one after what it has seen."""
+    position = _seen_by(kept)
+    if position is None:
+        return None
+    for row in await engine.streams([switch_stream()]):
+        event = row.event
+        if row.position > position and isinstance(event, ProjectionSwitched) and event.projection == BOOKS:
+            return Taken(event.replaced, row.position, event.back)
+    return None
+
+
+def _seen_by(kept: Path) -> int | None:
+    """How far the books were that the file is a copy of; None: it is not whole, and so nothing has been done yet."""
+    try:
+        with closing(sqlite3.connect(f"{kept.absolute().as_uri()}?mode=ro&immutable=1", uri=True)) as db:
+            return int(db.execute(CHECKPOINT).fetchone()[0])
+    except sqlite3.DatabaseError:
+        return None
+
+
+async def _take(engine: Engine, db: sqlite3.Connection, source: Path, position: int) -> None:
+    """Let the books that *db* writes be what the source comes to at that position."""
+    await _bring(engine, source, position)
+    db.execute(ATTACH, (str(source),))
+    for table in reversed(TABLES):
+        db.execute(drop_differing(table))
+    for table in TABLES:
+        db.execute(take_missing(table))
+    db.execute(MOVE_ON)
+
+
+def _put_away(books: Path, source: Path) -> None:
+    """The switch has been committed: what was live is what one goes back to."""
+    drop(source)
     drop(back_of(books))
-    kept.rename(back_of(books))
-    return at
+    keeping_of(books).rename(back_of(books))
 
 
 @contextmanager

@@ -10,7 +10,7 @@ their own, several times the writing, for nothing that is not there.
 import fcntl
 import os
 import sqlite3
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from pathlib import Path
 
@@ -45,7 +45,10 @@ COMMIT;
 """
 _TABLES = ("replay", "parts", "differences", "sums")
 PUT_DIFFERENCE = "INSERT OR REPLACE INTO differences VALUES (?, ?, ?)"
+SUMS = "SELECT row FROM sums WHERE account = ?"
+DIFFERENCE = "SELECT row FROM differences WHERE task = ?"
 PUT_SUMS = "INSERT OR REPLACE INTO sums VALUES (?, ?)"
+KEEP_ACCOUNT = "INSERT INTO kept_accounts VALUES (?, ?)"
 SET_PLACE = "UPDATE replay SET until = ?, hash = ?"
 
 
@@ -126,7 +129,7 @@ class ReplayFile:
                 "UPDATE parts SET tasks = ?, events = ? WHERE part = ?", (found.tasks, found.events, number)
             )
             self._put(found.differences)
-            known = self.sums()
+            known = self.sums(found.sums)
             for account, sums in found.sums.items():
                 before = known.get(account)
                 if before is not None:
@@ -143,8 +146,18 @@ class ReplayFile:
 
     # What was found
 
-    def sums(self) -> dict[str, Sums]:
+    def all_sums(self) -> dict[str, Sums]:
         return {account: _sums(row) for account, row in self._db.execute("SELECT account, row FROM sums")}
+
+    def sums(self, accounts: Iterable[str]) -> dict[str, Sums]:
+        """Those that there are of these accounts."""
+        rows = ((account, self._db.execute(SUMS, (account,)).fetchone()) for account in accounts)
+        return {account: _sums(row[0]) for account, row in rows if row is not None}
+
+    def difference(self, task: bytes) -> bytes | None:
+        """What differs of the task, for `opened` to read; None: nothing."""
+        found = self._db.execute(DIFFERENCE, (task,)).fetchone()
+        return None if found is None else found[0]
 
     def differing(self) -> Iterator[list[tuple[bytes, bytes]]]:
         """What differs, page by page: tasks, and what `opened` reads."""
@@ -178,20 +191,24 @@ class ReplayFile:
 
     # What was replaced
 
-    def keep_tasks(self) -> None:
-        """Keep the tasks that differ, which a switch is about to replace, and nothing of the one before."""
+    def keep(self, accounts: Iterable[AccountDifference], *, tasks: bool) -> None:
+        """Keep these accounts, and all *tasks* that differ or none, as they are about to be replaced, and no more."""
         with self._transaction():
             self._forget_kept()
-            self._db.execute("INSERT INTO kept SELECT task, row FROM differences")
+            self._db.executemany(KEEP_ACCOUNT, [(one.account, _encode(one)) for one in accounts])
+            if tasks:
+                self._db.execute("INSERT INTO kept SELECT task, row FROM differences")
 
-    def keep(self, accounts: Sequence[AccountDifference], *, moved: Sequence[bytes]) -> None:
-        """Keep these accounts, and tasks that have been compared again, as they differ now."""
+    def keep_again(self, accounts: Mapping[str, AccountDifference | None], *, tasks: Sequence[bytes]) -> None:
+        """Keep tasks and accounts that have been compared again as they differ now; None: not at all."""
         with self._transaction():
-            for task in moved:
+            for task in tasks:
                 self._db.execute("DELETE FROM kept WHERE task = ?", (task,))
                 self._db.execute("INSERT INTO kept SELECT task, row FROM differences WHERE task = ?", (task,))
-            rows = [(one.account, _encode(one)) for one in accounts]
-            self._db.executemany("INSERT INTO kept_accounts VALUES (?, ?)", rows)
+            for account, one in accounts.items():
+                self._db.execute("DELETE FROM kept_accounts WHERE account = ?", (account,))
+                if one is not None:
+                    self._db.execute(KEEP_ACCOUNT, (account, _encode(one)))
 
     def kept_accounts(self) -> list[AccountDifference]:
         return [_account(row) for (row,) in self._db.execute("SELECT row FROM kept_accounts ORDER BY account")]
@@ -283,7 +300,7 @@ def alone(path: Path) -> Iterator[None]:
 
 @contextmanager
 def open_replay(path: Path) -> Iterator[ReplayFile]:
-    """The file of a replay, made if there is none.
+    """The file of a replay, made if there is none. Who is to write it holds it `alone`.
 
     Raises:
         CannotOpenError: it cannot be made or written, or holds something else.

@@ -1,25 +1,50 @@
-"""The switch: live rows replaced by those that a replay has made, in one transaction; and back.
+"""The switch: live rows replaced by those that a replay has made, all at once; and back.
 
-What is replaced is kept in the replay's file, and was kept before it was replaced. Going back puts it there again where
-the row is still the one that the switch put: a task that has moved on since was moved on from that one, and keeps it.
+How it is done beside those who read and write is `ledger.sqlite_switch`'s. Here is what is staged: before anything
+else, that which differs is kept in the replay's file; then it is carried into the ledger's, row by row, while others
+write. Of a task or an account that moves on meanwhile the writer throws away what is staged, and it is compared again:
+after each round fewer, and the last few, of some milliseconds, in the switching transaction, which holds the lock. So
+what is live from its commit on is what the log gives at that very position.
+
+A process that dies before that commit has changed nothing that is read; one that dies after it has switched. The next
+`replay` throws away what was staged in vain, or moves what is left of the switch, before it does anything of its own.
+
+Going back stages what was replaced where the row is still the one that the switch put. A task that has moved on since
+was moved on from that one, and keeps it; and if it moves on after it was staged, that is thrown away.
 """
 
 import sqlite3
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 
 import msgspec
 from msgspec.structs import replace
 
+from ledger.errors import StorageError
 from ledger.events import ProjectionSwitched
+from ledger.sqlite_file import TROUBLE
 from ledger.sqlite_rows import read_account
-from ledger.sqlite_switch import cut, drop_tasks, put_account, put_tasks, record, switching
-from projections.replay import catch_up, compared
+from ledger.sqlite_staging import (
+    counted,
+    forget_account,
+    forget_accounts,
+    forget_task,
+    in_slices,
+    let_be_read,
+    put_account,
+    put_task,
+    settle,
+    stage,
+    transaction,
+)
+from ledger.sqlite_switch import cut, record, writing
+from projections.replay import FEW_EVENTS, ROUNDS_MAX, CaughtUp, catch_up, compared, compared_account
 from projections.replay_file import ReplayFile, opened, opened_fresh
-from projections.replay_ranges import key_of
+from projections.replay_ranges import AccountDifference, Difference, key_of
 from projections.replay_sql import ACCOUNT, HEAD, ROW
-from projections.task_pages import Row
+from projections.task_pages import snapshot
 
 TASKS, ACCOUNTS = "tasks", "accounts"
 
@@ -33,84 +58,155 @@ class Switched(msgspec.Struct, frozen=True, kw_only=True):
     """Rows that stay as they are: their events give no task, or, going back, they have moved on since."""
     position: int | None
     took_ms: int
-    """How long writers were kept waiting."""
+    """How long writers were kept waiting, once."""
 
 
 def switch(ledger: Path, file: ReplayFile, projections: Sequence[str], *, by: str, at_us: int) -> Switched:
     """Catch up to the log's end, and put what differs in its place."""
-    is_kept = TASKS in projections and file.count("differences") > 0
-    if is_kept:
-        file.keep_tasks()  # before anybody is kept waiting
-    with switching(ledger) as db:
-        began = time.perf_counter_ns()
-        moved = catch_up(db, file).tasks
-        found = compared(db, file)
-        accounts = found.accounts if ACCOUNTS in projections else ()
-        has_tasks = TASKS in projections and found.differing_tasks > 0
-        if (accounts or has_tasks) and not is_kept:
-            file.forget_kept()
-        if accounts or has_tasks:
-            file.keep(accounts, moved=moved if has_tasks else ())
-        replaced, left = _replace(db, file) if has_tasks else (0, 0)
-        for one in accounts:
-            put_account(db, one.account, one.fresh)
-        event = ProjectionSwitched(at_us=at_us, projection="", position=found.position, replaced=0)
-        position = _record(db, event, tasks=replaced, accounts=len(accounts), by=by)
-    took_ms = _ms_since(began)
+    with writing(ledger) as db:
+        settle(db)
+        fresh = _Fresh(db, file, projections)
+        if fresh.differs:
+            try:
+                fresh.stage()
+            except (*TROUBLE, StorageError):
+                with suppress(*TROUBLE):
+                    settle(db)  # a full disk has room again
+                raise
+        event = ProjectionSwitched(at_us=at_us, projection="", position=0, replaced=0)
+        done = fresh.switched(event, by=by) if fresh.differs else _NOTHING
+        settle(db)
     cut(ledger)
+    left = file.count("differences") - done.tasks if TASKS in projections else 0
     file.end()
-    return Switched(tasks=replaced, accounts=len(accounts), left=left, position=position, took_ms=took_ms)
+    return replace(done, left=left)
 
 
 def switch_back(ledger: Path, file: ReplayFile, *, by: str, at_us: int) -> Switched:
     """Put back what the last switch replaced."""
-    tasks = accounts = left = 0
-    with switching(ledger) as db:
-        began = time.perf_counter_ns()
-        for page in file.kept():
-            kept = [opened(task, row, key_of(db, task)) for task, row in page]
-            back = [one for one in kept if not one.is_erased and db.execute(ROW, (one.task,)).fetchone() == one.fresh]
-            _put(db, [(one.task, one.live) for one in back])
-            tasks, left = tasks + len(back), left + len(kept) - len(back)
-        for account in file.kept_accounts():
-            row = db.execute(ACCOUNT, (account.account,)).fetchone()
-            if (None if row is None else read_account(row)) == account.fresh:
-                put_account(db, account.account, account.live)
-                accounts += 1
-            else:
-                left += 1
-        end, _ = db.execute(HEAD).fetchone()
-        event = ProjectionSwitched(at_us=at_us, projection="", position=end, replaced=0, back=True)
-        position = _record(db, event, tasks=tasks, accounts=accounts, by=by)
-    took_ms = _ms_since(began)
+    with writing(ledger) as db:
+        settle(db)
+        stage(db)
+        kept = _stage_kept(db, file)
+        with transaction(db):
+            began_ns = time.perf_counter_ns()
+            end, _ = db.execute(HEAD).fetchone()
+            event = ProjectionSwitched(at_us=at_us, projection="", position=end, replaced=0, back=True)
+            done = _let_be_read(db, event, by=by)
+        took_ms = _ms_since(began_ns)
+        settle(db)
     cut(ledger)
     file.forget_kept()
-    return Switched(tasks=tasks, accounts=accounts, left=left, position=position, took_ms=took_ms)
+    return replace(done, left=kept - done.tasks - done.accounts, took_ms=took_ms)
 
 
-def _replace(db: sqlite3.Connection, file: ReplayFile) -> tuple[int, int]:
-    """Put the fresh rows in the place of those that differ; how many, and how many there are no fresh ones of."""
-    replaced = left = 0
-    for page in file.differing():
-        found = [(task, *opened_fresh(task, row, key_of(db, task))) for task, row in page]
-        good = [(task, fresh) for task, fresh, is_good in found if is_good]
-        _put(db, good)
-        replaced, left = replaced + len(good), left + len(found) - len(good)
-    return replaced, left
+class _Fresh:
+    """What a replay has made, on its way into the ledger's file."""
+
+    def __init__(self, db: sqlite3.Connection, file: ReplayFile, projections: Sequence[str]) -> None:
+        self._db, self._file = db, file
+        with snapshot(db):
+            catch_up(db, file)
+            found = compared(db, file)
+        self._has_tasks = TASKS in projections
+        self._has_accounts = ACCOUNTS in projections and not found.unreadable_tasks
+        self._accounts = found.accounts if self._has_accounts else ()
+        self.differs = bool(self._accounts) or (self._has_tasks and found.differing_tasks > 0)
+
+    def stage(self) -> None:
+        """Keep what is to be replaced, stage what replaces it, and follow the writers until little is left."""
+        self._file.keep(self._accounts, tasks=self._has_tasks)
+        stage(self._db)
+        if self._has_tasks:
+            for page in self._file.differing():
+                found = [(task, *opened_fresh(task, row, key_of(self._db, task))) for task, row in page]
+                good = [(task, fresh) for task, fresh, is_good in found if is_good]
+                in_slices(self._db, good, lambda one: put_task(self._db, *one))
+        in_slices(self._db, self._accounts, lambda one: put_account(self._db, one.account, one.fresh))
+        for _ in range(ROUNDS_MAX):
+            with snapshot(self._db):
+                moved = catch_up(self._db, self._file)
+            differing = self._compared_again(moved)
+            in_slices(self._db, moved.tasks if self._has_tasks else (), self._stage_task_again)
+            in_slices(self._db, differing.items(), lambda one: self._stage_account_again(*one))
+            if moved.events <= FEW_EVENTS:
+                return
+
+    def switched(self, event: ProjectionSwitched, *, by: str) -> Switched:
+        """Let it be what is live, as of the log's end."""
+        with transaction(self._db):
+            began_ns = time.perf_counter_ns()
+            moved = catch_up(self._db, self._file)
+            differing = self._compared_again(moved)
+            for task in moved.tasks if self._has_tasks else ():
+                self._stage_task_again(task)
+            for account, one in differing.items():
+                self._stage_account_again(account, one)
+            if not self._has_accounts:
+                forget_accounts(self._db)
+            end, _ = self._db.execute(HEAD).fetchone()
+            done = _let_be_read(self._db, replace(event, position=end), by=by)
+        return replace(done, took_ms=_ms_since(began_ns))
+
+    def _compared_again(self, moved: CaughtUp) -> dict[str, AccountDifference | None]:
+        """The accounts that have moved, compared again; and they are kept as they differ now, with the tasks."""
+        if moved.unreadable:
+            self._has_accounts = False  # as if one had been found before
+        names = moved.accounts if self._has_accounts else ()
+        differing = {name: compared_account(self._db, self._file, name) for name in names}
+        self._file.keep_again(differing, tasks=moved.tasks if self._has_tasks else ())
+        return differing
+
+    def _stage_task_again(self, task: bytes) -> None:
+        forget_task(self._db, task)
+        row = self._file.difference(task)
+        if row is not None:
+            fresh, is_good = opened_fresh(task, row, key_of(self._db, task))
+            if is_good:
+                put_task(self._db, task, fresh)
+
+    def _stage_account_again(self, account: str, one: AccountDifference | None) -> None:
+        forget_account(self._db, account)
+        if one is not None:
+            put_account(self._db, account, one.fresh)
 
 
-def _put(db: sqlite3.Connection, rows: Sequence[tuple[bytes, Row | None]]) -> None:
-    put_tasks(db, [row for _, row in rows if row is not None])
-    drop_tasks(db, [task for task, row in rows if row is None])
+_NOTHING = Switched(tasks=0, accounts=0, left=0, position=None, took_ms=0)
 
 
-def _record(db: sqlite3.Connection, event: ProjectionSwitched, *, tasks: int, accounts: int, by: str) -> int | None:
-    """Put on record of which projections rows were replaced; where that stands, None: of none."""
+def _stage_kept(db: sqlite3.Connection, file: ReplayFile) -> int:
+    """Stage what was replaced by rows that still stand; how many rows were replaced altogether."""
+    kept = 0
+    for page in file.kept():
+        found = [opened(task, row, key_of(db, task)) for task, row in page]
+        in_slices(db, [one for one in found if not one.is_erased], lambda one: _stage_task_back(db, one))
+        kept += len(found)
+    accounts = file.kept_accounts()
+    in_slices(db, accounts, lambda one: _stage_account_back(db, one))
+    return kept + len(accounts)
+
+
+def _stage_task_back(db: sqlite3.Connection, one: Difference) -> None:
+    if db.execute(ROW, (one.task,)).fetchone() == one.fresh:
+        put_task(db, one.task, one.live)
+
+
+def _stage_account_back(db: sqlite3.Connection, one: AccountDifference) -> None:
+    row = db.execute(ACCOUNT, (one.account,)).fetchone()
+    if (None if row is None else read_account(row)) == one.fresh:
+        put_account(db, one.account, one.live)
+
+
+def _let_be_read(db: sqlite3.Connection, event: ProjectionSwitched, *, by: str) -> Switched:
+    """Put on record of which projections rows are replaced, and let those that are staged be read."""
+    tasks, accounts = counted(db)
     position = None
     for projection, replaced in ((TASKS, tasks), (ACCOUNTS, accounts)):
         if replaced:
             position = record(db, replace(event, projection=projection, replaced=replaced), by=by)
-    return position
+    if position is not None:
+        let_be_read(db)
+    return replace(_NOTHING, tasks=tasks, accounts=accounts, position=position)
 
 
 def _ms_since(began_ns: int) -> int:

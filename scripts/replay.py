@@ -9,8 +9,19 @@ import typer
 
 from projections.books import Clock
 from projections.follow import Progress
-from projections.replay import Compared, compared, replay_tasks
-from projections.replay_books import Switch, back_of, differences, drop, follow_anew, green_of, switch_books
+from projections.replay import Compared, catch_up, compared, replay_tasks
+from projections.replay_books import (
+    Switch,
+    Taken,
+    back_of,
+    differences,
+    drop,
+    follow_anew,
+    green_of,
+    keeping_of,
+    settle_books,
+    switch_books,
+)
 from projections.replay_file import ReplayFile, alone, open_replay, opened, replay_of
 from projections.replay_lines import Line, account_lines, task_lines
 from projections.replay_ranges import key_of
@@ -100,35 +111,36 @@ def _replayed(store: str, wanted: _Wanted, *, verify: bool) -> bool:
 
 async def _replayed_books(
     store: str, wanted: _Wanted, move: Progress, *, verify: bool
-) -> tuple[list[Line], tuple[int, int] | None]:
-    """What differs, and how many rows were switched and where that stands; None: none."""
+) -> tuple[list[Line], Taken | None]:
+    """What differs, and what was switched."""
     books = stores.books_path(wanted.path)
     green = green_of(books)
     async with stores.with_books(store) as (engine, live):
+        taken = None if verify else await settle_books(engine, books)
         await follow_anew(engine, live, green, progress=move)
         lines = await differences(engine, books, green)
         if lines and not verify:
-            replaced = len({line.row for line in lines})
-            what = Switch(wanted.path, books, green, replaced)
-            return lines, (replaced, await switch_books(engine, what, by=BY, at_us=now_us()))
-    drop(green)
-    return lines, None
+            what = Switch(wanted.path, books, green, len({line.row for line in lines}))
+            return lines, await switch_books(engine, what, by=BY, at_us=now_us())
+    if not keeping_of(books).exists():  # to be ended by who may
+        drop(green)
+    return lines, taken
 
 
-async def _books_back(store: str, wanted: _Wanted) -> tuple[int, int] | None:
+async def _books_back(store: str, wanted: _Wanted) -> Taken | None:
     books = stores.books_path(wanted.path)
-    if not back_of(books).exists():
-        return None
     async with stores.with_books(store) as (engine, live):
+        taken = await settle_books(engine, books)
+        if (taken is not None and taken.back) or not back_of(books).exists():
+            return taken
         await follow_anew(engine, live, back_of(books))
         lines = await differences(engine, books, back_of(books))
-        replaced = len({line.row for line in lines})
-        what = Switch(wanted.path, books, back_of(books), replaced, back=True)
-        return replaced, await switch_books(engine, what, by=BY, at_us=now_us())
+        what = Switch(wanted.path, books, back_of(books), len({line.row for line in lines}), back=True)
+        return await switch_books(engine, what, by=BY, at_us=now_us())
 
 
-def _tell_books(done: tuple[int, int] | None, wanted: _Wanted) -> None:
-    rows, position = done or (0, None)
+def _tell_books(done: Taken | None, wanted: _Wanted) -> None:
+    rows, position = (0, None) if done is None else (done.replaced, done.position)
     if wanted.as_json:
         json_line({"books_rows": rows, "position": position})
     elif position is not None:
@@ -142,6 +154,7 @@ def _replayed_tasks(wanted: _Wanted, *, verify: bool) -> bool:
         with bar("replay") as move:
             replay_tasks(db, wanted.path, file, workers=workers(), progress=move)
         with snapshot(db):
+            catch_up(db, file)  # so that accounts are compared as of the moment to which they are added up
             found = compared(db, file)
             count = _tell_lines(wanted, _lines(db, file, found, wanted.in_ledger))
         _tell_compared(found, wanted, changes=count)

@@ -90,6 +90,7 @@ LIVE = {
     "ledger/sqlite_engine.py": "an engine",
     "ledger/sqlite_file.py": "opens an engine's file",
     "ledger/sqlite_health.py": "looks through an engine's file",
+    "ledger/sqlite_staging.py": "stages rows in an engine's file, and rests",
     "ledger/sqlite_switch.py": "replaces rows in an engine's file",
     "ledger/sqlite_wipe.py": "cuts an engine's write-ahead log",
     "ledger/views.py": "reads what it does not have",
@@ -200,6 +201,8 @@ FLOATS: Mapping[str, set[str]] = {
     "ledger/sqlite_wipe.py": {"1.0"},  # seconds until the next attempt
     "ledger/keyring.py": {"float", "1.0"},  # how long a key is remembered, by the monotonic clock
     "ledger/sqlite_file.py": {"5.0", "0.05"},  # seconds of waiting for another process
+    "ledger/sqlite_staging.py": {"1e-09"},  # seconds of rest
+    "ledger/sqlite_switch.py": {"0.05"},  # seconds of waiting for readers
     "projections/statement_format.py": {  # fractions, which stay exact
         "Fraction(above) / Fraction(below or '1')",
         "_rational(self.tolerance_percent, 'tolerance_percent') / 100",
@@ -339,7 +342,6 @@ SQL = re.compile(r"\b(SELECT|INSERT INTO|INSERT OR|UPDATE \w+ SET|DELETE FROM|CR
 BUILDS_SQL = {
     "ledger/sqlite_file.py": 2,  # the founding, of constants; a pragma by its name
     "ledger/sqlite_damage.py": 1,  # a pragma, with a bound
-    "ledger/sqlite_switch.py": 2,  # of constants: columns, and as many marks
     "ledger/sqlite_upgrades.py": 3,  # of constants
     "ledger/sqlite_wipe.py": 1,  # a pragma, with a number
     "projections/booked.py": 5,  # of constants: columns, and as many marks as there are values

@@ -78,7 +78,8 @@ def set_back(path: Path) -> None:
     """Make it a ledger of the oldest schema."""
     older = ", ".join(f"NULL AS {name}" for name in APPEND_COLUMNS if not name.startswith("accounts"))
     with closing(sqlite3.connect(path)) as db:
-        db.executescript(f"DROP TABLE accounts; DROP VIEW appends; CREATE VIEW appends AS SELECT {older}")
+        db.executescript("DROP VIEW task_rows; DROP VIEW account_rows; DROP TABLE accounts; DROP VIEW appends")
+        db.execute(f"CREATE VIEW appends AS SELECT {older}")
         db.execute(f"PRAGMA user_version = {OLDEST}")
 
 
