@@ -4,8 +4,9 @@ One row a task, moved on by its events' columns; of their facts only a few are r
 provider's statement is held against, and what is asked whether anything is left unsettled.
 """
 
+from collections import defaultdict
 from collections.abc import AsyncIterator, Collection, Container, Iterable, Sequence
-from typing import Any, NamedTuple, Protocol, TypeVar
+from typing import Any, NamedTuple, Protocol, TypeAlias, TypeVar
 
 import msgspec
 
@@ -14,7 +15,7 @@ from ledger.events import School
 from ledger.ids import TaskId
 from ledger.records import Recorded
 from ledger.task import TERMINAL
-from projections.movements import COSTS, Kind
+from projections.movements import COSTS, Kind, Purpose
 
 T = TypeVar("T")
 READ_MAX = 500
@@ -27,13 +28,10 @@ class Booked(msgspec.Struct, frozen=True, gc=False):
     """A task in the books. Amounts are micro-credits, times are Unix microseconds."""
 
     task: TaskId
-    account: str
-    contract: str
-    ordered: str
-    """The model that was ordered: what its money is for."""
+    purpose: Purpose
+    """What its money is for, the model that was ordered among it; one object for all tasks of one purpose."""
     model: str
     """The one that makes it, as the provider bills it."""
-    provider: str
     created_at_us: int
     status: str
     finished_at_us: int | None
@@ -182,6 +180,10 @@ def _step(row: Recorded, *, captured: bool) -> Step:
 # Reading
 
 
+Purposes: TypeAlias = dict[int, Purpose]
+"""By their numbers in the file."""
+
+
 class Asked(Protocol):
     """The books, as far as they answer questions."""
 
@@ -190,26 +192,29 @@ class Asked(Protocol):
 
 
 _COLUMNS = """
-    task, account, contract, model, coalesce(resolved_model, model), provider, created_at, status, finished_at,
-    cancel_requested_at, held_at, held_micros, charged_micros, refunded_micros, billed_micros, identified"""
-_FROM = "FROM tasks JOIN purposes USING (purpose)"
-BY_ID = f"SELECT {_COLUMNS} {_FROM} WHERE task IN ({', '.join(['?'] * READ_MAX)})"
+    task, purpose, resolved_model, created_at, status, finished_at, cancel_requested_at, held_at,
+    held_micros, charged_micros, refunded_micros, billed_micros, identified"""
+_COLUMNS_COUNT = len(_COLUMNS.split(","))
+PURPOSES_NUMBERED = """
+SELECT purpose, account, contract, model, provider, school
+FROM (SELECT value AS wanted FROM json_each(?)) CROSS JOIN purposes ON purpose = wanted"""
+BY_ID = f"SELECT {_COLUMNS} FROM tasks WHERE task IN ({', '.join(['?'] * READ_MAX)})"
 BY_PROVIDER_ID = f"""
-SELECT provider_task_id, {_COLUMNS}
+SELECT {_COLUMNS}, provider_task_id
 FROM (SELECT value AS wanted FROM json_each(?))
 CROSS JOIN provider_tasks ON provider_task_id = wanted JOIN tasks USING (task) JOIN purposes USING (purpose)
 WHERE provider = ?"""  # noqa: S608 - constants are spliced in, values are parameters
 BY_END = f"""
-SELECT {_COLUMNS} {_FROM}
+SELECT {_COLUMNS} FROM tasks JOIN purposes USING (purpose)
 WHERE finished_at IS NOT NULL AND (finished_at, task) > (:at, :task) AND finished_at < :until AND provider = :provider
 ORDER BY finished_at, task LIMIT :limit"""
 IDS_BY_END = BY_END.replace(_COLUMNS, " task, finished_at", 1)
 HELD = f"""
-SELECT {_COLUMNS} {_FROM}
+SELECT {_COLUMNS} FROM tasks
 WHERE held_micros <> 0 AND task > :task AND (finished_at IS NOT NULL OR held_micros < 0 OR held_at < :held_before)
 ORDER BY task LIMIT :limit"""
 REFUNDED_TOO_MUCH = f"""
-SELECT {_COLUMNS} {_FROM} WHERE task > :task AND refunded_micros > charged_micros ORDER BY task LIMIT :limit"""
+SELECT {_COLUMNS} FROM tasks WHERE task > :task AND refunded_micros > charged_micros ORDER BY task LIMIT :limit"""
 
 
 OPEN_HOLDS = """
@@ -234,38 +239,45 @@ async def open_holds(books: Asked) -> Holds:
 async def by_ids(books: Asked, ids: Sequence[TaskId]) -> dict[TaskId, Booked]:
     """Those of these tasks that there are."""
     found: dict[TaskId, Booked] = {}
+    purposes: Purposes = {}
     for start in range(0, len(ids), READ_MAX):
         some = ids[start : start + READ_MAX]
         rows = await books.ask(BY_ID, (*some, *[None] * (READ_MAX - len(some))))
-        found |= {TaskId(row[0]): _booked(row) for row in rows}
+        found |= {one.task: one for one in await _booked(books, rows, purposes)}
     return found
 
 
 async def by_provider_ids(books: Asked, provider: str, ids: Sequence[str]) -> dict[str, Sequence[Booked]]:
-    """The tasks that go by these ids at *provider*: mostly one for each, and a tuple then, as in `Assigned.groups`."""
+    """The tasks that go by these ids, no two the same, at *provider*, in the order of ours.
+
+    Mostly it is one for each, and then a tuple, as in `Assigned.groups`.
+    """
     found: dict[str, Sequence[Booked]] = {}
+    purposes: Purposes = {}
     for start in range(0, len(ids), READ_MAX):
         wanted = msgspec.json.encode(ids[start : start + READ_MAX]).decode()
-        for provider_id, *row in await books.ask(BY_PROVIDER_ID, (wanted, provider)):
-            one, others = _booked(row), found.get(provider_id)
-            if others is None:
-                found[provider_id] = (one,)
-            elif isinstance(others, list):
-                others.append(one)
-            else:
-                found[provider_id] = [*others, one]
-    for several in found.values():
-        if isinstance(several, list):
-            several.sort(key=lambda one: one.task)
+        rows = await books.ask(BY_PROVIDER_ID, (wanted, provider))
+        found |= _by_name([row[-1] for row in rows], await _booked(books, rows, purposes))
     return found
+
+
+def _by_name(names: Sequence[str], tasks: Sequence[Booked]) -> dict[str, Sequence[Booked]]:
+    found: dict[str, Sequence[Booked]] = dict(zip(names, zip(tasks, strict=True), strict=True))
+    if len(found) == len(tasks):
+        return found
+    several: defaultdict[str, list[Booked]] = defaultdict(list)
+    for name, task in zip(names, tasks, strict=True):
+        several[name].append(task)
+    return {name: sorted(own, key=lambda one: one.task) for name, own in several.items()}
 
 
 async def by_end(books: Asked, provider: str, *, since_us: int, until_us: int) -> AsyncIterator[list[Booked]]:
     """The tasks of *provider* that ended from *since_us* on and before *until_us*, in order, page by page."""
     at, task = since_us - 1, b"\xff" * 17
+    purposes: Purposes = {}
     while True:
         values = {"at": at, "task": task, "until": until_us, "provider": provider, "limit": PAGE_MAX}
-        page = [_booked(row) for row in await books.ask(BY_END, values)]
+        page = await _booked(books, await books.ask(BY_END, values), purposes)
         if not page:
             return
         yield page
@@ -275,7 +287,7 @@ async def by_end(books: Asked, provider: str, *, since_us: int, until_us: int) -
 async def by_end_but(
     books: Asked, provider: str, known: Container[TaskId], *, since_us: int, until_us: int
 ) -> AsyncIterator[list[Booked]]:
-    """As `by_end`, without those that are *known*: of these no more than their ids is read, a quarter of the work."""
+    """As `by_end`, without those that are *known*: of these no more than their ids is read, a fifth of the work."""
     at, task = since_us - 1, b"\xff" * 17
     while True:
         values = {"at": at, "task": task, "until": until_us, "provider": provider, "limit": PAGE_MAX}
@@ -290,17 +302,31 @@ async def by_end_but(
 
 async def unsettled(books: Asked, *, held_before_us: int) -> AsyncIterator[list[Booked]]:
     """The tasks that break an invariant of money, or hold something since before *held_before_us*, page by page."""
+    purposes: Purposes = {}
     for statement in (HELD, REFUNDED_TOO_MUCH):
         task = b""
         while True:
             values = {"task": task, "limit": READ_MAX}
             values |= {"held_before": held_before_us} if statement is HELD else {}
-            page = [_booked(row) for row in await books.ask(statement, values)]
+            page = await _booked(books, await books.ask(statement, values), purposes)
             if not page:
                 break
             yield page
             task = page[-1].task
 
 
-def _booked(row: Sequence[Any]) -> Booked:
-    return Booked(*row)  # SQLite's 0 and 1 are as true as Python's
+async def _booked(books: Asked, rows: Sequence[Sequence[Any]], purposes: Purposes) -> list[Booked]:
+    """The tasks of these rows; what they are for is read once, and among *purposes* from then on.
+
+    Alternative beaten: its five names beside each task, which took a third of the time of reading one.
+    """
+    unknown = {row[1] for row in rows}.difference(purposes)
+    if unknown:
+        told = await books.ask(PURPOSES_NUMBERED, (msgspec.json.encode(sorted(unknown)).decode(),))
+        purposes.update((number, Purpose(*names)) for number, *names in told)
+    tasks = []
+    for row in rows:
+        purpose, resolved = purposes[row[1]], row[2]
+        model = purpose.model if resolved is None else resolved
+        tasks.append(Booked(row[0], purpose, model, *row[3:_COLUMNS_COUNT]))  # SQLite's 0 and 1 are as true as Python's
+    return tasks

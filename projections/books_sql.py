@@ -4,7 +4,7 @@ from ledger.records import SUM_MAX_MICROS
 from ledger.times import US_PER_DAY
 from projections.side_file import Shape
 
-SCHEMA_VERSION = 3
+SCHEMA_VERSION = 4
 
 _SCHEMA = """
 CREATE TABLE purposes (
@@ -34,7 +34,7 @@ CREATE TABLE tasks (
     billed_micros INTEGER NOT NULL DEFAULT 0,
     identified INTEGER NOT NULL DEFAULT 0
 ) STRICT, WITHOUT ROWID;
-CREATE INDEX tasks_by_end ON tasks (finished_at, task) WHERE finished_at IS NOT NULL;
+CREATE INDEX tasks_by_end ON tasks (finished_at, task, purpose) WHERE finished_at IS NOT NULL;
 CREATE INDEX tasks_with_hold ON tasks (task) WHERE held_micros <> 0;
 CREATE INDEX tasks_expecting ON tasks (purpose) WHERE expected_micros > 0 AND status IN ('queued', 'running');
 CREATE TABLE provider_tasks (

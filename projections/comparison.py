@@ -157,16 +157,15 @@ class Comparison:
         """The lines with the tasks that their ids name."""
         books, lines, provider = self._books, self._lines, self.billed.provider
         await self._count_known()
-        provider_ids = list(dict.fromkeys(line.provider_task_id for line in lines if line.provider_task_id))
-        by_provider_id = await by_provider_ids(books, provider, provider_ids)
-        unknown = (line for line in lines if line.provider_task_id not in by_provider_id)
-        ids: list[TaskId] = list(dict.fromkeys(line.task for line in unknown if line.task is not None))
-        by_id = {task: one for task, one in (await by_ids(books, ids)).items() if one.provider == provider}
+        provider_ids = list(dict.fromkeys([line.provider_task_id for line in lines]))
+        by_provider_id = await by_provider_ids(books, provider, [name for name in provider_ids if name])
+        ids: list[TaskId] = []
+        if len(by_provider_id) < len(provider_ids):
+            unknown = [line.task for line in lines if line.provider_task_id not in by_provider_id]
+            ids = [task for task in dict.fromkeys(unknown) if task is not None]
+        by_id = {task: one for task, one in (await by_ids(books, ids)).items() if one.purpose.provider == provider}
         assigned = await asyncio.to_thread(assign, lines, by_provider_id, by_id)
-        owners, tasks = self._owners, assigned.tasks
-        for task, own in assigned.groups.items():
-            for line in own:
-                owners[line.number] = tasks[task]
+        self._owners = assigned.owners
         return assigned
 
     async def _count_known(self) -> None:
@@ -221,4 +220,5 @@ class Comparison:
 def _whose(line: Line, task: Booked | None) -> Whose:
     if task is None:
         return Whose(model=line.model)
-    return Whose(Spelling.UUID.spell(task.task), task.account, task.contract, task.ordered)
+    account, contract, model, _, _ = task.purpose
+    return Whose(Spelling.UUID.spell(task.task), account, contract, model)

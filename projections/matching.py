@@ -51,6 +51,8 @@ class Assigned(NamedTuple):
     groups: dict[TaskId, Sequence[Line]]
     """Mostly of one line: a tuple, which Python's collector of garbage lets go of, as it never does of a list."""
     tasks: dict[TaskId, Booked]
+    owners: dict[int, Booked]
+    """Whose each line is, by its number."""
     left: list[Line]
     repeats: list[Repeat]
     """Lines whose line id an earlier one has; they are in no group."""
@@ -62,38 +64,39 @@ def assign(
     """Match by ids: the provider's first, then ours. *by_id* holds only tasks of this provider."""
     groups: dict[TaskId, Sequence[Line]] = {}
     tasks: dict[TaskId, Booked] = {}
+    owners: dict[int, Booked] = {}
     left: list[Line] = []
     repeats: list[Repeat] = []
     first: dict[str, Line] = {}
     times: Counter[str] = Counter()
     for line in lines:
-        if line.line_id:
-            earlier = first.setdefault(line.line_id, line)
+        line_id = line.line_id
+        if line_id:
+            earlier = first.setdefault(line_id, line)
             if earlier is not line:
-                times[line.line_id] += 1
-                repeats.append(Repeat(earlier, line, times[line.line_id]))
+                times[line_id] += 1
+                repeats.append(Repeat(earlier, line, times[line_id]))
                 continue
-        task = _named(line, by_provider_id, by_id)
+        named = by_provider_id.get(line.provider_task_id)
+        task = _named(line, named or (), by_id) if named is None or len(named) > 1 else named[0]
         if task is None:
             left.append(line)
             continue
-        own = groups.get(task.task)
-        if own is None:
-            groups[task.task], tasks[task.task] = (line,), task
+        owners[line.number] = task
+        own = groups.setdefault(task.task, (line,))
+        if own[0] is line:
+            tasks[task.task] = task
         elif isinstance(own, list):
             own.append(line)
         else:
             groups[task.task] = [*own, line]
-    return Assigned(groups, tasks, left, repeats)
+    return Assigned(groups, tasks, owners, left, repeats)
 
 
-def _named(line: Line, by_provider_id: Mapping[str, Sequence[Booked]], by_id: Mapping[TaskId, Booked]) -> Booked | None:
+def _named(line: Line, tasks: Sequence[Booked], by_id: Mapping[TaskId, Booked]) -> Booked | None:
     """The task that an id on the line names. Of several that share a provider's id, the one that ours names too."""
-    tasks = by_provider_id.get(line.provider_task_id, ())
-    if len(tasks) > 1:
-        return next((task for task in tasks if task.task == line.task), tasks[0])
     if tasks:
-        return tasks[0]
+        return next((task for task in tasks if task.task == line.task), tasks[0])
     return None if line.task is None else by_id.get(line.task)
 
 
@@ -303,7 +306,7 @@ def about_task(
     """A difference about a task, which is the same one in whatever statement it shows."""
     spelled = Spelling.UUID.spell(task.task)
     return Difference(
-        provider=task.provider,
+        provider=task.purpose.provider,
         kind=kind,
         about=f"task {spelled}",
         at_stake_micros=at_stake_micros,

@@ -13,6 +13,7 @@ from ledger.times import US_PER_SECOND
 from projections.booked import Booked
 from projections.leftovers import Leftovers
 from projections.matching import Side, assign, compare, duplicate, missing_here, missing_there
+from projections.movements import Purpose
 from projections.statement_format import StatementFormat
 from projections.statements import read_statement
 from tests.billing import COLUMNS, MODEL, PROVIDER, ended_us, row, statement
@@ -27,11 +28,8 @@ def booked(number: int, **other: object) -> Booked:
     """Task *number*, completed and charged one and a half credits, known by the provider's id."""
     task = Booked(
         task=ident(number),
-        account="acme",
-        contract="lemondata",
-        ordered=MODEL,
+        purpose=Purpose("acme", "lemondata", MODEL, PROVIDER, "hold"),
         model=MODEL,
-        provider=PROVIDER,
         created_at_us=ended_us(number) - 30 * US_PER_SECOND,
         status="completed",
         finished_at_us=ended_us(number),

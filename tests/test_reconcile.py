@@ -420,7 +420,7 @@ async def test_the_books_know_each_task_as_its_row_does(ledger: Ledger, engine: 
     for task, one in placed.items():
         stands = known[task]
         task_itself = seen_of(one).task
-        assert (stands.account, stands.status) == (one.row.account, one.row.status)
+        assert (stands.purpose.account, stands.status) == (one.row.account, one.row.status)
         assert stands.model == task_itself.resolved_model != task_itself.model
         assert stands.finished_at_us == task_itself.run.finished_at_us
         assert stands.held_micros == one.row.held_micros
