@@ -14,6 +14,7 @@ import aiosqlite
 from ledger.chain import GENESIS
 from ledger.errors import CannotOpenError
 from ledger.lineage import Lineage, decode
+from ledger.sqlite_codes import is_of_disk, primary_code
 from ledger.sqlite_sql import APPLICATION_ID, LANE, READ_MAX, SCHEMA, SCHEMA_VERSION
 from ledger.sqlite_upgrades import UPGRADES, upgrade_from
 
@@ -27,9 +28,6 @@ SETTINGS: tuple[str, ...] = (
     "PRAGMA temp_store = MEMORY",  # a statement's journal is made of the pages before it, and never lies on the disk
 )
 
-PRIMARY_CODE = 0xFF
-"""Of SQLite's extended codes, the part that says what kind of error it is."""
-DISK_TROUBLES = frozenset({sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR})
 TROUBLE = (sqlite3.Error, UnicodeDecodeError)
 """What reading a damaged file can end in: SQLite's own message may quote what is no text any more."""
 
@@ -79,7 +77,7 @@ async def refuse_foreign(path: Path) -> None:
         if application not in {0, APPLICATION_ID} or (application == 0 and next(iter(tables))[0]):
             raise CannotOpenError(f"{path} is not a ledger: its application id is {application:#x}")
     except TROUBLE as error:
-        if getattr(error, "sqlite_errorcode", None) == sqlite3.SQLITE_NOTADB:
+        if primary_code(error) == sqlite3.SQLITE_NOTADB:
             raise CannotOpenError(f"{path} is not a ledger: {error}") from error
     finally:
         await reader.close()
@@ -224,8 +222,7 @@ def lineage_of(meta: Mapping[str, bytes]) -> Lineage:
 
 def _not_opened(path: Path, error: Exception) -> CannotOpenError:
     """What to raise when a file that was opened cannot be used: the disk may be to blame, and not what is on it."""
-    code = getattr(error, "sqlite_errorcode", None)
-    if code is not None and code & PRIMARY_CODE in DISK_TROUBLES:
+    if is_of_disk(error):
         return CannotOpenError(f"cannot open {path}: {error}")
     return CannotOpenError(f"{path} is not a ledger: {error}")
 

@@ -21,7 +21,8 @@ from pathlib import Path
 
 from ledger.engine import Trouble
 from ledger.errors import ReadOnlyError, StorageError
-from ledger.sqlite_file import PRIMARY_CODE, TROUBLE, connect
+from ledger.sqlite_codes import primary_code
+from ledger.sqlite_file import TROUBLE, connect
 from ledger.sqlite_sql import CHECKED, integrity_check
 
 LOOKED_AT_FIRST_MAX_BYTES = 64 * 2**20
@@ -63,18 +64,13 @@ class Health:
 
     def met(self, error: Exception, what: str) -> StorageError:
         """*what* has failed with *error*: what to raise."""
-        code = error.sqlite_errorcode & PRIMARY_CODE if isinstance(error, sqlite3.Error) and _has_code(error) else None
+        code = primary_code(error)
         if code in DAMAGED:
             self.damage = str(error)
             return ReadOnlyError(self.damage)
         if code == sqlite3.SQLITE_IOERR:
             self.must_reopen = True
         return StorageError(f"{what}: {error}")
-
-
-def _has_code(error: sqlite3.Error) -> bool:
-    """Whether it comes from SQLite, and not from its driver."""
-    return getattr(error, "sqlite_errorcode", None) is not None
 
 
 async def look_through(path: Path) -> str | None:

@@ -4,7 +4,6 @@ Exit codes: 0 fine, 1 the check found something, 2 wrong use, 3 the ledger canno
 to go wrong is said in one line on stderr; a traceback is always a bug.
 """
 
-import errno
 import os
 import signal
 import sqlite3
@@ -19,6 +18,7 @@ from typer.exceptions import TyperException
 from typer.main import get_command
 
 from ledger.errors import Fault, Refusal
+from ledger.sqlite_codes import is_of_disk
 
 VERBS = (
     *("serve", "keys", "accounts", "tail", "trace", "explain", "verify", "checkpoint", "prove", "replay"),
@@ -31,11 +31,6 @@ PROGRAM = "task-ledger"
 PARSERS_WORDS = "Value error, "
 """What typer puts before its reason when a value is none of a choice."""
 EXIT_USAGE, EXIT_STORE = 2, 3
-PRIMARY_CODE = 0xFF
-"""Of SQLite's extended codes, the part that says what kind of error it is."""
-DISK_CODES = frozenset({sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR})
-DISK_ERRNOS = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO})
-"""By which SQLite, and the system, tell of a disk that is full or errs."""
 EXIT_PIPE, EXIT_INTERRUPT, EXIT_TERMINATED = 128 + 13, 128 + 2, 128 + 15  # as of a process that such a signal ended
 
 
@@ -108,7 +103,7 @@ def run(verbs: typer.Typer, arguments: Sequence[str], *, program: str = PROGRAM)
         _write_no_more()
         return EXIT_PIPE
     except OSError as error:  # of what stdout was sent to, or of a file that has no message of its own
-        if error.errno not in DISK_ERRNOS:
+        if not is_of_disk(error):
             raise
         _write_no_more()
         where = "" if error.filename is None else f" to {error.filename}"
@@ -126,10 +121,7 @@ def _write_no_more() -> None:
 def _next_step(error: BaseException | None) -> str:
     """What to do about a disk that is full or errs, where that is behind *error*; else nothing."""
     while error is not None:
-        code = getattr(error, "sqlite_errorcode", None)
-        if (code is not None and code & PRIMARY_CODE in DISK_CODES) or (
-            isinstance(error, OSError) and error.errno in DISK_ERRNOS
-        ):
+        if is_of_disk(error):
             return "; make room there, or see to the disk, and do it again"
         error = error.__cause__
     return ""
