@@ -5,6 +5,7 @@ with the rows of their tasks on the command line only, in one snapshot, which an
 """
 
 import asyncio
+import re
 from collections.abc import Mapping
 from typing import Annotated, Any, TypeAlias
 
@@ -42,6 +43,8 @@ SYNTAXES = {
     "application/x-ndjson": Syntax.JSON_LINES,
     "application/jsonl": Syntax.JSON_LINES,
 }
+
+DIGEST = re.compile("[0-9a-f]{64}")
 
 Reason = Annotated[str, msgspec.Meta(min_length=1, max_length=500)]
 Name = Annotated[str, msgspec.Meta(min_length=1, max_length=128)]
@@ -97,16 +100,20 @@ async def change_break(deps: Deps, asked: Asked) -> Answer:
 
 async def statement(deps: Deps, asked: Asked) -> Answer:
     """Compare the statement in the body with the books, and open the breaks that it shows."""
-    only(asked, {"provider", "since", "until"})
+    only(asked, {"provider", "new_provider", "replaces", "since", "until"})
     provider = _provider(asked.query.get("provider", ""))
     since_us, until_us = _period(asked.query)
+    replaces = asked.query.get("replaces")
+    if replaces is not None and not DIGEST.fullmatch(replaces):
+        raise Invalid("replaces is the SHA-256 of a statement, in 64 hex digits", param="replaces")
+    providers = None if _is_new(asked.query) else {*deps.statements, *deps.catalogue.providers}
     syntax = SYNTAXES.get(asked.headers.get("Content-Type", "").partition(";")[0].strip().lower())
     if syntax is None:
         raise Invalid(f"Content-Type is one of {', '.join(SYNTAXES)}", param="Content-Type")
     form = deps.statements.get(provider, StatementFormat())
     try:
         read = await asyncio.to_thread(read_statement, asked.body, form, task_in=parse_any, syntax=syntax)
-        billed = Billed(provider, read, form, since_us, until_us)
+        billed = Billed(provider, read, form, since_us, until_us, replaces, providers)
         side_of(billed)  # a statement without a period is refused before the books are asked
         return json_answer(200, await deps.books.consult(lambda books: _compared(deps, asked, books, billed)))
     except NotAStatementError as wrong:
@@ -167,6 +174,13 @@ def _provider(name: str) -> str:
     if not 1 <= len(name) <= 128 or not name.isprintable():  # noqa: PLR2004 - as `Name`
         raise Invalid("provider is a name of 1 to 128 characters", param="provider")
     return name
+
+
+def _is_new(query: Mapping[str, str]) -> bool:
+    word = query.get("new_provider", "false")
+    if word not in {"true", "false"}:
+        raise Invalid("new_provider is true or false", param="new_provider")
+    return word == "true"
 
 
 def _wanted(asked: Asked) -> Wanted:

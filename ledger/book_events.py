@@ -44,6 +44,16 @@ class StatementRead(Event, frozen=True, kw_only=True, tag="statement-read"):
     """Up to where in the log the books had been followed."""
 
 
+class StatementReplaced(Event, frozen=True, kw_only=True, tag="statement-replaced"):
+    """Another statement of the provider stands for this one: what it billed and the other does not is given back."""
+
+    statement: str
+    """SHA-256 of the file that is replaced, in hex."""
+    provider: str
+    by: str
+    """SHA-256 of the file that stands for it, in hex."""
+
+
 class CostMoved(Event, frozen=True, kw_only=True):
     """A provider bills another amount for a line than was known. It took effect when the work on it ended."""
 
@@ -116,4 +126,4 @@ class BreakCorrected(Event, frozen=True, kw_only=True, tag="break-corrected"):
 
 BreakEvent: TypeAlias = BreakOpened | BreakExplained | BreakCorrected
 CostEvent: TypeAlias = ProviderBilled | ProviderCredited
-BookEvent: TypeAlias = StatementRead | CostEvent | BreakEvent
+BookEvent: TypeAlias = StatementRead | StatementReplaced | CostEvent | BreakEvent

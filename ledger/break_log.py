@@ -1,7 +1,6 @@
 """The breaks of a log, live: opened by the hundred, explained and corrected one by one, as events of their streams.
 
-A reconciliation that dies leaves whole chunks behind; run again, it finds those breaks and opens the others. That the
-statement was read is written last, so it stands only where all of it has been compared.
+A reconciliation that dies leaves whole chunks behind; run again, it finds those breaks and opens the others.
 """
 
 from collections.abc import Sequence
@@ -17,11 +16,10 @@ from ledger.breaks import (
     break_stream,
     decide_break,
     fold_break,
-    statement_stream,
 )
 from ledger.engine import Engine
 from ledger.errors import UnknownBreak
-from ledger.events import AnyEvent, StatementRead
+from ledger.events import AnyEvent
 from ledger.records import Append, Recorded, Stale, entry
 
 CHUNK_MAX = 256
@@ -76,15 +74,6 @@ class BreakLog:
         """
         return await self._carry_out(command, by=by)
 
-    async def read(self, event: StatementRead, *, by: str) -> bool:
-        """Put on record that a statement was read; False: it is already."""
-        stream = statement_stream(event.provider, event.statement)
-        if await self._engine.streams([stream]):
-            return False
-        since_us = (await self._engine.head()).recorded_at_us
-        (outcome,) = await self._engine.commit([_append(stream, 0, [event], by=by, since_us=since_us)])
-        return not isinstance(outcome, Stale)
-
     async def _open(self, commands: Sequence[OpenBreak], *, by: str) -> int:
         wanted = {command.found.break_id: command for command in commands}
         known = await self.known(list(wanted))
@@ -93,7 +82,7 @@ class BreakLog:
             return 0
         since_us = (await self._engine.head()).recorded_at_us
         appends = [
-            _append(_stream(command.found.break_id), 0, decide_break(None, command), by=by, since_us=since_us)
+            append_of(_stream(command.found.break_id), 0, decide_break(None, command), by=by, since_us=since_us)
             for command in new
         ]
         outcomes = await self._engine.commit(appends)
@@ -110,7 +99,7 @@ class BreakLog:
         for rows in still:
             stream = rows[0].stream
             events = decide_break(_fold(rows), wanted[stream])
-            appends.append(_append(stream, len(rows), events, by=by, since_us=since_us))
+            appends.append(append_of(stream, len(rows), events, by=by, since_us=since_us))
         outcomes = await self._engine.commit(appends)
         return [
             append.stream.hex()
@@ -127,7 +116,7 @@ class BreakLog:
             if not events:
                 return None
             since_us = (await self._engine.head()).recorded_at_us
-            return _append(stream, len(rows), events, by=by, since_us=since_us)
+            return append_of(stream, len(rows), events, by=by, since_us=since_us)
 
         await append_decided(decided, committing(self._engine), what="the break")
         return _fold(await self._engine.streams([stream]))
@@ -137,7 +126,7 @@ class BreakLog:
         return [list(group) for _, group in groupby(rows, key=lambda row: row.stream)]
 
 
-def _append(stream: bytes, expected: int, events: Sequence[AnyEvent], *, by: str, since_us: int) -> Append:
+def append_of(stream: bytes, expected: int, events: Sequence[AnyEvent], *, by: str, since_us: int) -> Append:
     """*events*, recorded when they happened, but not before *since_us*: the log's time never runs backwards."""
     entries = tuple(entry(event, actor=by, recorded_at_us=max(event.at_us, since_us)) for event in events)
     return Append(stream=stream, account=NOBODY, expected=expected, entries=entries)

@@ -87,6 +87,11 @@ class Catalogue(NamedTuple):
     terms: dict[tuple[str, str], Terms]
     """The same, at their own prices."""
 
+    @property
+    def providers(self) -> frozenset[str]:
+        """Who makes what the models make."""
+        return frozenset(model.provider for model in self.models.values())
+
     def find(self, contract: str, name: str) -> Model | None:
         """The contract's model of that name."""
         return self.models.get((contract, name))

@@ -4,6 +4,7 @@ A refusal is named for its reason, carries the facts, and knows no HTTP: each co
 table. A refusal may carry *evidence*: facts that the log keeps although the answer was no.
 """
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from ledger.money import credits_text
@@ -220,6 +221,34 @@ class BreakClosed(Refusal):
     def __init__(self, break_id: str) -> None:
         super().__init__(f"break {break_id} has been corrected already")
         self.break_id = break_id
+
+
+class UnknownProvider(Refusal):
+    """No task of the log and no catalogue or configuration knows a provider of this name."""
+
+    SHOWN_MAX = 20
+
+    def __init__(self, provider: str, known: Sequence[str]) -> None:
+        some = ", ".join(known[: self.SHOWN_MAX]) or "none"
+        more = f" and {len(known) - self.SHOWN_MAX} more" if len(known) > self.SHOWN_MAX else ""
+        super().__init__(f"nobody knows a provider {provider!r}; known are {some}{more}")
+        self.provider = provider
+
+
+class NotReplaceable(Refusal):
+    """The statement cannot be replaced by that one, for this reason."""
+
+    def __init__(self, statement: str, reason: str) -> None:
+        super().__init__(f"statement {statement} {reason}")
+        self.statement = statement
+
+
+class StatementSuperseded(Refusal):
+    """The statement has been replaced: it is not read again."""
+
+    def __init__(self, statement: str, by: str) -> None:
+        super().__init__(f"statement {statement} has been replaced by {by}")
+        self.statement, self.by = statement, by
 
 
 class UnknownWebhook(Refusal):

@@ -40,6 +40,7 @@ from ledger.book_events import (
     ProviderBilled,
     ProviderCredited,
     StatementRead,
+    StatementReplaced,
 )
 from ledger.event_base import NO_PAYLOAD, Claimed, Event, Notice, Payload
 from ledger.store_events import ProjectionSwitched
@@ -118,6 +119,7 @@ __all__ = [
     "Stalled",
     "Started",
     "StatementRead",
+    "StatementReplaced",
     "TaskEvent",
     "Terms",
     "UpdateRequested",

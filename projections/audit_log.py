@@ -23,11 +23,13 @@ from ledger.events import (
     KeyRevoked,
     ProjectionSwitched,
     StatementRead,
+    StatementReplaced,
     amount_of,
     tag_of,
 )
 from ledger.keys import account_stream, evolve_key
 from ledger.records import Head, KeyRow, Recorded
+from ledger.statement_rules import Standing, evolve_standing
 from projections.audit_accounts import AccountBooks
 from projections.audit_costs import CostBooks
 from projections.audit_findings import (
@@ -61,6 +63,7 @@ class LogPass:
         self._keys: dict[str, tuple[KeyRow, int]] = {}
         self._versions: dict[bytes, int] = {}
         self._breaks: dict[bytes, Break] = {}
+        self._statements: dict[bytes, Standing] = {}
         self._arranged: dict[bytes, Arranged] = {}
 
     async def read(self, engine: Engine) -> None:
@@ -182,8 +185,9 @@ class LogPass:
     def _book(self, row: Recorded, event: BookEvent) -> None:
         """Check that the event stands in the stream that its facts name, and fold it."""
         self._next_version(row, f"the stream of a {tag_of(event)}")
-        if isinstance(event, StatementRead):
+        if isinstance(event, StatementRead | StatementReplaced):
             stream: bytes | None = statement_stream(event.provider, event.statement)
+            self._statement(row, event)
         elif isinstance(event, CostMoved):
             stream = self._costs.take(row, event)
         else:
@@ -193,6 +197,19 @@ class LogPass:
             detail = f"{tag_of(event)} does not stand in the stream that its facts name"
             check = Check.COSTS if isinstance(event, CostMoved) else Check.BREAKS
             self._found.add(check, detail, position=row.position)
+
+    def _statement(self, row: Recorded, event: StatementRead | StatementReplaced) -> None:
+        known = self._statements.get(row.stream, Standing())
+        problem = None
+        if isinstance(event, StatementRead) is known.is_read:
+            problem = f"{tag_of(event)} of a statement that {'was' if known.is_read else 'was never'} read before"
+        elif known.replaced_by is not None:
+            problem = f"{tag_of(event)} of a statement that has been replaced"
+        elif isinstance(event, StatementReplaced) and event.by == event.statement:
+            problem = "a statement is replaced by itself"
+        if problem is not None:
+            self._found.add(Check.COSTS, problem, position=row.position)
+        self._statements[row.stream] = evolve_standing(known, event)
 
     def _break(self, row: Recorded, event: BreakOpened | BreakExplained | BreakCorrected) -> None:
         known = self._breaks.get(row.stream)

@@ -198,7 +198,7 @@ _COLUMNS_COUNT = len(_COLUMNS.split(","))
 PURPOSES_NUMBERED = """
 SELECT purpose, account, contract, model, provider, school
 FROM (SELECT value AS wanted FROM json_each(?)) CROSS JOIN purposes ON purpose = wanted"""
-BY_ID = f"SELECT {_COLUMNS} FROM tasks WHERE task IN ({', '.join(['?'] * READ_MAX)})"
+BY_ID = f"SELECT {_COLUMNS} FROM tasks WHERE task IN ({', '.join(['?'] * READ_MAX)})"  # noqa: S608 - constants, here and below
 BY_PROVIDER_ID = f"""
 SELECT {_COLUMNS}, provider_task_id
 FROM (SELECT value AS wanted FROM json_each(?))
@@ -207,14 +207,14 @@ WHERE provider = ?"""  # noqa: S608 - constants are spliced in, values are param
 BY_END = f"""
 SELECT {_COLUMNS} FROM tasks JOIN purposes USING (purpose)
 WHERE finished_at IS NOT NULL AND (finished_at, task) > (:at, :task) AND finished_at < :until AND provider = :provider
-ORDER BY finished_at, task LIMIT :limit"""
+ORDER BY finished_at, task LIMIT :limit"""  # noqa: S608
 IDS_BY_END = BY_END.replace(_COLUMNS, " task, finished_at", 1)
 HELD = f"""
 SELECT {_COLUMNS} FROM tasks
 WHERE held_micros <> 0 AND task > :task AND (finished_at IS NOT NULL OR held_micros < 0 OR held_at < :held_before)
-ORDER BY task LIMIT :limit"""
+ORDER BY task LIMIT :limit"""  # noqa: S608
 REFUNDED_TOO_MUCH = f"""
-SELECT {_COLUMNS} FROM tasks WHERE task > :task AND refunded_micros > charged_micros ORDER BY task LIMIT :limit"""
+SELECT {_COLUMNS} FROM tasks WHERE task > :task AND refunded_micros > charged_micros ORDER BY task LIMIT :limit"""  # noqa: S608
 
 
 OPEN_HOLDS = """

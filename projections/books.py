@@ -27,7 +27,7 @@ from projections.books_sql import (
     SHAPE,
 )
 from projections.break_rows import post_breaks
-from projections.cost_rows import cost_events, post_lines
+from projections.cost_rows import cost_events, post_lines, post_replaced
 from projections.movements import COSTS, NO_SUMS, Kind, Purpose, Sums
 from projections.side_file import SideFile, SideFileError
 
@@ -92,6 +92,7 @@ class Books(SideFile):
         await self._file.executemany(booked.STEP, booked.steps(rows, captures=captures))
         await self._file.executemany(booked.ADD_PROVIDER_TASK, booked.provider_ids(rows))
         await self._post_costs(rows)
+        await post_replaced(self._file, rows)
         await post_breaks(self._file, rows)
 
     async def _post_costs(self, rows: Sequence[Recorded]) -> None:

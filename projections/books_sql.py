@@ -68,9 +68,13 @@ CREATE TABLE billed_lines (
     model TEXT NOT NULL,
     micros INTEGER NOT NULL,
     at INTEGER NOT NULL,
+    statement TEXT NOT NULL,
     PRIMARY KEY (provider, line)
 ) STRICT, WITHOUT ROWID;
 CREATE TABLE billing_streams (provider TEXT PRIMARY KEY, version INTEGER NOT NULL) STRICT, WITHOUT ROWID;
+CREATE TABLE replaced_statements (
+    provider TEXT NOT NULL, statement TEXT NOT NULL, replaced_by TEXT NOT NULL, PRIMARY KEY (provider, statement)
+) STRICT, WITHOUT ROWID;
 """
 
 SHAPE = Shape(
@@ -78,10 +82,20 @@ SHAPE = Shape(
     0x544C424B,  # "TLBK"
     SCHEMA_VERSION,
     _SCHEMA,
-    ("purposes", "tasks", "provider_tasks", "breaks", "movements", "billed_lines", "billing_streams"),
+    (
+        "purposes",
+        "tasks",
+        "provider_tasks",
+        "breaks",
+        "movements",
+        "billed_lines",
+        "billing_streams",
+        "replaced_statements",
+    ),
 )
 
 PURPOSES = "SELECT purpose, account, contract, model, provider, school FROM purposes"
+PROVIDERS = "SELECT DISTINCT provider FROM purposes"
 ADD_PURPOSE = "INSERT INTO purposes (account, contract, model, provider, school) VALUES (?, ?, ?, ?, ?)"
 ADD_TASK = "INSERT INTO tasks (task, purpose, created_at, resolved_model, expected_micros) VALUES (?, ?, ?, ?, ?)"
 PURPOSE_OF = "SELECT purpose FROM tasks WHERE task = ?"
@@ -108,12 +122,27 @@ BY_DAY = {
 _BILLED = f"max(min(billed_micros + ?, {SUM_MAX_MICROS}), -{SUM_MAX_MICROS})"
 BILL_TASK = f"UPDATE tasks SET billed_micros = {_BILLED} WHERE task = ?"  # noqa: S608 - constants
 """Kept within what SQLite's integers hold, for a statement may say anything."""
-PUT_LINE = "INSERT OR REPLACE INTO billed_lines VALUES (?, ?, ?, ?, ?, ?, ?, ?)"
+PUT_LINE = "INSERT OR REPLACE INTO billed_lines VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)"
 PUT_STREAM = "INSERT OR REPLACE INTO billing_streams VALUES (?, ?)"
 STREAM_VERSION = "SELECT version FROM billing_streams WHERE provider = ?"
 LINES_KNOWN = """
 SELECT line, task, account, contract, model, micros, at
 FROM (SELECT value AS wanted FROM json_each(?)) CROSS JOIN billed_lines ON line = wanted AND provider = ?"""
+PUT_REPLACED = "INSERT OR REPLACE INTO replaced_statements VALUES (?, ?, ?)"
+REPLACED_BY = """
+WITH RECURSIVE older (statement) AS (
+    SELECT statement FROM replaced_statements WHERE provider = ?1 AND replaced_by = ?2
+    UNION
+    SELECT one.statement FROM older JOIN replaced_statements AS one
+    ON one.provider = ?1 AND one.replaced_by = older.statement
+)
+SELECT statement FROM older"""
+LINES_OF = """
+SELECT line, task, account, contract, model, micros, at FROM billed_lines
+WHERE provider = :provider AND line > :line AND micros <> 0
+    AND statement IN (SELECT value FROM json_each(:statements))
+ORDER BY line LIMIT :limit"""
+"""A look at each line of the provider: to replace a statement is rare, and an index would cost each line."""
 COSTS_OF_TASK = """
 SELECT position FROM movements
 WHERE task = ? AND kind IN ('provider-billed', 'provider-credited') AND position <= ? ORDER BY position"""

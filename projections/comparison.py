@@ -5,21 +5,25 @@ of tasks: what is found is handed on in chunks. What the statement's ids name is
 the period go by in order, for the lines that name none, and to find those that the statement has left out.
 
 What other statements have billed for a task counts with what this one does; what this one has billed when it was read
-before does not count twice, for its lines are known.
+before does not count twice, for its lines are known. Nor does what a statement has billed that this one replaces: what
+of it is not billed here comes to nothing.
 """
 
 import asyncio
 from collections import Counter
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncIterator, Collection, Iterator, Sequence
 from functools import cached_property
+from itertools import chain
 from typing import NamedTuple
+
+from msgspec.structs import replace
 
 from ledger.breaks import Difference
 from ledger.costs import Owed, Source, Whose
 from ledger.events import BreakKind
 from ledger.ids import Spelling, TaskId
 from projections.booked import Asked, Booked, by_end, by_end_but, by_ids, by_provider_ids
-from projections.cost_rows import lines_known, stream_version
+from projections.cost_rows import lines_known, lines_of, replaced_by, stream_version
 from projections.follow import Progress, nobody
 from projections.leftovers import Leftovers
 from projections.matching import Assigned, Side, assign, compare, duplicate, missing_here, missing_there
@@ -40,6 +44,10 @@ class Billed(NamedTuple):
     form: StatementFormat = StatementFormat()
     since_us: int | None = None
     until_us: int | None = None
+    replaces: str | None = None
+    """The statement that this one stands for, by the SHA-256 of its file, in hex."""
+    providers: Collection[str] | None = None
+    """Providers that are told of outside the log: one that neither knows is refused. None: it may be a new one."""
 
     @property
     def source(self) -> Source:
@@ -109,7 +117,11 @@ class Comparison:
         self._apart: set[TaskId] = set()
         """Tasks that do not agree with their bills."""
         self._counted: Counter[TaskId] = Counter()
-        """Micro-credits that the tasks were billed before by these very lines."""
+        """Micro-credits that the tasks were billed before by these very lines, or by those that they stand for."""
+        self.replaced: frozenset[str] = frozenset()
+        """The statements that this one stands for, once `differences` has begun."""
+        self._gone: list[Owed] = []
+        """Lines of theirs that this one does not bill."""
 
     @cached_property
     def _names(self) -> list[str]:
@@ -139,12 +151,23 @@ class Comparison:
 
         A line in a currency that nobody agreed to has no amount that could be owed: chosen.
         """
-        currency = self.side.currency
         for line, name in zip(self._lines, self._names, strict=True):
-            if not line.currency or line.currency == currency:
+            if self._bills(line):
                 whose = _whose(line, self._owners.get(line.number))
                 at_us = self.side.since_us if line.at_us is None else line.at_us
                 yield Owed(name, whose, line.amount_micros, at_us, line.rounded_from)
+        for gone in self._gone:
+            yield replace(gone, micros=0)
+
+    def _bills(self, line: Line) -> bool:
+        return not line.currency or line.currency == self.side.currency
+
+    def has_gone(self, found: Difference) -> bool:
+        """Whether *found*, which a statement that this one replaces has shown and this one does not, differs no more.
+
+        A task without a line that ended outside this statement's period is missing still.
+        """
+        return found.kind is not BreakKind.MISSING_THERE or self.side.since_us <= found.since_us < self.side.until_us
 
     def agrees(self, found: Difference) -> bool:
         """Whether the task that *found* is about has lines here, and agrees with all that it was billed."""
@@ -169,13 +192,29 @@ class Comparison:
         return assigned
 
     async def _count_known(self) -> None:
-        """Take note of what these lines have billed already."""
-        if not await stream_version(self._books, self.billed.provider):
+        """Take note of what these lines have billed already, and those of statements that this one replaces."""
+        books, provider = self._books, self.billed.provider
+        await self._find_gone()
+        if not await stream_version(books, provider):
             return
-        for known in (await lines_known(self._books, self.billed.provider, self._names)).values():
+        same = await lines_known(books, provider, self._names)
+        for known in chain(same.values(), (gone for gone in self._gone if gone.line not in same)):
             task = None if known.whose.task is None else Spelling.UUID.parse(known.whose.task)
             if task is not None:
                 self._counted[task] += known.micros
+
+    async def _find_gone(self) -> None:
+        """Find the lines of the statements that this one replaces, now or before, and that it does not bill."""
+        books, provider, statement = self._books, self.billed.provider, self.billed.statement.digest
+        replaced = set(await replaced_by(books, provider, statement))
+        if self.billed.replaces is not None:
+            replaced |= {self.billed.replaces, *await replaced_by(books, provider, self.billed.replaces)}
+        self.replaced = frozenset(replaced)
+        if not replaced:
+            return
+        billed = {name for line, name in zip(self._lines, self._names, strict=True) if self._bills(line)}
+        async for page in lines_of(books, provider, replaced):
+            self._gone += [one for one in page if one.line not in billed]
 
     async def _gone_by(self, assigned: Assigned, left: Leftovers) -> AsyncIterator[list[Difference]]:
         """Let the provider's tasks of the period go by, in the order of their ends, page by page.

@@ -1,6 +1,6 @@
 """What providers bill, as the books keep it: what each line comes to and for whom, and which events moved it."""
 
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Iterable, Sequence
 from typing import Any, NamedTuple
 
 import aiosqlite
@@ -9,7 +9,7 @@ import msgspec
 from ledger.costs import Owed, Whose, signed_micros
 from ledger.errors import DamagedError
 from ledger.event_bytes import decode
-from ledger.events import CostEvent, ProviderBilled, ProviderCredited
+from ledger.events import AnyEvent, CostEvent, ProviderBilled, ProviderCredited, StatementReplaced
 from ledger.ids import Spelling, TaskId
 from ledger.records import Recorded
 from projections.booked import READ_MAX, Asked
@@ -17,8 +17,11 @@ from projections.books_sql import (
     BILL_TASK,
     COSTS_OF_TASK,
     LINES_KNOWN,
+    LINES_OF,
     PUT_LINE,
+    PUT_REPLACED,
     PUT_STREAM,
+    REPLACED_BY,
     STREAM_VERSION,
 )
 from projections.movements import COSTS, Purpose
@@ -68,9 +71,31 @@ async def lines_known(books: Asked, provider: str, lines: Sequence[str]) -> dict
     known: dict[str, Owed] = {}
     for start in range(0, len(lines), READ_MAX):
         wanted = msgspec.json.encode(lines[start : start + READ_MAX]).decode()
-        for line, task, account, contract, model, micros, at_us in await books.ask(LINES_KNOWN, (wanted, provider)):
-            known[line] = Owed(line, Whose(task, account, contract, model), micros, at_us)
+        known |= {row[0]: _owed(row) for row in await books.ask(LINES_KNOWN, (wanted, provider))}
     return known
+
+
+async def post_replaced(file: aiosqlite.Connection, rows: Sequence[Recorded]) -> None:
+    """Take note of the statements that others stand for, inside the transaction that is open."""
+    told = [_replaced(row) for row in rows if row.entry.type == "statement-replaced"]
+    await file.executemany(PUT_REPLACED, [(event.provider, event.statement, event.by) for event in told])
+
+
+async def replaced_by(books: Asked, provider: str, statement: str) -> list[str]:
+    """The statements that this one stands for, directly or by another that it replaces."""
+    return [row[0] for row in await books.ask(REPLACED_BY, (provider, statement))]
+
+
+async def lines_of(books: Asked, provider: str, statements: Iterable[str]) -> AsyncIterator[list[Owed]]:
+    """The lines that one of these *statements* was the last to move, and that do not come to nothing, in order."""
+    wanted, line = msgspec.json.encode(sorted(statements)).decode(), ""
+    while True:
+        values = {"provider": provider, "statements": wanted, "line": line, "limit": READ_MAX}
+        page = [_owed(row) for row in await books.ask(LINES_OF, values)]
+        if not page:
+            return
+        yield page
+        line = page[-1].line
 
 
 async def stream_version(books: Asked, provider: str) -> int:
@@ -84,18 +109,43 @@ async def positions_of_costs(books: Asked, task: TaskId, *, until: int) -> list[
     return [int(row[0]) for row in await books.ask(COSTS_OF_TASK, (task, until))]
 
 
+def _owed(row: Sequence[Any]) -> Owed:
+    line, task, account, contract, model, micros, at_us = row
+    return Owed(line, Whose(task, account, contract, model), micros, at_us)
+
+
 def _line(event: CostEvent) -> tuple[Any, ...]:
     whose = (event.task, event.account, event.contract, event.model)
-    return event.provider, event.line, *whose, event.line_micros, event.at_us
+    return event.provider, event.line, *whose, event.line_micros, event.at_us, event.statement
+
+
+def _read(row: Recorded) -> AnyEvent:
+    """The event.
+
+    Raises:
+        DamagedError: it cannot be read.
+    """
+    try:
+        return decode(row.entry.facts, None)
+    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+        raise DamagedError(f"the event at position {row.position} cannot be read: {error}") from error
+
+
+def _foreign(row: Recorded) -> DamagedError:
+    return DamagedError(f"the event at position {row.position} is not the {row.entry.type} that its row says")
+
+
+def _replaced(row: Recorded) -> StatementReplaced:
+    event = _read(row)
+    if not isinstance(event, StatementReplaced):
+        raise _foreign(row)
+    return event
 
 
 def _cost(row: Recorded) -> Cost:
-    try:
-        event = decode(row.entry.facts, None)
-    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
-        raise DamagedError(f"the event at position {row.position} cannot be read: {error}") from error
+    event = _read(row)
     if not isinstance(event, ProviderBilled | ProviderCredited):
-        raise DamagedError(f"the event at position {row.position} is not the {row.entry.type} that its row says")
+        raise _foreign(row)
     task = None if event.task is None else Spelling.UUID.parse(event.task)
     if event.task is not None and task is None:
         raise DamagedError(f"the event at position {row.position} names no task: {event.task!r}")

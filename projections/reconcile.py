@@ -1,23 +1,26 @@
 """Reconciliation: what comparisons find becomes breaks, and what a statement bills becomes cost, both in the log.
 
-Breaks first, then the costs, and last that the statement was read. A run that was killed between any two commits is
+That another statement is replaced comes first, for it may be refused; then the breaks, the costs, and last that the
+statement was read. A run that was killed between any two commits is
 carried on by the next: what is in the log already is not written again, and changes nothing of what is found.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from typing import NamedTuple
 
 import msgspec
 
 from ledger.break_log import CHUNK_MAX, BreakLog
 from ledger.breaks import Break, CorrectBreak, Difference, Life, OpenBreak
-from ledger.events import BreakKind, StatementRead
+from ledger.events import BreakKind, StatementRead, StatementReplaced
+from ledger.statement_rules import decide_replaced, refuse_superseded
 from projections.booked import Asked
 from projections.books_snapshot import snapshot
 from projections.break_rows import Count, Wanted, list_breaks
 from projections.comparison import Billed, Comparison
 from projections.cost_log import CostLog
 from projections.follow import Progress, nobody
+from projections.providers import refuse_unknown
 
 GOING = (BreakKind.AMOUNT, BreakKind.MISSING_THERE)
 """What a later statement may put right: the rest of what is due, a line that comes late, or one that was corrected."""
@@ -72,6 +75,8 @@ class Clerk:
         self.tally = Tally()
         self._told: set[str] = set()
         """Breaks of tasks that the statement has told: the ledger's own check may find them as well."""
+        self._shown: set[str] = set()
+        """All breaks that the statement shows."""
 
     def beside(self) -> "Clerk":
         """Another one, for what the ledger's own check finds beside a statement: counted apart, and not listed.
@@ -90,6 +95,7 @@ class Clerk:
         self._told.update(one.break_id for one in found if billed is not None and one.kind in OF_OURSELVES)
         for start in range(0, len(found), CHUNK_MAX):
             some = await self._covered(found[start : start + CHUNK_MAX])
+            self._shown.update(told.found.break_id for told in some if billed is not None)
             if self._writes:
                 orders = [
                     OpenBreak(at_us=self._now_us, found=told.found, statement=statement, owner=owner) for told in some
@@ -117,30 +123,64 @@ class Clerk:
 
         Raises:
             NotAStatementError: as `Comparison`.
+            UnknownProvider, StatementSuperseded, NotReplaceable: before anything is written.
         """
         async with snapshot(costs.books) as books:  # what others post meanwhile is not what was billed before
             comparison = Comparison(books, billed)
+            if billed.providers is not None:
+                await refuse_unknown(books, billed.provider, billed.providers)
+            await self._replace(billed, costs, position=books.position)
             async for found in comparison.differences(progress=progress):
                 await self.take(found, billed=billed)
         if self._writes:
             await costs.post(comparison.owed(), billed.source, by=self._by, now_us=self._now_us)
             await self._close(comparison, costs.books)
-            await self._has_read(billed, position=books.position)
+            await self._close_replaced(comparison, costs.books)
+            await self._has_read(billed, costs, position=books.position)
+
+    async def _replace(self, billed: Billed, costs: CostLog, *, position: int) -> None:
+        """Put on record which statement this one replaces; where nothing is written, only see whether it may.
+
+        Raises:
+            StatementSuperseded, NotReplaceable: in that order.
+        """
+        until = None if self._writes else position
+        statement, provider = billed.statement.digest, billed.provider
+        refuse_superseded(await costs.statements.standing(provider, statement, until=until), statement)
+        if billed.replaces is None:
+            return
+        order = StatementReplaced(at_us=self._now_us, statement=billed.replaces, provider=provider, by=statement)
+        if self._writes:
+            await costs.statements.replace(order, by=self._by)
+        else:
+            decide_replaced(await costs.statements.standing(provider, billed.replaces, until=until), order)
 
     async def _close(self, comparison: Comparison, books: Asked) -> None:
         """Correct the breaks that a statement has opened, and of which the tasks agree with their bills now."""
         provider, statement = comparison.billed.provider, comparison.billed.statement.digest
         for kind in GOING:
-            wanted = Wanted(life=Life.OPEN, kind=kind, provider=provider)
-            while page := await list_breaks(books, wanted):
-                gone = {one.break_id: one for one in page if one.statement is not None and comparison.agrees(one.found)}
-                reason = f"task and bills agree, with statement {statement}"
-                orders = [CorrectBreak(at_us=self._now_us, break_id=name, reason=reason, agrees=True) for name in gone]
-                for name in await self._log.correct_all(orders, by=self._by):
-                    _count(self.tally.closed, gone[name].found)
-                wanted = wanted._replace(after=page[-1].break_id)
+            async for page in _open_breaks(books, Wanted(life=Life.OPEN, kind=kind, provider=provider)):
+                gone = [one for one in page if one.statement is not None and comparison.agrees(one.found)]
+                await self._correct(gone, reason=f"task and bills agree, with statement {statement}")
 
-    async def _has_read(self, billed: Billed, *, position: int) -> None:
+    async def _close_replaced(self, comparison: Comparison, books: Asked) -> None:
+        """Correct the breaks that only statements have shown which this one replaces."""
+        statement, replaced = comparison.billed.statement.digest, comparison.replaced
+        if not replaced:
+            return
+        async for page in _open_breaks(books, Wanted(life=Life.OPEN, provider=comparison.billed.provider)):
+            left = [one for one in page if one.statement in replaced and one.break_id not in self._shown]
+            gone = [one for one in left if comparison.has_gone(one.found)]
+            await self._correct(gone, reason=f"statement {statement} stands for the one that showed it")
+
+    async def _correct(self, gone: Sequence[Break], *, reason: str) -> None:
+        """Correct these, which differ no more."""
+        found = {one.break_id: one.found for one in gone}
+        orders = [CorrectBreak(at_us=self._now_us, break_id=name, reason=reason, agrees=True) for name in found]
+        for name in await self._log.correct_all(orders, by=self._by):
+            _count(self.tally.closed, found[name])
+
+    async def _has_read(self, billed: Billed, costs: CostLog, *, position: int) -> None:
         statement = billed.statement
         event = StatementRead(
             at_us=self._now_us,
@@ -152,4 +192,11 @@ class Clerk:
             breaks=sum(count.breaks for count in self.tally.found.values()),
             position=position,
         )
-        await self._log.read(event, by=self._by)
+        await costs.statements.read(event, by=self._by)
+
+
+async def _open_breaks(books: Asked, wanted: Wanted) -> AsyncIterator[list[Break]]:
+    """Those that are *wanted*, page by page."""
+    while page := await list_breaks(books, wanted):
+        yield page
+        wanted = wanted._replace(after=page[-1].break_id)

@@ -16,8 +16,9 @@ TABLES: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {  # what identifie
     "movements": (("position",), ("task", "purpose", "kind", "amount_micros", "recorded_at", "effective_at")),
     "provider_tasks": (("provider_task_id", "task"), ()),
     "breaks": (("break",), ("provider", "kind", "life", "at_stake_micros", "row")),
-    "billed_lines": (("provider", "line"), ("task", "account", "contract", "model", "micros", "at")),
+    "billed_lines": (("provider", "line"), ("task", "account", "contract", "model", "micros", "at", "statement")),
     "billing_streams": (("provider",), ("version",)),
+    "replaced_statements": (("provider", "statement"), ("replaced_by",)),
 }
 CHECKPOINT = "SELECT position, hash FROM main.checkpoint"
 MOVE_ON = "UPDATE main.checkpoint SET (position, hash) = (SELECT position, hash FROM green.checkpoint)"

@@ -1,6 +1,8 @@
 """`task-ledger reconcile`: the ledger against itself, and against a provider's statement, line by line."""
 
 import asyncio
+import hashlib
+import re
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -13,7 +15,9 @@ from api import settings
 from api.contracts import parse_any
 from ledger.break_log import BreakLog
 from ledger.breaks import Life
+from ledger.catalogue import Catalogue
 from ledger.engine import Engine
+from ledger.errors import NotReplaceable, StatementSuperseded, UnknownProvider
 from ledger.events import BreakKind
 from ledger.money import credits_text, mixed_text
 from projections.asked import WrongWordError, period_of
@@ -36,6 +40,7 @@ from scripts.progress import bar
 from scripts.typed import BY, now_us, wrong_config
 
 STATEMENT_MAX_BYTES = 256 * 2**20
+DIGEST = re.compile("[0-9a-f]{64}")
 SHOWN_MAX = 200
 """Breaks shown in a table; all of them are counted, and listed by ``breaks list``."""
 
@@ -47,6 +52,13 @@ def reconcile(
     ] = None,
     provider: Annotated[
         str | None, typer.Option(metavar="P", help="Only this provider: whose statement it is.")
+    ] = None,
+    new_provider: Annotated[
+        bool, typer.Option("--new-provider", help="It is one that no task, catalogue or configuration knows yet.")
+    ] = False,
+    replaces: Annotated[
+        str | None,
+        typer.Option(metavar="FILE|DIGEST", help="The statement that this one stands for: its file, or its SHA-256."),
     ] = None,
     since: Annotated[str | None, typer.Option(metavar="T", help="Where the period begins: a date or a time.")] = None,
     until: Annotated[str | None, typer.Option(metavar="T", help="Before when it ends.")] = None,
@@ -60,8 +72,13 @@ def reconcile(
     as_json: JsonOption = False,
 ) -> None:
     """Compare the books with themselves and with a statement; exit 1 when a break is open or a line is malformed."""
-    period, formats = _period(since, until), _formats(config)
-    billed = None if statement is None else _billed(statement, provider, formats, period)
+    period, found = _period(since, until), _settings(config)
+    billed = None if statement is None else _billed(statement, provider, found.statements, period)
+    if billed is not None:
+        providers = None if new_provider else {*found.statements, *_catalogue(found).providers}
+        billed = billed._replace(providers=providers, replaces=None if replaces is None else _digest(replaces))
+    elif replaces is not None or new_provider:
+        raise typer.BadParameter("without a statement there is nothing to say it of", param_hint="'--statement'")
     scope = Scope(provider, *(given or whole for given, whole in zip(period, Scope()[1:], strict=True)))
     wanted = _Wanted(now_us(), billed, scope, stuck_hours, at, writes=not dry_run and at is None)
     try:
@@ -70,6 +87,11 @@ def reconcile(
         raise typer.BadParameter(str(wrong), param_hint="'--statement'") from None
     except NoSuchPlaceError as wrong:
         raise typer.BadParameter(str(wrong), param_hint="'--at'") from None
+    except UnknownProvider as unknown:
+        raise typer.BadParameter(f"{unknown}; --new-provider takes a new one", param_hint="'--provider'") from None
+    except (NotReplaceable, StatementSuperseded) as refusal:
+        hint = "'--replaces'" if isinstance(refusal, NotReplaceable) else "'--statement'"
+        raise typer.BadParameter(str(refusal), param_hint=hint) from None
     _tell(outcome, wanted, as_json=as_json)
     if outcome.open or (billed is not None and billed.statement.malformed_count):
         raise typer.Exit(1)
@@ -88,11 +110,29 @@ class _Wanted(NamedTuple):
     writes: bool
 
 
-def _formats(config: Path | None) -> dict[str, StatementFormat]:
+def _settings(config: Path | None) -> settings.Settings:
     try:
-        return settings.read(config).statements
+        return settings.read(config)
     except (ValueError, OSError) as error:
         raise wrong_config(error) from error
+
+
+def _catalogue(found: settings.Settings) -> Catalogue:
+    try:
+        return found.models()
+    except (ValueError, OSError) as error:
+        raise wrong_config(error) from error
+
+
+def _digest(replaces: str) -> str:
+    """The SHA-256 that names a statement: as it is given, or of the file of that name."""
+    if DIGEST.fullmatch(replaces):
+        return replaces
+    try:
+        return hashlib.sha256(_data(Path(replaces), "'--replaces'")).hexdigest()
+    except OSError as error:
+        problem = f"it is neither a SHA-256 in hex nor a file that can be read: {error.strerror}"
+        raise typer.BadParameter(problem, param_hint="'--replaces'") from error
 
 
 def _period(since: str | None, until: str | None) -> tuple[int | None, int | None]:
@@ -119,15 +159,19 @@ def _billed(
 
 def _read(path: Path, form: StatementFormat) -> Statement:
     try:
-        with path.open("rb") as file:
-            data = file.read(STATEMENT_MAX_BYTES + 1)
-        if len(data) > STATEMENT_MAX_BYTES:
-            raise typer.BadParameter(f"it is larger than {STATEMENT_MAX_BYTES} bytes", param_hint="'--statement'")
-        return read_statement(data, form, task_in=parse_any)
+        return read_statement(_data(path, "'--statement'"), form, task_in=parse_any)
     except OSError as error:
         raise typer.BadParameter(f"cannot read {path}: {error.strerror}", param_hint="'--statement'") from error
     except NotAStatementError as wrong:
         raise typer.BadParameter(f"{path} is no statement: {wrong}", param_hint="'--statement'") from None
+
+
+def _data(path: Path, option: str) -> bytes:
+    with path.open("rb") as file:
+        data = file.read(STATEMENT_MAX_BYTES + 1)
+    if len(data) > STATEMENT_MAX_BYTES:
+        raise typer.BadParameter(f"it is larger than {STATEMENT_MAX_BYTES} bytes", param_hint=option)
+    return data
 
 
 # Carrying out

@@ -90,6 +90,8 @@ WRONG: dict[Name, Wrong] = {
     Name("ledger", "query", "life"): ["", "Open", "open,explained", "%FF"],
     Name("ledger", "query", "kind"): ["", "Amount", "amount,late", "%FF"],
     Name("ledger", "query", "provider"): ["", "x" * 129, "x" * 10_000, "%00", "%0A", "a%07"],
+    Name("ledger", "query", "new_provider"): ["", "True", "1", "yes", "%FF"],
+    Name("ledger", "query", "replaces"): ["", "x", "0" * 63, "0" * 65, "A" * 64, "x" * 10_000, "%FF"],
     Name("ledger", "header", "Content-Type"): [
         "",
         "text/plain",

@@ -36,6 +36,7 @@ from ledger.events import (
 from ledger.keys import account_stream
 from ledger.memory import MemoryEngine
 from ledger.records import Append, entry
+from ledger.statement_log import StatementLog
 from projections.audit import audit
 from tests.builders import Watched
 
@@ -158,8 +159,8 @@ async def test_a_life_stands_in_the_log_and_the_audit_accepts_it(engine: Engine)
     assert (await log.explain(EXPLAIN, by="cli")).life is Life.EXPLAINED
     known = await log.correct(CORRECT, by="cli")
     assert (known.life, known.reason, known.corrected_by, known.owner) == (Life.CORRECTED, "refunded", 7, "finance")
-    assert await log.read(READ, by="cli")
-    assert not await log.read(replace(READ, at_us=99), by="cli")
+    assert await StatementLog(engine).read(READ, by="cli")
+    assert not await StatementLog(engine).read(replace(READ, at_us=99), by="cli")
     rows = await engine.after(0, 100)
     assert [(row.entry.type, row.version, row.account, row.entry.actor) for row in rows] == [
         ("break-opened", 1, NOBODY, "cli"),

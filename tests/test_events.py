@@ -49,6 +49,7 @@ from ledger.events import (
     Stalled,
     Started,
     StatementRead,
+    StatementReplaced,
     Terms,
     UpdateRequested,
     UpdateReverted,
@@ -312,6 +313,11 @@ GOLDEN: list[tuple[AnyEvent, str, str | None]] = [  # event, its facts, its payl
             '{"type":"callback-resent","at_us":28,"callback_id":"msg_1",'
             '"task":"019ab1c2-7d04-78a5-9bcd-0123456789ab","about":4,"webhook":"w","reason":"they were down"}'
         ),
+        None,
+    ),
+    (
+        StatementReplaced(at_us=21, statement="9f86d081", provider="volcengine", by="60303ae2"),
+        '{"type":"statement-replaced","at_us":21,"statement":"9f86d081","provider":"volcengine","by":"60303ae2"}',
         None,
     ),
     (

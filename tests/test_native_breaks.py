@@ -114,6 +114,37 @@ async def test_what_is_no_statement_is_refused_and_nothing_is_written(service: S
     assert not service.logged("books.failed"), "the books are not at fault"
 
 
+async def test_a_provider_that_nobody_knows_is_refused_unless_it_is_said_to_be_new(service: Service) -> None:
+    await run(service.ledger, range(1))
+    position = await service.position()
+    path = STATEMENTS.replace(PROVIDER, "volcengin")
+    reply = await service.ask("POST", path, key=service.operator, body=strays(1), headers=CSV)
+    assert (reply.status, reply.json()["code"]) == (422, "unknown_provider")
+    assert "known are alibaba" in reply.json()["detail"]
+    assert await service.position() == position
+    path += "&new_provider=true"
+    reply = await service.ask("POST", path, key=service.operator, body=strays(1), headers=CSV)
+    assert (reply.status, reply.json()["new"]["missing-here"]["breaks"]) == (200, 1)
+
+
+async def test_a_statement_replaces_another_and_that_one_is_read_no_more(service: Service) -> None:
+    await run(service.ledger, range(1))
+    old, new = statement([row(0), row(8, provider_task_id="stray", our_task_id="")]), statement([row(0)])
+    digest = (await handed_in(service, old)).json()["statement"]
+    told = (await handed_in(service, new, query=f"&replaces={digest}")).json()
+    assert told["closed"] == {"missing-here": {"breaks": 1, "at_stake_credits": "1.5"}}
+    position = await service.position()
+    assert (await handed_in(service, new, query=f"&replaces={digest}")).status == 200
+    for data, query, code in (
+        (old, "", "statement_replaced"),
+        (strays(1), f"&replaces={digest}", "not_replaceable"),
+        (strays(1), f"&replaces={'0' * 64}", "not_replaceable"),
+    ):
+        reply = await handed_in(service, data, query=query)
+        assert (reply.status, reply.json()["code"]) == (409, code)
+    assert await service.position() == position
+
+
 async def test_a_statement_beyond_the_bound_is_too_large(service: Service) -> None:
     assert native_breaks.STATEMENT_MAX_BYTES == 32 * 2**20
     reply = await handed_in(service, b"x" * (native_breaks.STATEMENT_MAX_BYTES + 1))

@@ -328,6 +328,17 @@ WRONG = [
     (["--at", "yesterday"], "'--at'"),
     (["--config", "{missing}"], "'--config'"),
     (["--stuck-hours", "-1"], "'--stuck-hours'"),
+    (["--statement", "{good}", "--provider", "volcengin"], "nobody knows a provider 'volcengin'; known are alibaba, "),
+    (["--statement", "{good}", "--provider", "volcengin", "--dry-run"], "--new-provider takes a new one"),
+    (["--statement", "{good}", "--provider", PROVIDER, "--replaces", "0" * 64], "has not been read"),
+    (["--statement", "{good}", "--provider", PROVIDER, "--replaces", "0" * 64, "--dry-run"], "has not been read"),
+    (["--statement", "{good}", "--provider", PROVIDER, "--replaces", "{good}"], "does not replace itself"),
+    (
+        ["--statement", "{good}", "--provider", PROVIDER, "--replaces", "{missing}"],
+        "neither a SHA-256 in hex nor a file",
+    ),
+    (["--replaces", "0" * 64], "'--statement'"),
+    (["--new-provider"], "'--statement'"),
 ]
 
 
@@ -347,6 +358,30 @@ def test_wrong_use_is_refused_and_writes_nothing(
     assert (ended.code, ended.out, ended.err.count("\n")) == (2, "", 1)
     assert told in ended.err
     assert shell.positions() == position
+
+
+def test_a_new_provider_is_taken_when_it_is_said_to_be_one_and_known_from_then_on(shell: Shell, tmp_path: Path) -> None:
+    file = tmp_path / "first.csv"
+    file.write_bytes(statement([row(0, provider_task_id="x", our_task_id="")]))
+    words = ("reconcile", "--statement", file, "--provider", "new-one", "--json")
+    assert shell(*words, "--new-provider").objects[-1]["new"]["missing-here"]["breaks"] == 1
+    assert shell(*words).objects[-1]["new"] == {}
+
+
+def test_a_statement_replaces_another_by_its_file_or_its_digest(shell: Shell, bad: Path, good: Path) -> None:
+    digest = hashlib.sha256(bad.read_bytes()).hexdigest()
+    words = ("reconcile", "--statement", good, "--provider", PROVIDER, "--replaces")
+    shell("reconcile", "--statement", bad, "--provider", PROVIDER)
+    assert shell("breaks", "list", "--json").objects
+    assert shell(*words, bad).code == 0
+    position = shell.positions()
+    assert shell(*words, digest).code == 0
+    assert shell.positions() == position
+    assert shell("breaks", "list", "--json").objects == []
+    ended = shell("reconcile", "--statement", bad, "--provider", PROVIDER)
+    assert (ended.code, ended.out) == (2, "")
+    assert f"statement {digest} has been replaced by" in ended.err
+    assert shell("verify").code == 0
 
 
 # Breaks
