@@ -15,7 +15,7 @@ from ledger.memory import MemoryEngine
 from ledger.records import AccountRow
 from ledger.times import US_PER_SECOND
 from projections.audit import audit
-from tests.billing import PROVIDER, begin, row, run, statement
+from tests.billing import COLUMNS, PROVIDER, begin, row, run, statement
 from tests.builders import ident
 from tests.serving import Service, serving
 from tests.wire import Reply
@@ -57,6 +57,16 @@ async def test_a_statement_that_agrees_opens_nothing(service: Service) -> None:
     assert (reply.status, told["lines"], told["malformed_lines"], told["billed_credits"]) == (200, 3, 0, "4.5")
     assert (told["found"], told["new"], told["open"], told["breaks"]) == ({}, {}, {}, [])
     assert (told["provider"], told["remainder_micros"]) == (PROVIDER, "0")
+
+
+async def test_a_statement_of_several_mebibytes_is_read_to_its_end(service: Service) -> None:
+    await run(service.ledger, range(60))
+    data = statement([row(n, note="x" * 60_000) for n in range(60)], columns=(*COLUMNS, "note"))
+    assert len(data) > 3 * 2**20
+    reply = await handed_in(service, data)
+    assert reply.status == 200, reply
+    told = reply.json()
+    assert (told["lines"], told["malformed_lines"], told["found"]) == (60, 0, {})
 
 
 async def test_s43_nine_lines_against_eight_tasks_are_one_break_with_amount_age_and_candidate(service: Service) -> None:
