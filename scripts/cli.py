@@ -31,7 +31,7 @@ PROGRAM = "task-ledger"
 PARSERS_WORDS = "Value error, "
 """What typer puts before its reason when a value is none of a choice."""
 EXIT_USAGE, EXIT_STORE = 2, 3
-EXIT_PIPE, EXIT_INTERRUPT, EXIT_TERMINATED = 128 + 13, 128 + 2, 128 + 15  # as of a process that such a signal ended
+EXIT_PIPE, EXIT_INTERRUPT = 128 + 13, 128 + 2  # as of a process that ended by SIGPIPE, SIGINT
 
 
 class _Verbs(TyperGroup):
@@ -79,11 +79,7 @@ def run_alone(verb: Callable[..., None] | typer.Typer, *, program: str | None = 
 
 def _clear_away_when_terminated() -> None:
     """SIGTERM ends a verb as Ctrl-C does: half a copy of a store, with its content and keys, is not left behind."""
-
-    def end(*_: object) -> None:
-        sys.exit(EXIT_TERMINATED)
-
-    signal.signal(signal.SIGTERM, end)
+    signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))
 
 
 def run(verbs: typer.Typer, arguments: Sequence[str], *, program: str = PROGRAM) -> int:

@@ -23,6 +23,7 @@ import typer
 
 from ledger.chain import GENESIS, Place, link
 from ledger.errors import DamagedError
+from ledger.ids import Spelling
 from ledger.lineage import Ancestor, descended
 from ledger.records import ClaimId, ClaimRow, Recorded
 from ledger.sqlite import open_to_serve
@@ -143,6 +144,12 @@ async def _fill(source: "_Source", written: Path) -> int:
                 await refill.events(page)
             else:
                 claims += await refill.claims(page)
+        if refill.keyless and source.end.proof is None:
+            named = Spelling.UUID.spell(min(refill.keyless))
+            raise BadExport(
+                f"the export ends at {source.end.position}, before the content of task {named} was erased, and has no "
+                "key of it: export up to its deletion, or all of the log"
+            )
     except DamagedError as error:
         raise BadExport(str(error)) from error
     finally:

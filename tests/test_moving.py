@@ -15,10 +15,12 @@ import pytest
 
 from ledger.chain import GENESIS, Place, link
 from ledger.cursors import position_cursor
+from ledger.ids import Spelling, TaskId
 from ledger.keyring import Keyring
 from ledger.keys import Role, parse
 from ledger.sqlite import open_to_read
 from projections.log_lines import EventLine, decode, recorded
+from scripts.cli import EXIT_INTERRUPT
 from tests import stored
 from tests.builders import ACCOUNT, complete, create, delete, ident, start
 from tests.processes import ROOT
@@ -165,6 +167,17 @@ def test_content_that_was_erased_is_not_in_an_export_and_stays_erased(
     assert base64.b64encode(key).decode() not in "".join(lines)
     assert brought_in(shell, file, target, lines).code == 0
     assert tables(target) == tables(path)
+
+
+def test_an_export_that_ends_before_an_erasure_is_told_to_go_further(
+    shell: Shell, path: Path, file: Path, target: Path
+) -> None:
+    log = events(path)
+    erased = next(row for row in reversed(log) if row.entry.type == "deleted")
+    ended = brought_in(shell, file, target, exported(shell, "--until", str(erased.position - 1)))
+    assert ended.code == 1
+    assert f"before the content of task {Spelling.UUID.spell(TaskId(erased.stream))} was erased" in ended.err
+    assert not target.exists()
 
 
 # What is printed
@@ -334,7 +347,8 @@ def test_an_import_that_is_told_to_end_leaves_no_copy_behind(
         while importing.poll() is None and "-wal" not in {one.name[-4:] for one in target.parent.iterdir()}:
             time.sleep(0.01)
         importing.send_signal(signal.SIGTERM)
-        assert importing.wait(30) == 128 + signal.SIGTERM
+        importing.stdin.close()  # it may be reading there
+        assert importing.wait(60) == EXIT_INTERRUPT
     assert [one.name for one in target.parent.iterdir()] == ["ledger.db.lock"]
 
 
