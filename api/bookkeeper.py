@@ -14,6 +14,7 @@ from api.followers import Duty
 from api.keepers import Keeper
 from api.refusals import Unavailable
 from ledger.engine import Engine
+from ledger.errors import Refusal
 from projections.books import Books
 from projections.books_file import open_books
 from projections.places import NoSuchPlaceError
@@ -61,7 +62,7 @@ class Bookkeeper(Keeper[Books]):
         try:
             async with self._opened() as books:
                 yield books
-        except NoSuchPlaceError:  # the request is wrong, not the books
+        except (NoSuchPlaceError, Refusal):  # the request is wrong, or something else that it needs, not the books
             raise
         except Exception as error:
             if fault_text(error) != self._failure:

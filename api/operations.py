@@ -1,7 +1,7 @@
 """What each operation of a contract's table does: one function for all vendors, who differ in their rows only."""
 
 import weakref
-from collections.abc import Hashable, Sequence
+from collections.abc import Awaitable, Hashable, Sequence
 
 from aiohttp import web
 from msgspec.structs import replace
@@ -34,6 +34,7 @@ from api.webhooks import webhooks
 from ledger.commands import Claim, Create, Delete, RequestCancel, RequestUpdate
 from ledger.errors import WrongVersion
 from ledger.ids import ENTROPY_BYTES, task_id
+from ledger.ledger import Outcome
 
 ATTEMPTS_MAX = 5
 """How often a change is made anew because the task has moved on since it was read."""
@@ -41,36 +42,34 @@ KEPT_MAX_CHARS = 1024
 """Of path, query and host: what is asked at greater length is answered and not remembered, for memory is bounded."""
 
 
-async def carry_out(
+def carry_out(
     deps: Deps, request: web.BaseRequest, exchange: Exchange, operation: KeyedOperation, asked: Asked
-) -> Answer | Streamed:
-    """Do what *operation* is for, for the account of the key that was shown."""
+) -> Awaitable[Answer | Streamed]:
+    """Do what *operation* is for, for the account of the key that was shown; it is done when this is awaited."""
     contract = exchange.contract
     match operation:
         case Read():
-            return await _read(deps, request, exchange, operation, asked)
+            return _read(deps, request, exchange, operation, asked)
         case Follow():
-            return await follow(deps, contract, operation, asked)
+            return follow(deps, contract, operation, asked)
         case Cancel():
-            return await _cancel(deps, contract, operation, asked)
+            return _cancel(deps, contract, operation, asked)
         case Submit():
-            return await _submit(deps, contract, operation, asked)
+            return _submit(deps, contract, operation, asked)
         case Alter():
-            return await _alter(deps, contract, operation, asked)
+            return _alter(deps, contract, operation, asked)
         case Browse():
-            wanted = operation.wanted(asked)
-            page = await deps.ledger.browse(wanted, gone=lambda task: contract.gone(task, asked.now_us))
-            return operation.answer(asked, page)
+            return _browse(deps, contract, operation, asked)
         case Balance():
-            return operation.answer(await deps.ledger.accounts.row(asked.account))
+            return _balance(deps, operation, asked)
         case Hooks():
-            return await webhooks(deps, contract, operation, asked)
+            return webhooks(deps, contract, operation, asked)
         case Act():
-            return await operation.run(deps, asked)
+            return operation.run(deps, asked)
 
 
 async def _read(deps: Deps, request: web.BaseRequest, exchange: Exchange, operation: Read, asked: Asked) -> Answer:
-    """The task that is meant, rendered; the rendering is kept with it, and under what it varies by."""
+    """The task that is meant, rendered. The rendering is kept with the task, and found again by the same GET."""
     contract, keep = exchange.contract, len(request.raw_path) + len(request.host) <= KEPT_MAX_CHARS
     seen = await visible(deps, contract, operation.target(asked), asked)
     if asked.query:
@@ -88,6 +87,16 @@ async def _read(deps: Deps, request: web.BaseRequest, exchange: Exchange, operat
     return answer
 
 
+async def _browse(deps: Deps, contract: Contract, operation: Browse, asked: Asked) -> Answer:
+    wanted = operation.wanted(asked)
+    page = await deps.ledger.browse(wanted, gone=lambda task: contract.gone(task, asked.now_us))
+    return operation.answer(asked, page)
+
+
+async def _balance(deps: Deps, operation: Balance, asked: Asked) -> Answer:
+    return operation.answer(await deps.ledger.accounts.row(asked.account))
+
+
 async def _cancel(deps: Deps, contract: Contract, operation: Cancel, asked: Asked) -> Answer:
     wish = operation.wish(asked)
     seen = await visible(deps, contract, wish.target, asked, tells_foreign=True)
@@ -102,7 +111,7 @@ async def _cancel(deps: Deps, contract: Contract, operation: Cancel, asked: Aske
         reason=wish.reason,
     )
     outcome = await deps.ledger.handle(command)
-    return operation.answer(asked, Told(outcome.task, outcome.appended, outcome.replayed))
+    return _worded(operation, asked, outcome)
 
 
 async def _submit(deps: Deps, contract: Contract, operation: Submit, asked: Asked) -> Answer:
@@ -135,7 +144,7 @@ async def _submit(deps: Deps, contract: Contract, operation: Submit, asked: Aske
         callback_url=order.callback_url,
     )
     outcome = await deps.ledger.handle(command)
-    return operation.answer(asked, Told(outcome.task, outcome.appended, outcome.replayed))
+    return _worded(operation, asked, outcome)
 
 
 async def _alter(deps: Deps, contract: Contract, operation: Alter, asked: Asked) -> Answer:
@@ -147,7 +156,7 @@ async def _alter(deps: Deps, contract: Contract, operation: Alter, asked: Asked)
             if attempt == ATTEMPTS_MAX:
                 raise Unavailable from None
         else:
-            return operation.answer(asked, Told(outcome.task, outcome.appended, outcome.replayed))
+            return _worded(operation, asked, outcome)
     raise AssertionError("the last attempt returns or raises")
 
 
@@ -158,7 +167,17 @@ def _capped(deps: Deps, command: RequestUpdate | Delete) -> RequestUpdate | Dele
     return command
 
 
+def _worded(operation: Cancel | Submit | Alter, asked: Asked, outcome: Outcome) -> Answer:
+    """What a command came to, in the vendor's words."""
+    return operation.answer(asked, Told(outcome.task, outcome.appended, outcome.replayed))
+
+
 def _claims(deps: Deps, keys: Sequence[Idempotency], account: str) -> tuple[Claim, ...]:
+    """The claims that a request makes by its idempotency keys.
+
+    Raises:
+        Invalid: a key is no text.
+    """
     for one in keys:
         try:
             one.key.encode()

@@ -1,6 +1,6 @@
 """The webhooks of an account, as its clients see to them: what a contract's row wishes, carried out."""
 
-from api.contracts.hooks import AddHook, ChangeHook, HookDeliveries, HookTold, ListHooks, RemoveHook
+from api.contracts.hooks import AddHook, ChangeHook, HookDeliveries, HookTold, HookWish, ListHooks, RemoveHook
 from api.contracts.shape import Answer, Asked, Contract, Hooks
 from api.deps import Deps
 from ledger.callbacks import AddWebhook, Arranged, CallbackCommand, ChangeWebhook, RemoveWebhook, Webhook, seal_secret
@@ -19,37 +19,28 @@ async def webhooks(deps: Deps, contract: Contract, operation: Hooks, asked: Aske
         Invalid: the request cannot be read, or its address is none that is posted to.
         UnknownWebhook, TooManyWebhooks: as `decide_callback`.
     """
-    wish = operation.wish(asked)
+    return operation.answer(asked, await _told(deps, contract, operation.wish(asked), asked))
+
+
+async def _told(deps: Deps, contract: Contract, wish: HookWish, asked: Asked) -> HookTold:
     match wish:
         case ListHooks():
             arranged = await deps.ledger.callbacks.arranged(asked.account)
-            found = [hook for hook in arranged.webhooks.values() if hook.contract == contract.name]
-            return operation.answer(asked, HookTold(found))
+            return HookTold([hook for hook in arranged.webhooks.values() if hook.contract == contract.name])
         case AddHook():
-            return operation.answer(asked, await _add(deps, contract, wish, asked))
-        case ChangeHook(webhook_id=webhook_id):
-            deps.callbacks.egress.check(wish.url, "url")
-            await _own(deps, contract, webhook_id, asked)
-            change = ChangeWebhook(
-                at_us=asked.now_us,
-                webhook_id=webhook_id,
-                url=wish.url,
-                tells=wish.tells,
-                enabled=wish.enabled,
-                sealed_secret=None if wish.secret is None else _sealed(deps, wish.secret, webhook_id),
-            )
-            arranged = await _carry_out(deps, change, asked)
-            return operation.answer(asked, HookTold([arranged.webhook(webhook_id)]))
+            return await _add(deps, contract, wish, asked)
+        case ChangeHook():
+            return await _change(deps, contract, wish, asked)
         case RemoveHook(webhook_id=webhook_id):
             await _own(deps, contract, webhook_id, asked)
             await _carry_out(deps, RemoveWebhook(at_us=asked.now_us, webhook_id=webhook_id), asked)
-            return operation.answer(asked, HookTold())
+            return HookTold()
         case HookDeliveries(webhook_id=webhook_id, limit=limit, skip=skip):
             await _own(deps, contract, webhook_id, asked)
             rows, total = await deps.callbacks.consult(
                 lambda queue: queue.of_webhook(asked.account, webhook_id, limit=limit, skip=skip)
             )
-            return operation.answer(asked, HookTold(deliveries=rows, total=total))
+            return HookTold(deliveries=rows, total=total)
 
 
 async def _add(deps: Deps, contract: Contract, wish: AddHook, asked: Asked) -> HookTold:
@@ -66,6 +57,21 @@ async def _add(deps: Deps, contract: Contract, wish: AddHook, asked: Asked) -> H
     )
     arranged = await _carry_out(deps, add, asked)
     return HookTold([arranged.webhook(webhook_id)], secret)
+
+
+async def _change(deps: Deps, contract: Contract, wish: ChangeHook, asked: Asked) -> HookTold:
+    deps.callbacks.egress.check(wish.url, "url")
+    await _own(deps, contract, wish.webhook_id, asked)
+    change = ChangeWebhook(
+        at_us=asked.now_us,
+        webhook_id=wish.webhook_id,
+        url=wish.url,
+        tells=wish.tells,
+        enabled=wish.enabled,
+        sealed_secret=None if wish.secret is None else _sealed(deps, wish.secret, wish.webhook_id),
+    )
+    arranged = await _carry_out(deps, change, asked)
+    return HookTold([arranged.webhook(wish.webhook_id)])
 
 
 async def _own(deps: Deps, contract: Contract, webhook_id: str, asked: Asked) -> Webhook:

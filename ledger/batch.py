@@ -244,23 +244,15 @@ class Batch(Generic[A]):
         if events and claims:
             events = [replace(events[0], claims=tuple(map(claimed, claims))), *events[1:]]
         recorded_at_us = max(self.recorded_at_us, command.at_us)
-        entries = [
-            entry(event, actor=command.actor, request_id=command.request_id, recorded_at_us=recorded_at_us)
-            for event in events
-        ]
-        old_key = seal_key = self.seal_keys.get(task.task_id)
-        if any(one.payload is not None for one in entries):
-            assert not task.deleted, "no content after its deletion"
-            seal_key = old_key or self._entropy(KEY_BYTES)
-            entries = [*_sealed(entries, task, seal_key, self._entropy)]
+        entries, seal_key = self._entries(task, command, events, recorded_at_us=recorded_at_us)
         append = Append(
             stream=task.task_id,
             account=after.account,
             expected=task.version,
-            entries=tuple(entries),
+            entries=entries,
             task=row_of(after) if events else None,
             claims=rows,
-            seal_key=seal_key if old_key is None else None,
+            seal_key=None if task.task_id in self.seal_keys else seal_key,
             move=move,
             rests_on=account.version if account is not None and new is not None else None,
         )
@@ -279,6 +271,21 @@ class Batch(Generic[A]):
             self.accounts.put(account, by=len(self.appends))
         self.appends.append(append)
         return after
+
+    def _entries(
+        self, task: Task, command: TaskCommand, events: Sequence[TaskEvent], *, recorded_at_us: int
+    ) -> tuple[tuple[Entry, ...], bytes | None]:
+        """The events as they are written, and the key that seals the task's content: a new one for the first of it."""
+        entries = [
+            entry(event, actor=command.actor, request_id=command.request_id, recorded_at_us=recorded_at_us)
+            for event in events
+        ]
+        seal_key = self.seal_keys.get(task.task_id)
+        if any(one.payload is not None for one in entries):
+            assert not task.deleted, "no content after its deletion"
+            seal_key = seal_key or self._entropy(KEY_BYTES)
+            return tuple(_sealed(entries, task, seal_key, self._entropy)), seal_key
+        return tuple(entries), seal_key
 
 
 def _sealed(entries: Iterable[Entry], task: Task, key: bytes, entropy: Entropy) -> Iterable[Entry]:

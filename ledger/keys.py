@@ -18,6 +18,7 @@ import msgspec
 from ledger.errors import UnknownKey
 from ledger.events import KeyEvent, KeyIssued, KeyRevoked
 from ledger.records import KeyRow
+from ledger.streams import stream_of
 
 _ALPHABET = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
 _ID_CHARS, _SECRET_CHARS, _CHECK_CHARS = 12, 43, 8
@@ -171,14 +172,8 @@ def evolve_key(row: KeyRow | None, event: KeyEvent, *, account: str) -> KeyRow:
 
 
 def account_stream(account: str) -> bytes:
-    """The 16 bytes that name an account's stream of administrative acts.
-
-    Its version nibble is 8 (RFC 9562: an id made of a hash), so it is no task's id.
-    """
-    name = bytearray(hashlib.sha256(b"task-ledger account\x00" + account.encode()).digest()[:16])
-    name[6] = 0x80 | (name[6] & 0x0F)
-    name[8] = 0x80 | (name[8] & 0x3F)
-    return bytes(name)
+    """The 16 bytes that name an account's stream of administrative acts."""
+    return stream_of(hashlib.sha256(b"task-ledger account\x00" + account.encode()).digest())
 
 
 def _alive(row: KeyRow | None, key_id: str, at_us: int) -> KeyRow:

@@ -155,6 +155,15 @@ async def test_a_statement_replaces_another_and_that_one_is_read_no_more(service
     assert await service.position() == position
 
 
+async def test_the_books_are_not_blamed_for_deadlines_that_cannot_be_opened(service: Service) -> None:
+    await service.sweeper.close()
+    service.sweeper.path.unlink(missing_ok=True)
+    service.sweeper.path.mkdir()
+    reply = await service.native("GET", "/billing/reconciliation")
+    assert (reply.status, reply.json()["code"]) == (503, "store_unavailable")
+    assert not service.logged("books.failed")
+
+
 async def test_a_statement_beyond_the_bound_is_too_large(service: Service) -> None:
     assert native_breaks.STATEMENT_MAX_BYTES == 32 * 2**20
     reply = await handed_in(service, b"x" * (native_breaks.STATEMENT_MAX_BYTES + 1))

@@ -32,9 +32,10 @@ def wanted(asked: Asked) -> Wanted:
         Invalid: a parameter is unknown or has a value that it cannot have.
     """
     query = asked.query
-    for name in sorted(set(query) - PARAMS):
-        pointer = "/" + name.replace("~", "~0").replace("/", "~1")
-        raise Invalid(f"unknown query parameter {name}", param=pointer)
+    unknown = sorted(set(query) - PARAMS)
+    if unknown:
+        pointer = "/" + unknown[0].replace("~", "~0").replace("/", "~1")
+        raise Invalid(f"unknown query parameter {unknown[0]}", param=pointer)
     _expanded(asked)
     status, capability = _word(asked, "status", frozenset(STATUSES.values())), query.get("capability")
     after_us, before_us = _time(asked, "created_after"), _time(asked, "created_before")

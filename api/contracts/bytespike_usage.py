@@ -35,8 +35,9 @@ def wanted(asked: Asked) -> Wanted:
     Raises:
         Invalid: a parameter is unknown or has a value that it cannot have.
     """
-    for name in sorted(set(asked.query) - PARAMS):
-        raise Invalid(f"Unknown query parameter {name}.", param=name or None)
+    unknown = sorted(set(asked.query) - PARAMS)
+    if unknown:
+        raise Invalid(f"Unknown query parameter {unknown[0]}.", param=unknown[0] or None)
     return Wanted(account=asked.account, limit=_limit(asked), fits=_has_cost, before=_beyond(asked))
 
 

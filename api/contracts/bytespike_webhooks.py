@@ -99,8 +99,9 @@ def _remove(asked: Asked) -> HookWish:
 
 
 def _deliveries(asked: Asked) -> HookWish:
-    for name in sorted(set(asked.query) - PARAMS):
-        raise Invalid(f"Unknown query parameter {name}.", param=name or None)
+    unknown = sorted(set(asked.query) - PARAMS)
+    if unknown:
+        raise Invalid(f"Unknown query parameter {unknown[0]}.", param=unknown[0] or None)
     page = _number(asked, "page", 1, PAGE_MAX)
     size = _number(asked, "page_size", PAGE_SIZE_DEFAULT, PAGE_SIZE_MAX)
     return HookDeliveries(_named(asked), limit=size, skip=(page - 1) * size)
@@ -112,9 +113,8 @@ def _named(asked: Asked) -> str:
 
 
 def _tags(names: list[str]) -> tuple[str, ...]:
-    for name in names:
-        if name not in NAMES:
-            raise Invalid(f"events are of {', '.join(NAMES)}.", param="events")
+    if not set(names) <= set(NAMES):
+        raise Invalid(f"events are of {', '.join(NAMES)}.", param="events")
     return tuple(tag for tag, name in EVENTS.items() if name in names)
 
 
