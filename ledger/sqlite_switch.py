@@ -11,7 +11,13 @@ The pointer is the schema. A statement that a server has compiled is compiled an
 changed, and reads one state or the other, whole. Writers write to the tables in every state; a trigger on the log has
 them throw away, or move, what is staged of the very task first. At rest there is nothing of all this but the views'
 names, which cost a reader nothing. Of a content that was deleted nothing stays staged, for its deletion is an event.
-A copy of the file, at whichever step, is a ledger that reads the same.
+A copy of the file, at whichever step, is a ledger that reads the same. The price: what differs is written twice and
+lies in the file twice until it has been moved, whose room the file then keeps; and all of it takes longer, for it
+rests.
+
+Measured beside a service with two writers and two readers, on two cores that others used as well: 20,000 rows kept a
+writer waiting for 1,870 ms in one transaction, and for 11 in this way; 100,000 rows for more than the 5 s after which
+it is told 503, and for 47.
 
 Alternatives beaten. One transaction of copied rows: 20,000 rows kept writers waiting for two seconds. Slices of live
 rows, each right by itself: between the first and the last a reader would meet rows of both folds, and a page of a list

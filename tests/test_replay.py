@@ -6,18 +6,23 @@ import sqlite3
 import subprocess
 import sys
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from ledger.ids import Spelling
+from ledger import sqlite_staging
+from ledger.ids import Spelling, TaskId
+from ledger.sqlite_staging import State, state_of
 from ledger.task import Task
+from projections import replay_switch
 from projections.audit import audit
 from projections.audit_findings import Report
 from projections.books_sql import SHAPE
 from projections.replay_books_sql import TABLES
+from projections.replay_file import open_replay, replay_of
 from scripts.cli import app, run
 from tests import stored
 from tests.builders import ACCOUNT, create, ident, start
@@ -226,6 +231,65 @@ async def read(ledger: Any, task: Any) -> Task:  # noqa: ANN401
     seen = await ledger.task(task, account=None)
     assert isinstance(seen.task, Task)
     return seen.task
+
+
+def test_a_disk_that_gets_full_while_rows_are_staged_has_its_room_back_and_nothing_was_changed(
+    path: Path, replay: Shell, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    right = rows(path, "tasks")
+    plant(path, "UPDATE tasks SET created_at = created_at + 1")
+    wrong, stage = rows(path, "tasks"), sqlite_staging.stage
+
+    def stage_with_little_room(db: sqlite3.Connection) -> None:
+        stage(db)
+        (pages,) = db.execute("PRAGMA page_count").fetchone()
+        db.execute(f"PRAGMA max_page_count = {pages + 1}")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(replay_switch, "stage", stage_with_little_room)
+        assert replay("--projection", "tasks").code == 3
+    with closing(sqlite3.connect(path)) as db:
+        assert state_of(db) is State.AT_REST
+    assert rows(path, "tasks") == wrong
+    assert replay("--projection", "tasks").switched["tasks"] == len(wrong)
+    assert rows(path, "tasks") == right
+
+
+def test_accounts_that_moved_while_rows_were_staged_are_right_after_the_switch(
+    path: Path, replay: Shell, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What is staged of them is thrown away, and they are compared again under the lock."""
+    fresh = [ident(number) for number in range(900, 904)]
+    plant(path, "UPDATE accounts SET held_micros = held_micros + 7, version = version + 1")
+    plant(path, "UPDATE tasks SET created_at = created_at + 1 WHERE task = ?", ident(0))
+    in_slices, left = sqlite_staging.in_slices, [*fresh]
+
+    def between_slices(db: Any, items: Any, do: Any) -> None:  # noqa: ANN401 - as they come
+        in_slices(db, items, do)
+        if left:
+            with ThreadPoolExecutor(1) as elsewhere:
+                elsewhere.submit(asyncio.run, created(path, left.pop())).result()
+
+    monkeypatch.setattr(replay_switch, "in_slices", between_slices)
+    monkeypatch.setattr(replay_switch, "ROUNDS_MAX", 1)
+    done = replay()
+    assert done.switched["tasks"] == 1
+    assert done.switched["accounts"] > 1
+    assert not left
+    assert findings(path) == 0
+    assert replay("--verify").code == 0
+
+
+async def created(path: Path, task: TaskId) -> None:
+    async with stored.serving(path) as ledger:
+        await ledger.handle(create(task))
+
+
+def test_two_replays_at_once_are_one_too_many(path: Path, replay: Shell) -> None:
+    with open_replay(replay_of(path)):
+        assert replay().code == 3
+        assert replay("--projection", "books").code == 3
+    assert replay().code == 0
 
 
 # The books
