@@ -32,7 +32,7 @@ from api.native_bodies import (
     report_in,
     time_in,
 )
-from api.native_breaks import STATEMENT_MAX_BYTES, breaks, change_break, reconciliation, statement
+from api.native_breaks import STATEMENT_MAX_BYTES, breaks, change_break, reconcile, reconciliation, statement
 from api.native_callbacks import CALLBACK_ROUTES, callback_in
 from api.native_feed import WrongCursor, events
 from api.native_follows import followed_in
@@ -53,7 +53,7 @@ from api.refusals import (
     UnknownRoute,
     WrongKey,
 )
-from ledger.commands import CancelPolicy, Create, Effect, RequestCancel
+from ledger.commands import CancelPolicy, Charge, Create, Effect, Refund, RequestCancel
 from ledger.errors import (
     AlreadyStarted,
     AmountExceeds,
@@ -218,7 +218,12 @@ async def _stood(deps: Deps, task: TaskId, moment: Moment) -> Answer:
 
 async def report(deps: Deps, asked: Asked) -> Answer:
     """Take what a worker reports. Its answer tells the worker whether a cancel has been asked for."""
-    command = report_in(asked, _task(asked))
+    task = _task(asked)
+    try:
+        command = report_in(asked, task)
+    except Invalid as wrong:
+        deps.ledger.unread.note(task, wrong.reason, at_us=asked.now_us)
+        raise
     if command.claims:
         command = replace(command, claims=deps.ledger.keys.keyed(command.claims))
     outcome = await deps.ledger.handle(command)
@@ -227,7 +232,10 @@ async def report(deps: Deps, asked: Asked) -> Answer:
     view = task_view(outcome.task, position=outcome.position, log_id=deps.ledger.engine.log_id)
     if outcome.late:
         view["late"] = True
-    return json_answer(200, view, {"ETag": etag(outcome.task)})
+    headers = {"ETag": etag(outcome.task)}
+    if isinstance(command, Charge | Refund) and not outcome.appended:
+        headers["Idempotent-Replayed"] = "true"  # its own key has moved this money before
+    return json_answer(200, view, headers)
 
 
 async def history(deps: Deps, asked: Asked) -> Answer:
@@ -371,6 +379,7 @@ CONTRACT = Contract(
         Act("POST", "/v1/billing/breaks/{id}", change_break, operator_only=True),
         Act("POST", "/v1/billing/statements", statement, operator_only=True, body_max_bytes=STATEMENT_MAX_BYTES),
         Act("GET", "/v1/billing/reconciliation", reconciliation, operator_only=True),
+        Act("POST", "/v1/billing/reconciliation", reconcile, operator_only=True),
         Act("GET", "/metrics", metrics, operator_only=True),
     ),
     token=bearer,
