@@ -9,7 +9,7 @@ from api.metrics import metrics
 from api.native_accounts import grant, revoke_grant, set_limit, show_account
 from api.native_batch import BATCH_MAX_BYTES, report_many
 from api.native_billing import summary
-from api.native_breaks import STATEMENT_MAX_BYTES, breaks, change_break, reconciliation, statement
+from api.native_breaks import STATEMENT_MAX_BYTES, breaks, change_break, reconcile, reconciliation, statement
 from api.native_callbacks import list_callbacks, resend, rotate_secret, show_secret
 from api.native_create import create
 from api.native_feed import events
@@ -53,6 +53,7 @@ CONTRACT = Contract(
         Act("POST", "/v1/billing/breaks/{id}", change_break, operator_only=True),
         Act("POST", "/v1/billing/statements", statement, operator_only=True, body_max_bytes=STATEMENT_MAX_BYTES),
         Act("GET", "/v1/billing/reconciliation", reconciliation, operator_only=True),
+        Act("POST", "/v1/billing/reconciliation", reconcile, operator_only=True),
         Act("GET", "/metrics", metrics, operator_only=True),
     ),
     token=bearer,

@@ -1,5 +1,7 @@
 """What the native API does with accounts: it shows them, sets limits, grants, and takes back."""
 
+from typing import Any
+
 import msgspec
 
 from api.bodies import read_json
@@ -8,8 +10,10 @@ from api.deps import Deps
 from api.native_bodies import GrantBody, LimitBody, Name, RevocationBody, credits_in, positive_credits
 from api.native_shapes import account_view
 from api.refusals import Invalid
+from ledger.accounts import CreditChange
 from ledger.credit import Grant, RevokeGrant
 from ledger.records import AccountRow
+from ledger.times import rfc3339
 
 
 async def show_account(deps: Deps, asked: Asked) -> Answer:
@@ -32,8 +36,7 @@ async def grant(deps: Deps, asked: Asked) -> Answer:
         key=body.key,
         reason=body.reason,
     )
-    row = await deps.ledger.accounts.grant(account, command, by=asked.key_id)
-    return _shown(deps, row)
+    return _changed(deps, await deps.ledger.accounts.grant(account, command, by=asked.key_id))
 
 
 async def revoke_grant(deps: Deps, asked: Asked) -> Answer:
@@ -45,13 +48,25 @@ async def revoke_grant(deps: Deps, asked: Asked) -> Answer:
         grant=body.grant,
         reason=body.reason,
     )
-    row = await deps.ledger.accounts.revoke(account, command, by=asked.key_id)
-    return _shown(deps, row)
+    return _changed(deps, await deps.ledger.accounts.revoke(account, command, by=asked.key_id))
+
+
+def _changed(deps: Deps, change: CreditChange) -> Answer:
+    """The account, and who has moved its credit under this key: of several who ask at once, one is not told a repeat.
+
+    That one calls the payment provider, if there is one to be called; the others see who does.
+    """
+    shown = _view(deps, change.row) | {"moved_by": change.by, "moved_at": rfc3339(change.at_us)}
+    return json_answer(200, shown, {"Idempotent-Replayed": "true"} if change.is_repeat else None)
 
 
 def _shown(deps: Deps, row: AccountRow) -> Answer:
+    return json_answer(200, _view(deps, row))
+
+
+def _view(deps: Deps, row: AccountRow) -> dict[str, Any]:
     """The account, and the cap on its tasks that this service has been given; null: none."""
-    return json_answer(200, account_view(row) | {"tasks_max": deps.limits.tasks_max(row.account)})
+    return account_view(row) | {"tasks_max": deps.limits.tasks_max(row.account)}
 
 
 def account_in(asked: Asked) -> str:

@@ -109,6 +109,8 @@ async def _taken(deps: Deps, asked: Asked, line: Line) -> Outcome | Exception:
         command = report_in(asked._replace(body=report, headers={}), task, keyed=deps.ledger.keys.keyed)
         return await deps.ledger.handle(command)
     except Exception as error:  # noqa: BLE001 - told in the line, and seen to below
+        if isinstance(error, Invalid):
+            deps.ledger.unread.note(task, error.reason, at_us=asked.now_us)
         return error
 
 

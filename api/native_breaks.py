@@ -30,6 +30,7 @@ from projections.break_shapes import break_view, counts_view, statement_view, to
 from projections.comparison import Billed, side_of
 from projections.cost_log import CostLog
 from projections.deadlines import Deadlines
+from projections.follow import catch_up
 from projections.reconcile import Clerk, Told
 from projections.self_check import STUCK_HOURS, late_truths, settlement
 from projections.statement_format import StatementFormat
@@ -115,7 +116,9 @@ async def statement(deps: Deps, asked: Asked) -> Answer:
         read = await asyncio.to_thread(read_statement, asked.body, form, task_in=parse_any, syntax=syntax)
         billed = Billed(provider, read, form, since_us, until_us, replaces, providers)
         side_of(billed)  # a statement without a period is refused before the books are asked
-        return json_answer(200, await deps.books.consult(lambda books: _compared(deps, asked, books, billed)))
+        return json_answer(
+            200, await deps.books.consult(lambda books: _compared(deps, asked, books, billed, writes=True))
+        )
     except NotAStatementError as wrong:
         raise Invalid(f"the body is no statement: {wrong}") from None
 
@@ -123,10 +126,18 @@ async def statement(deps: Deps, asked: Asked) -> Answer:
 async def reconciliation(deps: Deps, asked: Asked) -> Answer:
     """The ledger against itself, now, and what is open; nothing is written."""
     only(asked, set())
-    return json_answer(200, await deps.books.consult(lambda books: _compared(deps, asked, books, None)))
+    told = await deps.books.consult(lambda books: _compared(deps, asked, books, None, writes=False))
+    return json_answer(200, told)
 
 
-async def _compared(deps: Deps, asked: Asked, books: Books, billed: Billed | None) -> dict[str, Any]:
+async def reconcile(deps: Deps, asked: Asked) -> Answer:
+    """The same, and the breaks that are new are opened."""
+    only(asked, set())
+    told = await deps.books.consult(lambda books: _compared(deps, asked, books, None, writes=True))
+    return json_answer(200, told)
+
+
+async def _compared(deps: Deps, asked: Asked, books: Books, billed: Billed | None, *, writes: bool) -> dict[str, Any]:
     shown: list[Told] = []
 
     def tell(told: Told) -> None:
@@ -135,7 +146,7 @@ async def _compared(deps: Deps, asked: Asked, books: Books, billed: Billed | Non
 
     at = await books.checkpoint()
     log = BreakLog(deps.ledger.engine)
-    clerk = Clerk(log, by=asked.key_id, now_us=asked.now_us, writes=billed is not None, tell=tell)
+    clerk = Clerk(log, by=asked.key_id, now_us=asked.now_us, writes=writes, tell=tell)
     if billed is None:
         async for found in settlement(books, now_us=asked.now_us, stuck_hours=STUCK_HOURS):
             await clerk.take(found)
@@ -143,6 +154,8 @@ async def _compared(deps: Deps, asked: Asked, books: Books, billed: Billed | Non
         await clerk.take(accounts.found)
         await _take_late(deps, clerk)
         told: dict[str, Any] = {"accounts_not_compared": accounts.moving}
+        if writes:
+            await catch_up(deps.ledger.engine, books)  # what has been opened is counted with what was open
     else:
         await clerk.read(billed, CostLog(deps.ledger.engine, books))
         told = statement_view(billed) | {"closed": counts_view(clerk.tally.closed)}

@@ -15,7 +15,8 @@ from api.native_queries import moment_in, wait_in
 from api.native_reports import report_in
 from api.native_shapes import event_view, task_view
 from api.native_tags import etag, has_seen, if_match, news
-from ledger.commands import CancelPolicy, Effect, RequestCancel
+from api.refusals import Invalid
+from ledger.commands import CancelPolicy, Charge, Effect, Refund, RequestCancel
 from ledger.errors import TaskNotFound
 from ledger.ids import TaskId
 from ledger.ledger import Outcome
@@ -24,6 +25,7 @@ from projections.then import task_then
 
 CANCEL = CancelPolicy(queued=Effect.CANCEL, running=Effect.ASK, terminal=Effect.RETURN)
 """The operator's row of the cancel table."""
+REPEATED = {"Idempotent-Replayed": "true"}
 
 
 async def read(deps: Deps, asked: Asked) -> Answer:
@@ -49,8 +51,15 @@ async def read(deps: Deps, asked: Asked) -> Answer:
 
 async def report(deps: Deps, asked: Asked) -> Answer:
     """Take what a worker reports. Its answer tells the worker whether a cancel has been asked for."""
-    command = report_in(asked, _task_id(asked), keyed=deps.ledger.keys.keyed)
-    return await outcome_answer(deps, asked, await deps.ledger.handle(command), status=200)
+    task_id = _task_id(asked)
+    try:
+        command = report_in(asked, task_id, keyed=deps.ledger.keys.keyed)
+    except Invalid as wrong:
+        deps.ledger.unread.note(task_id, wrong.reason, at_us=asked.now_us)
+        raise
+    outcome = await deps.ledger.handle(command)
+    has_moved_before = isinstance(command, Charge | Refund) and not outcome.appended  # by its own key
+    return await outcome_answer(deps, asked, outcome, status=200, headers=REPEATED if has_moved_before else None)
 
 
 async def history(deps: Deps, asked: Asked) -> Answer:
@@ -83,7 +92,7 @@ async def outcome_answer(
     """What a command came to; for a request that came before, the task as it stands by now, with 200."""
     if outcome.replayed:
         seen = await deps.ledger.task(outcome.task.task_id, account=None)
-        return _answer(asked, seen.task, position=seen.position, headers={"Idempotent-Replayed": "true"})
+        return _answer(asked, seen.task, position=seen.position, headers=REPEATED)
     return _answer(asked, outcome.task, position=outcome.position, status=status, headers=headers, is_late=outcome.late)
 
 

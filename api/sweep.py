@@ -22,6 +22,7 @@ from ledger.commands import Expire, MarkStalled
 from ledger.errors import Overloaded, Refusal, StorageError
 from ledger.ids import TaskId
 from ledger.ledger import Ledger
+from ledger.unread import unread_truth
 from projections.deadlines import Deadlines, DeadlinesError, Kind, Silent, open_deadlines
 from projections.self_check import LATE_PAGE_MAX, late_truths_of
 from projections.silence import Listening, Patience, silent_before
@@ -88,6 +89,7 @@ class Sweeper(Keeper[Deadlines]):
             ]
             if not await self._any_done(commands):
                 await self._open_late(deadlines)
+                await self._open_unread()
                 return head.position
 
     async def _expire(self, deadlines: Deadlines, now_us: int) -> list[Expire]:
@@ -144,3 +146,12 @@ class Sweeper(Keeper[Deadlines]):
             found = await late_truths_of(self._engine, deadlines, tasks)
             await BreakLog(self._engine).open([OpenBreak(at_us=self._clock(), found=one) for one in found], by=NAME)
             await deadlines.see_to(position)
+
+    async def _open_unread(self) -> None:
+        """Open a break for each live task of which something was reported that cannot be read; it is one, ever."""
+        for task, unread in self._ledger.unread.all():
+            seen = await self._ledger.views.get(task)
+            found = None if seen is None else unread_truth(seen.task, unread)
+            if found is not None:
+                await BreakLog(self._engine).open([OpenBreak(at_us=self._clock(), found=found)], by=NAME)
+            self._ledger.unread.done(task, unread)

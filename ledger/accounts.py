@@ -10,6 +10,7 @@ import asyncio
 import time
 from collections import OrderedDict
 from collections.abc import Collection, Iterable, Sequence
+from typing import NamedTuple
 
 from msgspec.structs import replace
 
@@ -18,10 +19,21 @@ from ledger.credit import Credit, CreditCommand, Grant, RevokeGrant, SetLimit, d
 from ledger.engine import Engine
 from ledger.events import CreditGranted, CreditLimited, CreditRevoked
 from ledger.keys import account_stream
-from ledger.records import AccountRow, Append, Recorded, entry
+from ledger.records import AccountRow, Append, Entry, Recorded, entry
 
 REMEMBERED_SECONDS = 1.0
 REMEMBERED_MAX = 10_000
+
+
+class CreditChange(NamedTuple):
+    """A change of credit that is carried out once a key, whoever asks, and how often: by whom it was, and when."""
+
+    row: AccountRow
+    """The account as it is now."""
+    by: str
+    at_us: int
+    is_repeat: bool
+    """It had been carried out before: whoever has more to do about it than we know of is the one who was first."""
 
 
 class Accounts:
@@ -117,29 +129,39 @@ class Accounts:
         Raises:
             Overloaded: as `Writer.append`.
         """
-        return await self._carry_out(account, SetLimit(at_us=at_us, limit_micros=limit_micros), by=by)
-
-    async def grant(self, account: str, command: Grant, *, by: str) -> AccountRow:
-        """Give the account credit, once a key; the account after that.
-
-        Raises:
-            KeyReused, AmountExceeds: as `decide_credit`.
-        """
-        return await self._carry_out(account, command, by=by)
-
-    async def revoke(self, account: str, command: RevokeGrant, *, by: str) -> AccountRow:
-        """Take back a grant or a part of it, once a key; the account after that.
-
-        Raises:
-            KeyReused, AmountExceeds: as `decide_credit`.
-        """
-        return await self._carry_out(account, command, by=by)
-
-    async def _carry_out(self, account: str, command: CreditCommand, *, by: str) -> AccountRow:
-        async with self._appending:  # one after the other: attempts are for what other processes append
-            await append_decided(lambda: self._decided(account, command, by=by), self._append, what="the account")
-        (row,) = await self.reread([account])
+        row, _ = await self._carry_out(account, SetLimit(at_us=at_us, limit_micros=limit_micros), by=by)
         return row
+
+    async def grant(self, account: str, command: Grant, *, by: str) -> CreditChange:
+        """Give the account credit, once a key; the account after that, and who it was.
+
+        Raises:
+            KeyReused, AmountExceeds: as `decide_credit`.
+        """
+        return await self._once(account, command, by=by)
+
+    async def revoke(self, account: str, command: RevokeGrant, *, by: str) -> CreditChange:
+        """Take back a grant or a part of it, once a key; the account after that, and who it was.
+
+        Raises:
+            KeyReused, AmountExceeds: as `decide_credit`.
+        """
+        return await self._once(account, command, by=by)
+
+    async def _once(self, account: str, command: Grant | RevokeGrant, *, by: str) -> CreditChange:
+        row, appended = await self._carry_out(account, command, by=by)
+        if appended is not None:
+            return CreditChange(row, by=by, at_us=appended.entries[0].recorded_at_us, is_repeat=False)
+        first = first_move(await self._engine.streams([account_stream(account)]), command)
+        return CreditChange(row, by=first.actor, at_us=first.recorded_at_us, is_repeat=True)
+
+    async def _carry_out(self, account: str, command: CreditCommand, *, by: str) -> tuple[AccountRow, Append | None]:
+        """The account after *command*, and what that appended, if anything."""
+        async with self._appending:  # one after the other: attempts are for what other processes append
+            decided = lambda: self._decided(account, command, by=by)  # noqa: E731 - the line that it stands in is long
+            appended = await append_decided(decided, self._append, what="the account")
+        (row,) = await self.reread([account])
+        return row, appended
 
     async def _decided(self, account: str, command: CreditCommand, *, by: str) -> Append | None:
         """What *command* comes to; None: nothing."""
@@ -160,6 +182,12 @@ class Accounts:
             entries=tuple(entry(event, actor=by, recorded_at_us=recorded_at_us) for event in events),
             terms=credit.terms,
         )
+
+
+def first_move(rows: Sequence[Recorded], command: Grant | RevokeGrant) -> Entry:
+    """What moved the credit under the command's key, in the account's stream; it is there."""
+    kind = CreditGranted if isinstance(command, Grant) else CreditRevoked
+    return next(row.entry for row in rows if isinstance(row.event, kind) and row.event.key == command.key)
 
 
 def with_terms(row: AccountRow, other: AccountRow) -> AccountRow:

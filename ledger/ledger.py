@@ -21,6 +21,7 @@ from ledger.ids import TaskId
 from ledger.keyring import Keyring
 from ledger.records import Recorded, TaskFilter
 from ledger.task import Task, fold
+from ledger.unread import UnreadReports
 from ledger.views import OVERHEAD_BYTES, Seen, Views, seen_of
 from ledger.writer import Writer
 
@@ -123,6 +124,7 @@ class Ledger:
         self.callbacks = CallbackLog(engine, pepper=pepper)
         self.views = Views(engine, weight_max_bytes=views_max_bytes)
         self.heard = Heard()
+        self.unread = UnreadReports()
         self.attempts: Counter[str] = Counter()
         """Attempts to call back since it began, by whether they *delivered* or *failed*."""
         self.accounts = Accounts(engine, append=lambda one: self.writer.append(one))  # noqa: PLW0108 - there is none yet

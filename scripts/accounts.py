@@ -146,12 +146,12 @@ async def _set_limit(store: str, account: str, limit_micros: int | None) -> Acco
 
 async def _grant(store: str, account: str, command: Grant) -> AccountRow:
     async with stores.beside(store, make=True) as engine:
-        return await Accounts(engine).grant(account, command, by=BY)
+        return (await Accounts(engine).grant(account, command, by=BY)).row
 
 
 async def _revoke(store: str, account: str, command: RevokeGrant) -> AccountRow:
     async with stores.beside(store, make=False) as engine:
-        return await Accounts(engine).revoke(account, command, by=BY)
+        return (await Accounts(engine).revoke(account, command, by=BY)).row
 
 
 def _settings(config: Path) -> settings.Settings:

@@ -2,6 +2,8 @@
 
 from collections import Counter
 from collections.abc import Sequence
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any, NamedTuple
 
 import msgspec
@@ -14,8 +16,23 @@ from ledger.records import AccountRow, Placed, Recorded
 from ledger.views import row_of
 from projections.audit import audit
 from projections.audit_findings import is_task_stream
+from projections.books import Books
+from projections.books_file import open_books
+from projections.report import By, Wanted, draw
 
 OUTCOMES = frozenset({"completed", "failed", "cancelled", "expired", "update-reverted"})
+
+
+async def books_agree(engine: Engine, books: Books) -> None:
+    """Check that the books that were kept all along tell what books tell that are made anew, by whatever."""
+    with TemporaryDirectory(prefix="task-ledger-") as folder:
+        anew = await open_books(Path(folder, "books"), engine)
+        try:
+            for by in By:
+                wanted = Wanted(by=by)
+                assert await draw(engine, books, wanted) == await draw(engine, anew, wanted)
+        finally:
+            await anew.close()
 
 
 async def common_invariant(engine: Engine) -> dict[TaskId, list[Recorded]]:
@@ -97,6 +114,10 @@ def _one_task(placed: Placed, rows: Sequence[Recorded]) -> None:
     captured = moved["charged"] if moved["held"] else 0
     assert captured + moved["released"] + placed.row.held_micros == moved["held"]
     assert 0 <= moved["refunded"] <= moved["charged"]
+    terms = msgspec.json.decode(rows[0].entry.facts)["terms"]
+    if terms["school"] != "on-success":  # what is paid on success is authorised by each run, and by what it reports
+        authorised = moved["held"] if terms["school"] == "hold" else terms["estimated_micros"]
+        assert moved["charged"] - moved["refunded"] <= authorised
     types = [row.entry.type for row in rows]
     assert sum(name in OUTCOMES for name in types) <= 1 + types.count("update-requested")
     fresh = Placed(row=row_of(fold_rows(placed.row.task_id, [*rows])), position=rows[-1].position)

@@ -118,6 +118,7 @@ class Service:
         self.operator = self.worker = ""
         self.books_path = Path()
         self.callbacks: CallbackSender | None = None
+        self.books: Bookkeeper | None = None
         self.connections = Connections(Allowance())
 
     # Keys
@@ -322,7 +323,7 @@ async def serving(
         ending.push_async_callback(asyncio.sleep, 0)
         ending.push_async_callback(service.hang_up)
         service.books_path, service.connections = books.path, server.connections_open
-        service.callbacks = callbacks
+        service.callbacks, service.books = callbacks, books
         service.worker = await service.key("ledger", role=Role.WORKER)
         service.operator = await service.key("ledger", role=Role.OPERATOR)
         yield service

@@ -250,7 +250,8 @@ async def test_the_figures_of_a_refusal_all_stood_at_the_position_that_it_names(
 
 async def given(ledger: Ledger, number: int) -> AccountRow:
     """One grant, of a task of `create`."""
-    return await ledger.accounts.grant(ACCOUNT, Grant(at_us=CREATED_US, amount_micros=TEN, key=f"g{number}"), by="test")
+    command = Grant(at_us=CREATED_US, amount_micros=TEN, key=f"g{number}")
+    return (await ledger.accounts.grant(ACCOUNT, command, by="test")).row
 
 
 def streams(watched: Watched) -> list[list[bytes]]:

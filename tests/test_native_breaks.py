@@ -11,7 +11,6 @@ from ledger.engine import Engine
 from ledger.events import BreakKind
 from ledger.ids import Spelling
 from ledger.keys import Role
-from ledger.memory import MemoryEngine
 from ledger.records import AccountRow
 from ledger.times import US_PER_SECOND
 from projections.audit import audit
@@ -26,8 +25,8 @@ CSV = (("Content-Type", "text/csv; charset=utf-8"),)
 
 
 @pytest.fixture
-async def service() -> AsyncIterator[Service]:
-    async with serving(MemoryEngine()) as running:
+async def service(engine: Engine) -> AsyncIterator[Service]:
+    async with serving(engine) as running:
         yield running
 
 

@@ -13,7 +13,6 @@ from msgspec.structs import replace as struct_replace
 
 from api.native_shapes import task_view
 from ledger.catalogue import Catalogue
-from ledger.commands import Expire
 from ledger.errors import StorageError
 from ledger.keys import Role
 from ledger.task import Status
@@ -22,13 +21,15 @@ from projections.books_file import open_books
 from projections.explain import Explanation, Show, explanations
 from projections.explain_fields import MONEY
 from projections.report import By, Line, Wanted, draw
+from projections.silence import SECONDS
 from projections.steps import Step, steps_of
 from tests import serving as serving_of_tests
-from tests.builders import CREATED_US, Store, Watched
+from tests.builders import CREATED_US, Gate, Store, Watched
 from tests.http import MODELS, cancel, query, spell
-from tests.invariants import common_invariant
+from tests.invariants import books_agree, common_invariant
 from tests.serving import ACCOUNT, CATALOGUE, VENDORS, Service, serving, spelled
 from tests.test_scenarios import moved, outcomes, types
+from tests.wire import Reply
 from tests.worded import code_of
 
 MINUTE, HOUR = 60, 3600
@@ -43,8 +44,11 @@ def deadline(seconds: int) -> str:
 @pytest.fixture
 async def service(watched: Watched) -> AsyncIterator[Service]:
     async with serving(watched) as running:
+        assert running.books is not None
+        await running.books.consult(lambda books: books_agree(watched, books))  # kept from here on
         yield running
         await common_invariant(watched.engine)
+        await running.books.consult(lambda books: books_agree(watched, books))
 
 
 async def restarted(store: Store, watched: Watched) -> Watched:
@@ -62,10 +66,6 @@ async def booked(watched: Watched, folder: Path, by: By = By.ACCOUNT) -> Line:
     (line,) = drawn.lines
     assert struct_replace(line, key="total") == drawn.total
     return line
-
-
-async def expire(service: Service, task: str) -> None:
-    await service.ledger.handle(Expire(task_id=spelled(task), at_us=service.clock(), actor="sweep"))
 
 
 async def steps(watched: Watched, task: str) -> list[Step]:
@@ -108,17 +108,19 @@ async def test_s03_a_sweep_and_a_request_that_still_runs_settle_a_hold_once(
     task = (await service.bring(Status.RUNNING, expires_at=deadline(20 * MINUTE)))["id"]
     service.clock.advance(20 * MINUTE)
     if sweep_first:
-        await expire(service, task)
+        await service.sweeper.sweep()
         service.clock.advance(20 * MINUTE)
     reply = await service.report(task, "completed", actual_credits="1.2")
     service.clock.advance(20 * MINUTE)
-    await expire(service, task)
+    await service.sweeper.sweep()
     assert (reply.status, reply.json().get("late", False)) == (200, sweep_first)
     events = await service.history(task)
     assert outcomes(events) == (["expired"] if sweep_first else ["completed"])
     assert moved(events) == ([("released", "1.5")] if sweep_first else [("charged", "1.2"), ("released", "0.3")])
     late = [event["data"]["claimed_micros"] for event in events if event["type"] == "late-reported"]
     assert late == ([1_200_000] if sweep_first else [])
+    opened = (await service.native("GET", "/billing/breaks")).json()["breaks"]
+    assert [(one["kind"], one["task"]) for one in opened] == ([("status-conflict", task)] if sweep_first else [])
 
 
 # S05
@@ -145,6 +147,59 @@ async def test_s05_two_operators_who_press_refund_at_once_give_it_back_once_and_
         assert winner in reply.json()["settled_by"]
     assert back["actor"] == tabs[0 if winner == "refunded:press-0" else 1].split("_")[1]
     assert (await service.task(task))["billing"]["net_credits"] == "0"
+
+
+class PaymentProvider:
+    """Pays money back out, which takes its time and may be declined; it counts what it is asked."""
+
+    def __init__(self) -> None:
+        self.gate, self.calls = Gate(), list[str]()
+        self.declines = False
+
+    async def pay_back(self, key: str) -> bool:
+        self.calls.append(key)
+        await self.gate.pass_through()
+        return not self.declines
+
+
+@pytest.mark.parametrize("declines", [False, True], ids=["paid", "declined"])
+async def test_s05_while_a_refund_is_in_flight_at_the_payment_provider_nobody_starts_it_again_and_all_see_who_did(
+    *, service: Service, declines: bool
+) -> None:
+    provider, path = PaymentProvider(), f"/accounts/{ACCOUNT}"
+    operators = [await service.key("ledger", account=f"operator-{number}", role=Role.OPERATOR) for number in range(2)]
+    given = await service.native("POST", f"{path}/grants", {"amount_credits": "5", "key": "order-7"})
+    assert given.json()["granted_credits"] == "5"
+
+    async def press(operator: str) -> Reply:
+        """Take the credit first; whoever was first with it asks the payment provider, under the same key."""
+        body = {"grant": "order-7", "amount_credits": "5", "key": "payout-7"}
+        reply = await service.native("POST", f"{path}/revocations", body, key=operator)
+        if "idempotent-replayed" not in reply.headers and not await provider.pay_back("payout-7"):
+            back = {"amount_credits": "5", "key": "payout-7 declined"}
+            assert (await service.native("POST", f"{path}/grants", back, key=operator)).status == 200
+        return reply
+
+    provider.declines = declines
+    provider.gate.shut()
+    pressed = [asyncio.create_task(press(operator)) for operator in (*operators, operators[0])]
+    await provider.gate.someone_waits()
+    looks = await asyncio.gather(*(service.native("GET", path, key=operator) for operator in operators * 2))
+    assert {(look.json()["granted_credits"], look.json()["available_credits"]) for look in looks} == {("0", "0")}
+    late = await press(operators[1])
+    provider.gate.open()
+    replies = [*await asyncio.gather(*pressed), late]
+    assert provider.calls == ["payout-7"]
+    assert {(reply.status, reply.json()["granted_credits"]) for reply in replies} == {(200, "0")}
+    (holder,) = {reply.json()["moved_by"] for reply in replies}
+    assert holder in {operator.split("_")[1] for operator in operators}, "each of them sees whose press it was"
+    (first,) = [reply for reply in replies if "idempotent-replayed" not in reply.headers]
+    assert {reply.json()["moved_at"] for reply in replies} == {first.json()["moved_at"]}
+    after = (await service.native("GET", path)).json()
+    assert after["granted_credits"] == ("5" if declines else "0"), "and what was declined is given back once"
+    other = {"grant": "order-7", "amount_credits": "5", "key": "payout-8"}
+    again = await service.native("POST", f"{path}/revocations", other, key=operators[1])
+    assert (again.status, again.json()["settled_by"]) == (422, ["payout-7"]), "another key takes nothing more of it"
 
 
 # S06
@@ -177,7 +232,21 @@ async def test_s09_a_report_of_an_unknown_shape_is_refused_and_read_as_nothing(s
     for kind, fields in (("FAILURE", {}), ("progressed", {"percent": 100, "status": "FAILURE"}), ("failed", {})):
         reply = await service.report(task, kind, **fields)
         assert (reply.status, code_of("ledger", reply)) == (422, "invalid_request")
+        assert (service.logged()[-1]["refusal"], service.logged()[-1]["request_id"]) == (
+            "Invalid",
+            reply.json()["request_id"],
+        ), "it is in the log line of its request"
     assert await service.task(task) == before
+    await service.sweeper.sweep()
+    (opened,) = (await service.native("GET", "/billing/breaks")).json()["breaks"]
+    assert (opened["kind"], opened["task"], opened["at_stake_credits"]) == ("status-conflict", task, "1.5")
+    assert opened["detail"].startswith("it is running here, and what was reported cannot be read: ")
+    service.clock.advance(SECONDS)
+    await service.sweeper.sweep()
+    assert len((await service.native("GET", "/billing/breaks")).json()["breaks"]) == 1, "told once, however often sent"
+    page = (await service.native("GET", "/tasks?stalled=true")).json()["tasks"]
+    assert [one["id"] for one in page] == [task], "it was not heard of: it is among the silent, and not merely running"
+    assert page[0]["billing"]["held_credits"] == "1.5"
 
 
 # S10
@@ -239,10 +308,10 @@ async def test_s13_a_stranded_hold_is_seen_blocks_no_other_refund_and_ends_by_it
     assert (shown["billing"]["held_credits"], shown["started_at"]) == ("1.5", rfc3339(CREATED_US))
     assert (await booked(watched, tmp_path)).open_credits == "1.5"
     await service.reported(other, "refunded", amount_credits="1.5", key="r")
-    await expire(service, stranded)
+    await service.sweeper.sweep()
     assert (await service.task(stranded))["status"] == "running"
     service.clock.advance(1)
-    await expire(service, stranded)
+    await service.sweeper.sweep()
     ended = await service.task(stranded)
     assert (ended["status"], ended["billing"]["held_credits"]) == ("expired", "0")
     assert (await booked(watched, tmp_path)).open_credits == "0"
@@ -363,7 +432,11 @@ async def test_s19_a_price_that_changes_in_flight_changes_nothing_that_is_in_fli
         new = await service.bring(Status.COMPLETED, "bytespike")
         assert (old["billing"]["charged_credits"], old["billing"]["rate_version"]) == ("1.5", CATALOGUE.version)
         assert (new["billing"]["charged_credits"], new["billing"]["rate_version"]) == ("4.5", "dearer")
-        assert old["usage"]["seconds"] == 5
+        events = await service.history(before["id"])
+        facts = {event["type"]: event["data"] for event in events}
+        assert facts["completed"]["usage"]["seconds"] == 5, "the log has quantities, rate version and result"
+        assert facts["created"]["terms"]["rate_version"] == CATALOGUE.version
+        assert moved(events) == [("charged", "1.5")]
         for task, price, version in ((old, "1.5", CATALOGUE.version), (new, "4.5", "dearer")):
             charged = (await explained(again, task["id"]))["charged_credits"]
             assert charged.figure is not None
@@ -441,7 +514,7 @@ async def test_s28_what_is_held_no_more_can_be_charged_by_no_id_and_nothing_look
 async def test_s29_a_voided_hold_is_never_revived_whatever_turns_out_to_be_delivered(service: Service) -> None:
     task = (await service.bring(Status.RUNNING, expires_at=deadline(HOUR)))["id"]
     service.clock.advance(HOUR)
-    await expire(service, task)
+    await service.sweeper.sweep()
     voided = (await service.task(task))["billing"]
     await service.reported(task, "completed", output={"assets": []}, actual_credits="1.5")
     shown = await service.task(task)

@@ -13,12 +13,14 @@ from ledger.times import rfc3339
 from projections.silence import SECONDS
 from tests.builders import CREATED_US, Watched
 from tests.http import query
-from tests.invariants import common_invariant
+from tests.invariants import books_agree, common_invariant
 from tests.serving import ACCOUNT, VENDORS, Service, serving, spelled
 from tests.test_scenarios import moved, outcomes, types
 from tests.worded import code_of
 
 HOUR = 3600
+ENDS: list[dict[str, Any]] = [{"code": "no_channel"}, {"output": {"assets": []}}]
+"""What a failure and a completion say."""
 DAY = 24 * HOUR
 DEADLINE = rfc3339(CREATED_US + HOUR * 1_000_000)
 
@@ -26,8 +28,11 @@ DEADLINE = rfc3339(CREATED_US + HOUR * 1_000_000)
 @pytest.fixture
 async def service(watched: Watched) -> AsyncIterator[Service]:
     async with serving(watched) as running:
+        assert running.books is not None
+        await running.books.consult(lambda books: books_agree(watched, books))  # kept from here on
         yield running
         await common_invariant(watched.engine)
+        await running.books.consult(lambda books: books_agree(watched, books))
 
 
 async def later(service: Service, seconds: int) -> None:
@@ -52,8 +57,19 @@ async def test_s10_when_a_provider_is_gone_its_fifty_jobs_are_of_unknown_fate_an
         events = await service.history(task)
         assert (outcomes(events), moved(events), events[-1]["type"]) == ([], [], "stalled")
     await later(service, 2 * DAY)
+    position, held = await service.position(), {"breaks": 50, "at_stake_credits": "75"}
     told = (await service.native("GET", "/billing/reconciliation")).json()
-    assert told["found"]["unsettled"] == {"breaks": 50, "at_stake_credits": "75"}, "held for longer than a day"
+    assert told["found"]["unsettled"] == held, "held for longer than a day"
+    assert await service.position() == position, "to look changes nothing"
+    opened = (await service.native("POST", "/billing/reconciliation")).json()
+    assert (opened["new"]["unsettled"], opened["open"]["unsettled"]) == (held, held)
+    again = (await service.native("POST", "/billing/reconciliation")).json()
+    assert (again["new"], again["open"]) == ({}, opened["open"]), "each of them once"
+    listed = (await service.native("GET", "/billing/breaks?kind=unsettled&limit=200")).json()["breaks"]
+    assert sorted(one["task"] for one in listed) == sorted(tasks)
+    for number, task in enumerate(tasks):  # and what became of them, once that is known, is decided one by one
+        told = await service.reported(task, *(("completed",) if number % 2 else ("failed",)), **ENDS[number % 2])
+        assert told["billing"]["net_credits"] == ("1.5" if number % 2 else "0")
 
 
 async def test_s12_what_was_settled_and_is_then_proven_failed_is_given_back_by_an_event_or_not_said_to_be(
@@ -67,10 +83,24 @@ async def test_s12_what_was_settled_and_is_then_proven_failed_is_given_back_by_a
     (opened,) = await breaks(service)
     assert (opened["kind"], opened["at_stake_credits"], opened["task"]) == ("status-conflict", "1.5", task)
     assert types(await service.history(task))["refunded"] == 0
+    assert await told_as_refunded(service, task) == ("0", "0")
     await service.reported(task, "refunded", amount_credits="1.5", key=f"break-{opened['id']}")
+    said = {"type": "resolve", "reason": "given back", "position": await service.position()}
+    resolved = (await service.native("POST", f"/billing/breaks/{opened['id']}", said)).json()
+    assert (resolved["life"], resolved["corrected_by"]) == ("corrected", said["position"]), "by that very event"
     assert types(await service.history(task))["refunded"] == 1
-    shown = (await service.task(task))["billing"]
-    assert (shown["refunded_credits"], shown["net_credits"]) == ("1.5", "0")
+    assert await told_as_refunded(service, task) == ("1.5", "1.5")
+    assert (await service.task(task))["billing"]["net_credits"] == "0"
+    again = await service.report(task, "refunded", amount_credits="1.5", key="once more")
+    assert (again.status, code_of("ledger", again)) == (422, "amount_exceeds")
+    await service.sweeper.sweep()
+    assert await breaks(service) == []
+
+
+async def told_as_refunded(service: Service, task: str) -> tuple[str, str]:
+    """By the task, and by the books."""
+    books = (await service.native("GET", "/billing/summary")).json()["total"]
+    return (await service.task(task))["billing"]["refunded_credits"], books["refunded_credits"]
 
 
 async def test_s13_a_stranded_hold_ages_in_sight_ends_by_its_deadline_and_blocks_no_refund(service: Service) -> None:
@@ -117,6 +147,10 @@ async def test_s31_an_unknown_word_is_told_at_once_costs_nobody_the_job_and_the_
     assert "succeeded" in unknown.json()["detail"], "the word itself"
     assert service.logged()[-1]["refusal"] == "Invalid"
     assert await service.history(task) == before
+    await service.sweeper.sweep()
+    (opened,) = await breaks(service)
+    assert (opened["kind"], opened["task"]) == ("status-conflict", task)
+    assert "succeeded" in opened["detail"]
     raw = await service.reported(task, "progressed", stage="SUCCEEDED_WITH_WARNINGS")
     assert (raw["status"], raw["progress"]["stage"]) == ("running", "SUCCEEDED_WITH_WARNINGS")
     await later(service, SECONDS)
