@@ -15,7 +15,7 @@ from ledger.events import School
 from ledger.ids import TaskId
 from ledger.records import Recorded
 from ledger.task import TERMINAL
-from projections.movements import COSTS, Kind, Purpose
+from projections.movements import Purpose
 
 T = TypeVar("T")
 READ_MAX = 500
@@ -79,14 +79,11 @@ _wished = msgspec.json.Decoder(_Wished)
 
 
 class Step(NamedTuple):
-    """What an event does to its task's row: the parameters of `STEP`."""
+    """What an event does to the state in its task's row: the parameters of `STEP`."""
 
     type: str
     at_us: int
     status: str | None
-    held_micros: int
-    charged_micros: int
-    refunded_micros: int
     asked: bool
     identified: bool
     task: bytes
@@ -106,17 +103,21 @@ UPDATE tasks SET
     before_update_finished_at = CASE ?1
         WHEN 'update-requested' THEN coalesce(before_update_finished_at, finished_at)
         WHEN 'update-reverted' THEN NULL WHEN 'completed' THEN NULL ELSE before_update_finished_at END,
-    cancel_requested_at = CASE WHEN ?7 THEN coalesce(cancel_requested_at, ?2) ELSE cancel_requested_at END,
-    held_at = CASE ?1 WHEN 'held' THEN ?2 ELSE held_at END,
-    held_micros = held_micros + ?4,
-    charged_micros = charged_micros + ?5,
-    refunded_micros = refunded_micros + ?6,
-    identified = max(identified, ?8)
-WHERE task = ?9"""
+    cancel_requested_at = CASE WHEN ?4 THEN coalesce(cancel_requested_at, ?2) ELSE cancel_requested_at END,
+    identified = max(identified, ?5)
+WHERE task = ?6"""
+MOVE_MONEY = """
+UPDATE tasks SET
+    held_at = coalesce(?, held_at),
+    held_micros = held_micros + ?,
+    charged_micros = charged_micros + ?,
+    refunded_micros = refunded_micros + ?
+WHERE task = ?"""
+"""What a page moves of a task in all: no movement looks at its state, so it is one change and not one for each."""
 ADD_PROVIDER_TASK = "INSERT OR IGNORE INTO provider_tasks VALUES (?, ?)"
 
 _STATUSES = {status.value: status.value for status in TERMINAL} | {"started": "running", "update-requested": "queued"}
-_MOVING = {*(set(Kind) - COSTS), *_STATUSES, "cancel-requested", "update-reverted"}
+_STEPPING = {*_STATUSES, "cancel-requested", "update-reverted"}
 
 
 def begun(row: Recorded) -> tuple[int, str | None, int]:
@@ -129,9 +130,32 @@ def begun(row: Recorded) -> tuple[int, str | None, int]:
     return row.entry.effective_at_us, created.resolved_model, expected_micros
 
 
-def steps(rows: Iterable[Recorded], *, captures: Collection[int]) -> list[Step]:
-    """What these events do, in order; *captures* holds the positions of charges that are taken out of a hold."""
-    return [_step(row, captured=row.position in captures) for row in rows if row.entry.type in _MOVING]
+def steps(rows: Iterable[Recorded]) -> list[Step]:
+    """What these events do to the states of their tasks, in order."""
+    return [_step(row) for row in rows if row.entry.type in _STEPPING]
+
+
+def moved(rows: Iterable[Recorded], *, captures: Collection[int]) -> list[tuple[Any, ...]]:
+    """What these movements, in order, come to for each task: the parameters of `MOVE_MONEY`.
+
+    *captures* holds the positions of charges that are taken out of a hold.
+    """
+    sums: dict[bytes, tuple[int | None, int, int, int]] = {}
+    for row in rows:
+        entry, task = row.entry, row.stream
+        kind, amount = entry.type, entry.amount_micros or 0
+        held_at_us, held, charged, refunded = sums.get(task, (None, 0, 0, 0))
+        match kind:
+            case "held":
+                sums[task] = (entry.effective_at_us, held + amount, charged, refunded)
+            case "released":
+                sums[task] = (held_at_us, held - amount, charged, refunded)
+            case "charged":
+                taken = amount if row.position in captures else 0
+                sums[task] = (held_at_us, held - taken, charged + amount, refunded)
+            case "refunded":
+                sums[task] = (held_at_us, held, charged, refunded + amount)
+    return [(*told, task) for task, told in sums.items()]
 
 
 def provider_ids(rows: Iterable[Recorded]) -> list[tuple[str, bytes]]:
@@ -152,25 +176,13 @@ def _read(decoder: msgspec.json.Decoder[T], row: Recorded) -> T:
         raise DamagedError(f"the event at position {row.position} cannot be read: {error}") from error
 
 
-def _step(row: Recorded, *, captured: bool) -> Step:
+def _step(row: Recorded) -> Step:
     entry = row.entry
-    kind, amount = entry.type, entry.amount_micros or 0
-    match kind:
-        case "held":
-            held = amount
-        case "released":
-            held = -amount
-        case "charged":
-            held = -amount if captured else 0
-        case _:
-            held = 0
+    kind = entry.type
     return Step(
         type=kind,
         at_us=entry.effective_at_us,
         status=_STATUSES.get(kind),
-        held_micros=held,
-        charged_micros=amount if kind == "charged" else 0,
-        refunded_micros=amount if kind == "refunded" else 0,
         asked=kind == "cancelled" or (kind == "cancel-requested" and not _read(_wished, row).unsupported),
         identified=kind == "started" and _read(_started, row).provider_task_id is not None,
         task=row.stream,

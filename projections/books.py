@@ -89,7 +89,8 @@ class Books(SideFile):
         money = [row for row in rows if row.entry.amount_micros is not None and row.entry.type in OF_TASKS]
         await self._file.executemany(ADD_MOVEMENT, [await self._values(row) for row in money])
         captures = {row.position for row in money if row.entry.type == "charged" and await self._captures(row)}
-        await self._file.executemany(booked.STEP, booked.steps(rows, captures=captures))
+        await self._file.executemany(booked.STEP, booked.steps(rows))
+        await self._file.executemany(booked.MOVE_MONEY, booked.moved(money, captures=captures))
         await self._file.executemany(booked.ADD_PROVIDER_TASK, booked.provider_ids(rows))
         await self._post_costs(rows)
         await post_replaced(self._file, rows)
