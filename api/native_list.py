@@ -13,7 +13,7 @@ from ledger.cursors import cursor, task_of
 from ledger.records import TaskFilter
 from ledger.task import Status
 from ledger.views import Seen
-from projections.then import Stood, tasks_then
+from projections.reports.as_of import Stood, tasks_then
 
 
 async def list_tasks(deps: Deps, asked: Asked) -> Answer:

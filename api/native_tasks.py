@@ -21,7 +21,7 @@ from ledger.errors import TaskNotFound
 from ledger.ids import TaskId
 from ledger.ledger import Outcome
 from ledger.task import Status, Task
-from projections.then import task_then
+from projections.reports.as_of import task_then
 
 CANCEL = CancelPolicy(queued=Effect.CANCEL, running=Effect.ASK, terminal=Effect.RETURN)
 """The operator's row of the cancel table."""

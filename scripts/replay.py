@@ -7,10 +7,9 @@ from typing import Annotated, Any, NamedTuple
 
 import typer
 
-from projections.books import Clock
+from projections.books.books import Clock
 from projections.follow import Progress
-from projections.replay import Compared, catch_up, compared, replay_tasks
-from projections.replay_books import (
+from projections.replay.books import (
     Switch,
     Taken,
     back_of,
@@ -22,11 +21,12 @@ from projections.replay_books import (
     settle_books,
     switch_books,
 )
-from projections.replay_file import ReplayFile, alone, open_replay, opened, replay_of
-from projections.replay_lines import Line, account_lines, task_lines
-from projections.replay_ranges import key_of
-from projections.replay_switch import Switched, switch, switch_back
-from projections.task_pages import reading, snapshot
+from projections.replay.file import ReplayFile, alone, open_replay, opened, replay_of
+from projections.replay.lines import Line, account_lines, task_lines
+from projections.replay.ranges import key_of
+from projections.replay.replay import Compared, catch_up, compared, replay_tasks
+from projections.replay.switch import Switched, switch, switch_back
+from projections.replay.task_pages import reading, snapshot
 from scripts import stores
 from scripts.printed import JsonOption, json_line, plain
 from scripts.progress import bar

@@ -13,13 +13,13 @@ from ledger.ids import Spelling, TaskId
 from ledger.money import credits_text
 from ledger.records import TaskFilter
 from ledger.task import Task
-from projections.asked import wanted_of
 from projections.places import NoSuchPlaceError
-from projections.replay import sums_then
-from projections.replay_ranges import Until
-from projections.report import Report, draw
-from projections.task_pages import reading
-from projections.then import Moment, Stood, moment_of, tasks_then
+from projections.replay.ranges import Until
+from projections.replay.replay import sums_then
+from projections.replay.task_pages import reading
+from projections.reports.as_of import Moment, Stood, moment_of, tasks_then
+from projections.reports.parameters import wanted_of
+from projections.reports.report import Report, draw
 from scripts import stores
 from scripts.printed import json_line, plain, table
 from scripts.replay_projections import Projection

@@ -36,10 +36,10 @@ from ledger.sqlite import open_to_read, open_to_serve
 from ledger.sqlite_copies import begin_epoch, copy, leftovers, publish, scratch
 from ledger.sqlite_file import take_lock
 from ledger.views import seen_of
-from projections.audit_findings import Report
+from projections.audit.findings import Report
+from projections.audit.sieve import Means, verify
 from projections.follow import Progress
 from projections.refill import Refill
-from projections.sieve import Means, verify
 from scripts import stores
 from scripts.printed import JsonOption, json_line
 from scripts.progress import bar

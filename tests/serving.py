@@ -32,7 +32,7 @@ from ledger.ids import Digits, Spelling, TaskId
 from ledger.keys import Role
 from ledger.ledger import QUEUE_MAX, Ledger
 from ledger.task import Status
-from projections.silence import Patience
+from projections.deadlines.silence import Patience
 from tests.builders import ACCOUNT, CREATED_US, STRANGER
 from tests.http import MODELS, Call, Clock, caller
 from tests.wire import Reply, Wire, request

@@ -17,12 +17,12 @@ from ledger import sqlite_staging
 from ledger.ids import Spelling, TaskId
 from ledger.sqlite_staging import State, state_of
 from ledger.task import Task
-from projections import replay_switch
-from projections.audit import audit
-from projections.audit_findings import Report
-from projections.books_sql import SHAPE
-from projections.replay_books_sql import TABLES
-from projections.replay_file import open_replay, replay_of
+from projections.audit.audit import audit
+from projections.audit.findings import Report
+from projections.books.books_sql import SHAPE
+from projections.replay import switch as replay_switch
+from projections.replay.books_sql import TABLES
+from projections.replay.file import open_replay, replay_of
 from scripts.cli import app, run
 from tests import stored
 from tests.builders import ACCOUNT, create, ident, start

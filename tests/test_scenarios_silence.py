@@ -10,7 +10,7 @@ import pytest
 
 from ledger.task import Status
 from ledger.times import rfc3339
-from projections.silence import SECONDS
+from projections.deadlines.silence import SECONDS
 from tests.builders import CREATED_US, Watched
 from tests.http import query
 from tests.invariants import books_agree, common_invariant

@@ -13,8 +13,8 @@ from api import settings
 from api.contracts import parse_any
 from ledger.events import BreakKind
 from ledger.times import parse_rfc3339
-from projections.statement_format import Columns, StatementFormat, Times
-from projections.statements import (
+from projections.reconciliation.statement_format import Columns, StatementFormat, Times
+from projections.reconciliation.statements import (
     LINE_MAX_BYTES,
     MALFORMED_MAX,
     NotAStatementError,

@@ -11,11 +11,11 @@ from ledger.ids import Spelling, TaskId
 from ledger.ledger import Ledger, fold_rows
 from ledger.records import Recorded, TaskFilter
 from ledger.times import US_PER_SECOND, rfc3339
-from projections import then
-from projections.audit_findings import is_task_stream
-from projections.books import Clock
+from projections.audit.findings import is_task_stream
+from projections.books.books import Clock
 from projections.places import NoSuchPlaceError
-from projections.then import Moment, Stood, moment_of, task_then, tasks_then
+from projections.reports import as_of
+from projections.reports.as_of import Moment, Stood, moment_of, task_then, tasks_then
 from tests import stored
 from tests.builders import CREATED_US, complete, create, ident, start, whole_ledger
 
@@ -60,8 +60,8 @@ async def test_at_every_position_a_list_is_what_one_by_one_the_tasks_were(
 async def test_a_list_goes_on_where_a_page_ended(
     engine: Engine, lives: dict[TaskId, list[Recorded]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(then, "CHUNK", 2)
-    monkeypatch.setattr(then, "LOOKED_AT_MAX", 4)
+    monkeypatch.setattr(as_of, "CHUNK", 2)
+    monkeypatch.setattr(as_of, "LOOKED_AT_MAX", 4)
     at = await moment(engine, (await engine.head()).position)
     for wanted in (TaskFilter(limit=3), TaskFilter(limit=3, oldest_first=True), TaskFilter(limit=1, status="failed")):
         whole, _ = await tasks_then(engine, replace(wanted, limit=100), at)
