@@ -17,7 +17,7 @@ from api.stays import StayLimits
 from ledger.catalogue import Catalogue
 from ledger.catalogue import read as read_catalogue
 from ledger.ledger import BATCH_MAX, QUEUE_MAX, VIEWS_MAX_BYTES
-from projections.deadlines.silence import Patience
+from ledger.silence import Patience
 from projections.reconciliation.statement_format import StatementFormat
 
 Count = Annotated[int, msgspec.Meta(ge=1)]

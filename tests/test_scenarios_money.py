@@ -15,10 +15,10 @@ from api.native_shapes import task_view
 from ledger.catalogue import Catalogue
 from ledger.errors import StorageError
 from ledger.keys import Role
+from ledger.silence import SECONDS
 from ledger.task import Status
 from ledger.times import rfc3339
 from projections.books.books_file import open_books
-from projections.deadlines.silence import SECONDS
 from projections.explain.explain import Explanation, Show, explanations
 from projections.explain.fields import MONEY
 from projections.explain.steps import Step, steps_of
