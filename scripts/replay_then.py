@@ -55,13 +55,7 @@ async def _tasks(store: str, words: Mapping[str, str], *, as_json: bool) -> None
             if as_json:
                 json_line(task_view(one.task, position=one.position, log_id=engine.log_id))
             else:
-                money = (
-                    f"held {one.task.held_micros} charged {one.task.charged_micros} net {one.task.net_micros} micros"
-                )
-                name = Spelling.UUID.spell(one.task.task_id)
-                print(
-                    plain(f"{name} v{one.task.version} {one.task.account} {one.task.model} {one.task.status} {money}")
-                )
+                print(plain(_line(one.task)))
 
 
 def _line(task: Task) -> str:
