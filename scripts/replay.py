@@ -64,10 +64,10 @@ def replay(
         show_what_if(store, what_if, against, as_json=as_json)
         return
     if at is not None:
-        from scripts.replay_then import show_then  # noqa: PLC0415 - all contracts, for how tasks are shown
+        from scripts.replay_as_of import show_as_of  # noqa: PLC0415 - all contracts, for how tasks are shown
 
         words = {"at": at, "clock": clock}
-        show_then(store, projection or Projection.TASKS, words, workers=workers(), as_json=as_json)
+        show_as_of(store, projection or Projection.TASKS, words, workers=workers(), as_json=as_json)
         return
     wanted = _Wanted(stores.existing(store), tuple(Projection) if projection is None else (projection,), as_json)
     with alone(replay_of(wanted.path)):

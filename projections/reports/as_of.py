@@ -79,12 +79,12 @@ def stood(task: TaskId, rows: Sequence[Recorded], moment: Moment) -> Stood | Non
     return Stood(fold_rows(task, counted), counted[-1].position)
 
 
-async def task_then(engine: Engine, task: TaskId, moment: Moment) -> Stood | None:
+async def task_as_of(engine: Engine, task: TaskId, moment: Moment) -> Stood | None:
     """One task as it stood."""
     return stood(task, await engine.streams([task]), moment)
 
 
-async def tasks_then(engine: Engine, wanted: TaskFilter, moment: Moment) -> tuple[list[Stood], TaskId | None]:
+async def tasks_as_of(engine: Engine, wanted: TaskFilter, moment: Moment) -> tuple[list[Stood], TaskId | None]:
     """Tasks as they stood, in the order that is *wanted*, and from where the list goes on; None: at its end.
 
     A page is short, with more to come, when few of many tasks fit: none looks at more than `LOOKED_AT_MAX`.

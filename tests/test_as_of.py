@@ -15,7 +15,7 @@ from projections.audit.findings import is_task_stream
 from projections.books.books import Clock
 from projections.places import NoSuchPlaceError
 from projections.reports import as_of
-from projections.reports.as_of import Moment, Stood, moment_of, task_then, tasks_then
+from projections.reports.as_of import Moment, Stood, moment_of, task_as_of, tasks_as_of
 from tests import stored
 from tests.builders import CREATED_US, complete, create, ident, start, whole_ledger
 
@@ -39,9 +39,9 @@ async def test_at_every_position_a_task_is_the_fold_of_what_came_before(
 ) -> None:
     for task, rows in lives.items():
         for number, row in enumerate(rows):
-            seen = await task_then(engine, task, await moment(engine, row.position))
+            seen = await task_as_of(engine, task, await moment(engine, row.position))
             assert seen == Stood(fold_rows(task, rows[: number + 1]), row.position)
-        assert await task_then(engine, task, await moment(engine, rows[0].position - 1)) is None
+        assert await task_as_of(engine, task, await moment(engine, rows[0].position - 1)) is None
 
 
 async def test_at_every_position_a_list_is_what_one_by_one_the_tasks_were(
@@ -50,11 +50,14 @@ async def test_at_every_position_a_list_is_what_one_by_one_the_tasks_were(
     end = (await engine.head()).position
     for position in range(0, end + 1, 7):
         at = await moment(engine, position)
-        each = [one for task in sorted(lives) if (one := await task_then(engine, task, at)) is not None]
-        assert await tasks_then(engine, TaskFilter(oldest_first=True, limit=100), at) == (each, None)
-        assert await tasks_then(engine, TaskFilter(limit=100), at) == (each[::-1], None)
+        each = [one for task in sorted(lives) if (one := await task_as_of(engine, task, at)) is not None]
+        assert await tasks_as_of(engine, TaskFilter(oldest_first=True, limit=100), at) == (each, None)
+        assert await tasks_as_of(engine, TaskFilter(limit=100), at) == (each[::-1], None)
         queued = [one for one in each if one.task.status == "queued"]
-        assert await tasks_then(engine, TaskFilter(oldest_first=True, status="queued", limit=100), at) == (queued, None)
+        assert await tasks_as_of(engine, TaskFilter(oldest_first=True, status="queued", limit=100), at) == (
+            queued,
+            None,
+        )
 
 
 async def test_a_list_goes_on_where_a_page_ended(
@@ -64,13 +67,13 @@ async def test_a_list_goes_on_where_a_page_ended(
     monkeypatch.setattr(as_of, "LOOKED_AT_MAX", 4)
     at = await moment(engine, (await engine.head()).position)
     for wanted in (TaskFilter(limit=3), TaskFilter(limit=3, oldest_first=True), TaskFilter(limit=1, status="failed")):
-        whole, _ = await tasks_then(engine, replace(wanted, limit=100), at)
+        whole, _ = await tasks_as_of(engine, replace(wanted, limit=100), at)
         found: list[Stood] = []
-        page, beyond = await tasks_then(engine, wanted, at)
+        page, beyond = await tasks_as_of(engine, wanted, at)
         found += page
         while beyond is not None:
             on = replace(wanted, after=beyond) if wanted.oldest_first else replace(wanted, before=beyond)
-            page, beyond = await tasks_then(engine, on, at)
+            page, beyond = await tasks_as_of(engine, on, at)
             assert len(page) <= wanted.limit
             found += page
         assert found[: len(whole)] == whole
@@ -82,7 +85,7 @@ async def test_by_recorded_time_it_is_what_had_been_written_down_by_then(
 ) -> None:
     for task, rows in lives.items():
         for row in rows[::3]:
-            seen = await task_then(engine, task, await moment(engine, rfc3339(row.entry.recorded_at_us)))
+            seen = await task_as_of(engine, task, await moment(engine, rfc3339(row.entry.recorded_at_us)))
             known = [one for one in rows if one.entry.recorded_at_us <= row.entry.recorded_at_us]
             assert seen is not None
             assert seen.task == fold_rows(task, known)
@@ -95,11 +98,11 @@ async def test_by_effective_time_it_is_what_had_happened_by_then(
     for task, rows in lives.items():
         for row in rows:
             at_us = row.entry.effective_at_us
-            seen = await task_then(engine, task, await moment(engine, rfc3339(at_us), Clock.EFFECTIVE))
+            seen = await task_as_of(engine, task, await moment(engine, rfc3339(at_us), Clock.EFFECTIVE))
             had = [one for one in rows if one.entry.effective_at_us <= at_us]
             assert seen is not None
             assert seen.task == fold_rows(task, had)
-            differs += seen != await task_then(engine, task, await moment(engine, rfc3339(at_us)))
+            differs += seen != await task_as_of(engine, task, await moment(engine, rfc3339(at_us)))
     assert differs, "both clocks tell the same everywhere: nothing was reported late"
 
 
@@ -112,7 +115,7 @@ async def test_a_late_report_of_a_time_before_its_task_makes_no_task_of_that_tim
     rows = await ledger.engine.streams([task])
     assert (rows[-1].entry.type, rows[-1].entry.effective_at_us) == ("late-reported", early_us)
     at = await moment(ledger.engine, rfc3339(early_us), Clock.EFFECTIVE)
-    assert await task_then(ledger.engine, task, at) is None
+    assert await task_as_of(ledger.engine, task, at) is None
     assert at.shown(rows) == []
 
 

@@ -17,7 +17,7 @@ from projections.places import NoSuchPlaceError
 from projections.replay.ranges import Until
 from projections.replay.replay import sums_then
 from projections.replay.task_pages import reading
-from projections.reports.as_of import Moment, Stood, moment_of, tasks_then
+from projections.reports.as_of import Moment, Stood, moment_of, tasks_as_of
 from projections.reports.parameters import wanted_of
 from projections.reports.report import Report, draw
 from scripts import stores
@@ -27,7 +27,7 @@ from scripts.replay_projections import Projection
 PAGE = 200
 
 
-def show_then(store: str, projection: Projection, words: Mapping[str, str], *, workers: int, as_json: bool) -> None:
+def show_as_of(store: str, projection: Projection, words: Mapping[str, str], *, workers: int, as_json: bool) -> None:
     """Print the projection as it stood at the moment that *words* name."""
     path = stores.existing(store)
     try:
@@ -51,7 +51,7 @@ async def _moment(store: str, words: Mapping[str, str]) -> Moment:
 
 async def _tasks(store: str, words: Mapping[str, str], *, as_json: bool) -> None:
     async with stores.to_read(store) as engine:
-        async for one in _all_then(engine, await _moment(store, words)):
+        async for one in _all_as_of(engine, await _moment(store, words)):
             if as_json:
                 json_line(task_view(one.task, position=one.position, log_id=engine.log_id))
             else:
@@ -64,10 +64,10 @@ def _line(task: Task) -> str:
     return f"{Spelling.UUID.spell(task.task_id)} v{task.version} {task.account} {task.model} {task.status} {money}"
 
 
-async def _all_then(engine: Any, moment: Moment) -> AsyncIterator[Stood]:  # noqa: ANN401
+async def _all_as_of(engine: Any, moment: Moment) -> AsyncIterator[Stood]:  # noqa: ANN401
     beyond: TaskId | None = None
     while True:
-        page, beyond = await tasks_then(engine, TaskFilter(after=beyond, oldest_first=True, limit=PAGE), moment)
+        page, beyond = await tasks_as_of(engine, TaskFilter(after=beyond, oldest_first=True, limit=PAGE), moment)
         for one in page:
             yield one
         if beyond is None:
