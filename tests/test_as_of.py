@@ -54,10 +54,8 @@ async def test_at_every_position_a_list_is_what_one_by_one_the_tasks_were(
         assert await tasks_as_of(engine, TaskFilter(oldest_first=True, limit=100), at) == (each, None)
         assert await tasks_as_of(engine, TaskFilter(limit=100), at) == (each[::-1], None)
         queued = [one for one in each if one.task.status == "queued"]
-        assert await tasks_as_of(engine, TaskFilter(oldest_first=True, status="queued", limit=100), at) == (
-            queued,
-            None,
-        )
+        wanted = TaskFilter(oldest_first=True, status="queued", limit=100)
+        assert await tasks_as_of(engine, wanted, at) == (queued, None)
 
 
 async def test_a_list_goes_on_where_a_page_ended(

@@ -12,6 +12,7 @@ from ledger.events import BreakCorrected, BreakEvent, BreakExplained, BreakKind,
 from ledger.records import SUM_MAX_MICROS, Recorded
 from projections.books.booked import Asked
 from projections.books.books_sql import BREAK, BREAKS_COUNTED, BREAKS_LISTED, LOW_BITS, PUT_BREAK
+from projections.facts import event_of, not_as_its_row_says
 
 TYPES = frozenset({"break-opened", "break-explained", "break-corrected"})
 PAGE_MAX = 500
@@ -82,14 +83,11 @@ def _event(row: Recorded) -> BreakEvent:
     """The event of a break.
 
     Raises:
-        DamagedError: it is not the one that its row says.
+        DamagedError: it cannot be read, or is not the one that its row says.
     """
-    try:
-        event = row.event
-    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
-        raise DamagedError(f"the event at position {row.position} cannot be read: {error}") from error
+    event = event_of(row)
     if not isinstance(event, BreakOpened | BreakExplained | BreakCorrected):
-        raise DamagedError(f"the event at position {row.position} is not the {row.entry.type} that its row says")
+        raise not_as_its_row_says(row)
     return event
 
 

@@ -8,8 +8,7 @@ import msgspec
 
 from ledger.costs import Owed, Whose, signed_micros
 from ledger.errors import DamagedError
-from ledger.event_bytes import decode
-from ledger.events import AnyEvent, CostEvent, ProviderBilled, ProviderCredited, StatementReplaced
+from ledger.events import CostEvent, ProviderBilled, ProviderCredited, StatementReplaced
 from ledger.ids import Spelling, TaskId
 from ledger.records import Recorded
 from projections.books.booked import READ_MAX, Asked
@@ -25,6 +24,7 @@ from projections.books.books_sql import (
     STREAM_VERSION,
 )
 from projections.books.movements import COSTS, Purpose
+from projections.facts import event_of, not_as_its_row_says
 
 NO_TASK = b""
 
@@ -119,33 +119,17 @@ def _line(event: CostEvent) -> tuple[Any, ...]:
     return event.provider, event.line, *whose, event.line_micros, event.at_us, event.statement
 
 
-def _read(row: Recorded) -> AnyEvent:
-    """The event.
-
-    Raises:
-        DamagedError: it cannot be read.
-    """
-    try:
-        return decode(row.entry.facts, None)
-    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
-        raise DamagedError(f"the event at position {row.position} cannot be read: {error}") from error
-
-
-def _foreign(row: Recorded) -> DamagedError:
-    return DamagedError(f"the event at position {row.position} is not the {row.entry.type} that its row says")
-
-
 def _replaced(row: Recorded) -> StatementReplaced:
-    event = _read(row)
+    event = event_of(row)
     if not isinstance(event, StatementReplaced):
-        raise _foreign(row)
+        raise not_as_its_row_says(row)
     return event
 
 
 def _cost(row: Recorded) -> Cost:
-    event = _read(row)
+    event = event_of(row)
     if not isinstance(event, ProviderBilled | ProviderCredited):
-        raise _foreign(row)
+        raise not_as_its_row_says(row)
     task = None if event.task is None else Spelling.UUID.parse(event.task)
     if event.task is not None and task is None:
         raise DamagedError(f"the event at position {row.position} names no task: {event.task!r}")

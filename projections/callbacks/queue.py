@@ -18,8 +18,6 @@ import msgspec
 
 from ledger.callbacks import Calling, Webhook, callback_id, changed_webhook, due_us
 from ledger.engine import Engine
-from ledger.errors import DamagedError
-from ledger.event_bytes import decode
 from ledger.events import (
     CallbackAttempted,
     CallbackResent,
@@ -34,6 +32,7 @@ from ledger.records import Recorded
 from ledger.times import US_PER_DAY
 from projections.callbacks import queue_sql as sql
 from projections.callbacks.rows import Delivery, Line, State, Wanted
+from projections.facts import event_of
 from projections.follow import Checkpoint
 from projections.side_file import SideFile, beside, open_side_file
 
@@ -138,7 +137,7 @@ class CallbackQueue(SideFile):
         return page
 
     async def _fold(self, row: Recorded, page: _Page, news: dict[Line, int]) -> None:
-        event = _facts(row)
+        event = event_of(row)
         match event:
             case Created(contract=contract, callback_url=str(url)):
                 page.addresses[row.stream] = contract, url
@@ -264,18 +263,6 @@ class CallbackQueue(SideFile):
             rows = await self._read(sql.OF_WEBHOOK, (webhook_id, account, limit, skip))
             (count,) = (await self._read(sql.COUNT_OF_WEBHOOK, (webhook_id, account)))[0]
         return [_delivery(raw) for raw in rows], int(count)
-
-
-def _facts(row: Recorded) -> Any:  # noqa: ANN401 - any event
-    """The event without its content.
-
-    Raises:
-        DamagedError: it cannot be read.
-    """
-    try:
-        return decode(row.entry.facts, None)
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
-        raise DamagedError(f"the event at position {row.position} cannot be read: {error}") from error
 
 
 def _delivery(raw: Sequence[Any]) -> Delivery:

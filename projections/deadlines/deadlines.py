@@ -13,7 +13,6 @@ import aiosqlite
 import msgspec
 
 from ledger.engine import Engine
-from ledger.errors import DamagedError
 from ledger.events import TaskEvent
 from ledger.ids import TaskId
 from ledger.records import Recorded
@@ -39,6 +38,7 @@ from projections.deadlines.deadlines_sql import (
     STEP,
 )
 from projections.deadlines.late import Late, grouped, late_rows
+from projections.facts import facts_of
 from projections.side_file import SideFile, SideFileError, beside, open_side_file
 
 _TYPES = frozenset(str(event.__struct_config__.tag) for event in get_args(TaskEvent))
@@ -78,7 +78,7 @@ class _Begun(NamedTuple):
     expires_at_us: int | None
 
 
-_created = msgspec.json.Decoder(_Created)
+_created = msgspec.json.Decoder(_Created).decode
 
 
 class Deadlines(SideFile):
@@ -190,15 +190,8 @@ def _over(rows: Sequence[Recorded]) -> dict[bytes, bool]:
 
 
 def _begun(row: Recorded) -> _Begun:
-    """The task, as it was created.
-
-    Raises:
-        DamagedError: its facts cannot be read.
-    """
-    try:
-        created = _created.decode(row.entry.facts)
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
-        raise DamagedError(f"the event at position {row.position} cannot be read: {error}") from error
+    """The task, as it was created."""
+    created = facts_of(row, _created)
     return _Begun(row.stream, Kind(created.contract, created.model), row.version, created.expires_at_us)
 
 

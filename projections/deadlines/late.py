@@ -10,12 +10,12 @@ from typing import NamedTuple
 import msgspec
 
 from ledger.breaks import Difference
-from ledger.errors import DamagedError
 from ledger.events import BreakKind
 from ledger.ids import Spelling, TaskId
 from ledger.money import credits_text
 from ledger.records import Recorded
 from ledger.task import TERMINAL, Status, Task
+from projections.facts import facts_of
 
 _VERDICTS = frozenset({"completed", "failed", "cancelled"})
 _TELLING = _VERDICTS | {"charged"}
@@ -33,7 +33,7 @@ class _Told(msgspec.Struct, gc=False):
     claimed_micros: int | None = None
 
 
-_told = msgspec.json.Decoder(_Told)
+_told = msgspec.json.Decoder(_Told).decode
 
 
 def late_rows(rows: Iterable[Recorded]) -> list[tuple[bytes, str, int | None, int]]:
@@ -42,19 +42,12 @@ def late_rows(rows: Iterable[Recorded]) -> list[tuple[bytes, str, int | None, in
     Raises:
         DamagedError: the facts of one cannot be read.
     """
-    late = [(row, _read(row)) for row in rows if row.entry.type == "late-reported"]
+    late = [(row, facts_of(row, _told)) for row in rows if row.entry.type == "late-reported"]
     return [
         (row.stream, told.reported, told.claimed_micros, row.position)
         for row, told in late
         if told.reported in _TELLING
     ]
-
-
-def _read(row: Recorded) -> _Told:
-    try:
-        return _told.decode(row.entry.facts)
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
-        raise DamagedError(f"the event at position {row.position} cannot be read: {error}") from error
 
 
 def late_truth(task: Task, reports: Sequence[Late]) -> Difference | None:
