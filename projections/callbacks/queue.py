@@ -11,7 +11,7 @@ time, in which those who do not answer stand before those who would.
 
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import aiosqlite
 import msgspec
@@ -31,7 +31,7 @@ from ledger.log_end import LogEnd
 from ledger.records import Recorded
 from ledger.times import US_PER_DAY
 from projections.callbacks import queue_sql as sql
-from projections.callbacks.rows import Delivery, Line, State, Wanted
+from projections.callbacks.rows import Delivery, Line, Wanted, delivery_of
 from projections.facts import event_of
 from projections.follow import Checkpoint
 from projections.side_file import SideFile, beside, open_side_file
@@ -149,7 +149,7 @@ class CallbackQueue(SideFile):
             case CallbackResent(callback_id=name):
                 await self._file.execute(sql.AGAIN, (row.entry.recorded_at_us, name))
                 for raw in await self._read(sql.BY_ID, (name,)):
-                    news[Line(row.account, self._plan.receiver_of(_delivery(raw).url))] = 0
+                    news[Line(row.account, self._plan.receiver_of(delivery_of(raw).url))] = 0
             case _:
                 pass
         if row.entry.type in self._told:
@@ -182,18 +182,17 @@ class CallbackQueue(SideFile):
             found = await self._read(sql.LAST_OF_TASK, (row.stream.hex(),))
         if not found:
             return
-        one = _delivery(found[0])
+        one = delivery_of(found[0])
         name = one.callback_id
         calling = self._plan.calling(one.contract, one.webhook)
         due = None if calling is None else due_us(calling, name, tried=one.tried + 1, failed_at_us=event.at_us)
-        values = {"id": name, "attempts": event.attempt, "at": event.at_us, "error": event.error, "due": due}
         statement = sql.FAILED
         if event.delivered:
             statement = sql.DELIVERED
         elif event.gave_up or due is None:
             statement = sql.GIVEN_UP
-        wanted = {key: value for key, value in values.items() if f":{key}" in statement}
-        await self._file.execute(statement, wanted)  # no news: whoever has made the try looks at its line by himself
+        values = {"id": name, "attempts": event.attempt, "at": event.at_us, "error": event.error, "due": due}
+        await self._file.execute(statement, values)  # no news: whoever has made the try looks at its line by himself
 
     async def _arranged(
         self, row: Recorded, event: WebhookAdded | WebhookChanged | WebhookRemoved, page: _Page, news: dict[Line, int]
@@ -244,47 +243,25 @@ class CallbackQueue(SideFile):
 
     async def waiting(self, line: Line, limit: int) -> list[Delivery]:
         """The first that wait in the line, the most urgent first; of each task and address only the eldest."""
-        return [_delivery(raw) for raw in await self.ask(sql.DUE, (*line, limit))]
+        return [delivery_of(raw) for raw in await self.ask(sql.DUE, (*line, limit))]
 
     async def get(self, name: str) -> Delivery | None:
         """The callback of that id."""
         found = await self.ask(sql.BY_ID, (name,))
-        return _delivery(found[0]) if found else None
+        return delivery_of(found[0]) if found else None
 
     async def listed(self, wanted: Wanted) -> list[Delivery]:
         position, name = wanted.before or (None, None)
         values = {"state": wanted.state, "account": wanted.account, "position": position, "id": name}
         statement = sql.LISTED if wanted.state is None else sql.LISTED_IN_STATE
-        return [_delivery(raw) for raw in await self.ask(statement, values | {"limit": wanted.limit})]
+        return [delivery_of(raw) for raw in await self.ask(statement, values | {"limit": wanted.limit})]
 
     async def of_webhook(self, account: str, webhook_id: str, *, limit: int, skip: int) -> tuple[list[Delivery], int]:
         """A page of what the webhook was told, the newest first, and how much that is in all."""
         async with self._turn:
             rows = await self._read(sql.OF_WEBHOOK, (webhook_id, account, limit, skip))
             (count,) = (await self._read(sql.COUNT_OF_WEBHOOK, (webhook_id, account)))[0]
-        return [_delivery(raw) for raw in rows], int(count)
-
-
-def _delivery(raw: Sequence[Any]) -> Delivery:
-    name, task, about, webhook, account, contract, url, kind, fact_at, position, state, attempts, tried = raw[:13]
-    return Delivery(
-        callback_id=name,
-        task=TaskId(bytes.fromhex(task)),
-        about=about,
-        webhook=webhook or None,
-        account=account,
-        contract=contract,
-        url=url,
-        type=kind,
-        fact_at_us=fact_at,
-        position=position,
-        state=State(state),
-        attempts=attempts,
-        tried=tried,
-        due_at_us=raw[13],
-        attempted_at_us=raw[14],
-        error=raw[15],
-    )
+        return [delivery_of(raw) for raw in rows], int(count)
 
 
 def queue_of(ledger: Path) -> Path:

@@ -1,5 +1,6 @@
 """A callback as its queue keeps it, and which of them are listed. Pure."""
 
+from collections.abc import Sequence
 from enum import StrEnum
 from typing import Any, NamedTuple
 
@@ -53,6 +54,29 @@ class Delivery(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     def from_us(self) -> int:
         """From when on it may be tried: what is new at once, whatever the clock says that the log was written by."""
         return self.due_at_us if self.tried else 0
+
+
+def delivery_of(raw: Sequence[Any]) -> Delivery:
+    """The callback of a row that holds `queue_sql`'s columns."""
+    name, task, about, webhook, account, contract, url, kind, fact_at, position, state, attempts, tried = raw[:13]
+    return Delivery(
+        callback_id=name,
+        task=TaskId(bytes.fromhex(task)),
+        about=about,
+        webhook=webhook or None,
+        account=account,
+        contract=contract,
+        url=url,
+        type=kind,
+        fact_at_us=fact_at,
+        position=position,
+        state=State(state),
+        attempts=attempts,
+        tried=tried,
+        due_at_us=raw[13],
+        attempted_at_us=raw[14],
+        error=raw[15],
+    )
 
 
 class Line(NamedTuple):
