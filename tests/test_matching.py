@@ -12,8 +12,9 @@ from ledger.ids import Spelling, TaskId
 from ledger.times import US_PER_SECOND
 from projections.books.booked import Booked
 from projections.books.movements import Purpose
+from projections.reconciliation.differences import Side, compare, duplicate, missing_here, missing_there
 from projections.reconciliation.leftovers import Leftovers
-from projections.reconciliation.matching import Side, assign, compare, duplicate, missing_here, missing_there
+from projections.reconciliation.matching import assign
 from projections.reconciliation.statement_format import StatementFormat
 from projections.reconciliation.statements import read_statement
 from tests.billing import COLUMNS, MODEL, PROVIDER, ended_us, row, statement

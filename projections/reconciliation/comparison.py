@@ -25,8 +25,9 @@ from ledger.ids import Spelling, TaskId
 from projections.books.booked import Asked, Booked, by_end, by_end_but, by_ids, by_provider_ids
 from projections.books.cost_rows import lines_known, lines_of, replaced_by, stream_version
 from projections.follow import Progress, nobody
+from projections.reconciliation.differences import Side, compare, duplicate, missing_here, missing_there
 from projections.reconciliation.leftovers import Leftovers
-from projections.reconciliation.matching import Assigned, Side, assign, compare, duplicate, missing_here, missing_there
+from projections.reconciliation.matching import Assigned, assign
 from projections.reconciliation.statement_format import StatementFormat, whole_period
 from projections.reconciliation.statements import Line, NotAStatementError, Statement
 

@@ -14,7 +14,7 @@ from projections.books.booked import Asked, Booked, unsettled
 from projections.books.books import FOREVER_US
 from projections.deadlines.deadlines import Deadlines
 from projections.deadlines.late import late_truth
-from projections.reconciliation.matching import about_task
+from projections.reconciliation.differences import about_task
 
 STUCK_HOURS = 24
 LATE_PAGE_MAX = 20
