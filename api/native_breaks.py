@@ -33,7 +33,8 @@ from projections.reconciliation.cost_log import CostLog
 from projections.reconciliation.reconcile import Clerk, Told
 from projections.reconciliation.self_check import STUCK_HOURS, late_truths, settlement
 from projections.reconciliation.statement_format import StatementFormat
-from projections.reconciliation.statements import NotAStatementError, Syntax, read_statement
+from projections.reconciliation.statement_records import NotAStatementError, Syntax
+from projections.reconciliation.statements import read_statement
 from projections.reports.parameters import WrongWordError, period_of
 
 STATEMENT_MAX_BYTES = 32 * 2**20

@@ -32,7 +32,8 @@ from projections.reconciliation.cost_log import CostLog
 from projections.reconciliation.reconcile import Clerk, Tally, Told
 from projections.reconciliation.self_check import STUCK_HOURS, Scope, late_truths, settlement
 from projections.reconciliation.statement_format import StatementFormat
-from projections.reconciliation.statements import NotAStatementError, Statement, read_statement
+from projections.reconciliation.statement_records import NotAStatementError
+from projections.reconciliation.statements import Statement, read_statement
 from projections.reports.parameters import WrongWordError, period_of
 from scripts import stores
 from scripts.printed import JsonOption, json_line, table

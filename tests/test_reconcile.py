@@ -35,7 +35,8 @@ from projections.reconciliation.cost_log import CostLog
 from projections.reconciliation.reconcile import Clerk, Tally, Told
 from projections.reconciliation.self_check import settlement
 from projections.reconciliation.statement_format import PeriodLength, StatementFormat
-from projections.reconciliation.statements import NotAStatementError, read_statement
+from projections.reconciliation.statement_records import NotAStatementError
+from projections.reconciliation.statements import read_statement
 from projections.reports import report
 from tests.billing import MINUTE_US, PROVIDER, begin, ended_us, finish, row, run, statement
 from tests.builders import CREATED_US, Watched, ident

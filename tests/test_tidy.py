@@ -139,7 +139,7 @@ LIVE = {
     "projections/audit/sieve_tasks.py": "reads the tasks",
     "projections/replay/task_pages.py": "reads the tasks",
     "projections/reports/as_of.py": "reads the log",
-    "projections/reconciliation/statements.py": "reads lines out of memory",
+    "projections/reconciliation/statement_records.py": "reads lines out of memory",
     "projections/store_digest.py": "reads the store",
 }
 """What may wait, read, draw lots and look at the clock. All else in these folders is pure."""

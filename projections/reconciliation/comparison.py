@@ -29,7 +29,8 @@ from projections.reconciliation.differences import Side, compare, duplicate, mis
 from projections.reconciliation.leftovers import Leftovers
 from projections.reconciliation.matching import Assigned, assign
 from projections.reconciliation.statement_format import StatementFormat, whole_period
-from projections.reconciliation.statements import Line, NotAStatementError, Statement
+from projections.reconciliation.statement_records import NotAStatementError
+from projections.reconciliation.statements import Line, Statement
 
 BESIDE = frozenset({BreakKind.LATE, BreakKind.DUPLICATE})
 """What is told beside the task's own difference, if it has one."""

@@ -1,26 +1,20 @@
-"""A provider's statement: its file read line by line, CSV or JSON lines. Pure.
+"""A provider's statement: its lines, read with the agreed format. Pure.
 
-A line that cannot be read is told with its number and stops nothing else. So that a stray quote spoils one line and
-not all that follow, a record is one line of the file: quoted text holds no line breaks. A file that is no statement is
-refused as a whole.
+A line that cannot be read is told with its number and stops nothing else. A file that is no statement is refused as a
+whole.
 
-Amounts are decimal text and never a float, also where JSON writes them as numbers. They are taken exactly; where the
-agreed rate makes something else than whole micro-credits of them, a line counts as the nearest one, halves away from
-zero: so what many lines leave cancels out, and a line that gives back is rounded as the one that took. What it was
-rounded from is kept with it, and what all lines leave is told with the statement. Exponents and separators of thousands
-are refused: what can be read in two ways is not guessed.
+Amounts are decimal text and never a float. They are taken exactly; where the agreed rate makes something else than
+whole micro-credits of them, a line counts as the nearest one, halves away from zero: so what many lines leave cancels
+out, and a line that gives back is rounded as the one that took. What it was rounded from is kept with it, and what all
+lines leave is told with the statement. Exponents and separators of thousands are refused: what can be read in two ways
+is not guessed.
 """
 
-import csv
 import hashlib
-import io
 import re
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
-from enum import StrEnum
+from collections.abc import Callable, Sequence
 from fractions import Fraction
-from functools import partial
-from itertools import chain
 from typing import NamedTuple, TypeAlias
 
 import msgspec
@@ -28,31 +22,19 @@ import msgspec
 from ledger.ids import TaskId
 from ledger.money import AMOUNT_MAX_MICROS, MICROS_PER_CREDIT, Rounded, Rounding, rounded
 from ledger.times import END_US, US_PER_SECOND, parse_rfc3339
-from projections.reconciliation.statement_format import COLUMNS, StatementFormat, Times
+from projections.reconciliation.statement_format import StatementFormat, Times
+from projections.reconciliation.statement_records import Syntax, records
 
-LINE_MAX_BYTES = 64 * 1024
 TEXT_MAX_CHARS = 256
 """Of an id or a word."""
 MALFORMED_MAX = 1000
 """Malformed lines told; the others are counted."""
-_LOOKED_AT_BYTES = 64 * 1024
 _AMOUNT = re.compile(r"(-?)([0-9]{1,38})(?:\.([0-9]{1,38}))?", re.ASCII)
 _WHOLE = re.compile(r"[0-9]{1,15}", re.ASCII)
 _US = {Times.SECONDS: US_PER_SECOND, Times.MILLISECONDS: 1000}
 
 TaskIdIn: TypeAlias = Callable[[str], TaskId | None]
 """Reads a task's id in the spelling of any contract."""
-
-
-class NotAStatementError(ValueError):
-    """The file is no statement in the agreed format; nothing of it was used."""
-
-
-class Syntax(StrEnum):
-    """How the lines are written."""
-
-    CSV = "csv"
-    JSON_LINES = "json-lines"
 
 
 class Line(msgspec.Struct, frozen=True, gc=False):
@@ -115,7 +97,7 @@ def read_statement(data: bytes, form: StatementFormat, *, task_in: TaskIdIn, syn
     malformed: list[Malformed] = []
     count = 0
     cells = _Cells(form, task_in)
-    for number, values in _records(data, form, syntax):
+    for number, values in records(data, form, syntax):
         try:
             lines.append(cells.line(number, values()))
         except ValueError as error:
@@ -147,124 +129,6 @@ def micros_in(text: str, rate: Fraction) -> Rounded:
     if abs(amount.whole) > AMOUNT_MAX_MICROS:
         raise ValueError(f"amount {text[:40]} is too large")
     return amount
-
-
-# Records: for each line of the file, its number and what reads its values, in the order of COLUMNS
-
-Values: TypeAlias = Callable[[], list[str]]
-
-
-def _records(data: bytes, form: StatementFormat, syntax: Syntax | None) -> Iterator[tuple[int, Values]]:
-    data = data.removeprefix(b"\xef\xbb\xbf")
-    if not data.strip():
-        raise NotAStatementError("the file is empty")
-    if b"\x00" in data[:_LOOKED_AT_BYTES]:
-        raise NotAStatementError("the file is binary")
-    syntax = syntax or (Syntax.JSON_LINES if data.lstrip()[:1] == b"{" else Syntax.CSV)
-    numbered = (
-        (number, raw.rstrip(b"\r\n")) for number, raw in enumerate(io.BytesIO(data), start=1) if raw.strip(b"\r\n\t ")
-    )
-    return _csv_records(numbered, form) if syntax is Syntax.CSV else _json_records(numbered, form)
-
-
-def _csv_records(numbered: Iterator[tuple[int, bytes]], form: StatementFormat) -> Iterator[tuple[int, Values]]:
-    _, head = next(numbered)
-    try:
-        names = [name.strip() for name in _split(_text(head), form.delimiter)]
-    except ValueError as error:
-        raise NotAStatementError(f"the first line does not name columns: {error}") from None
-    if len(set(names)) != len(names):
-        raise NotAStatementError("two columns have the same name")
-    _require(names, form)
-    places = [names.index(name) if name in names else None for name in _wanted(form)]
-    width = len(names)
-    return ((number, partial(_csv_values, raw, form.delimiter, places, width)) for number, raw in numbered)
-
-
-def _csv_values(raw: bytes, delimiter: str, places: Sequence[int | None], width: int) -> list[str]:
-    values = _split(_text(raw), delimiter)
-    if len(values) != width:
-        raise ValueError(f"{len(values)} values in {width} columns")
-    return ["" if place is None else values[place].strip() for place in places]
-
-
-def _json_records(numbered: Iterator[tuple[int, bytes]], form: StatementFormat) -> Iterator[tuple[int, Values]]:
-    first = next(numbered)
-    try:
-        names = list(_object(first[1]))
-    except ValueError as error:
-        raise NotAStatementError(f"the first line is no object of JSON: {error}") from None
-    _require(names, form)
-    wanted = _wanted(form)
-    return ((number, partial(_json_values, raw, wanted)) for number, raw in chain([first], numbered))
-
-
-def _json_values(raw: bytes, wanted: Sequence[str]) -> list[str]:
-    members = _object(raw)
-    return [_json_text(name, members.get(name)) for name in wanted]
-
-
-_members = msgspec.json.Decoder(dict[str, msgspec.Raw])
-_string = msgspec.json.Decoder(str)
-
-
-def _object(raw: bytes) -> dict[str, msgspec.Raw]:
-    _text(raw)  # for its length and its UTF-8
-    try:
-        return _members.decode(raw)
-    except (msgspec.MsgspecError, RecursionError) as error:
-        raise ValueError(str(error)) from None
-
-
-def _json_text(name: str, value: msgspec.Raw | None) -> str:
-    """A string's text, or a number's digits as they stand: no float comes to be."""
-    raw = b"null" if value is None else bytes(value)
-    if raw == b"null":
-        return ""
-    if raw[:1] == b'"':
-        return _string.decode(raw).strip()
-    if raw[:1] in b"-0123456789":
-        return raw.decode()
-    raise ValueError(f"{name} is neither text nor a number")
-
-
-def _text(raw: bytes) -> str:
-    if len(raw) > LINE_MAX_BYTES:
-        raise ValueError(f"the line is longer than {LINE_MAX_BYTES} bytes")
-    try:
-        return raw.decode()
-    except UnicodeDecodeError:
-        raise ValueError("the line is not UTF-8") from None
-
-
-def _split(text: str, delimiter: str) -> list[str]:
-    try:
-        return next(csv.reader([text], delimiter=delimiter, strict=True))
-    except csv.Error as error:
-        raise ValueError(str(error)) from None
-
-
-def _wanted(form: StatementFormat) -> list[str]:
-    """The name in the file of each of COLUMNS."""
-    return [getattr(form.columns, name) or name for name in COLUMNS]
-
-
-def _require(names: Sequence[str], form: StatementFormat) -> None:
-    """Check that the agreed columns are there.
-
-    Raises:
-        NotAStatementError: they are not.
-    """
-    there = {column for column, name in zip(COLUMNS, _wanted(form), strict=True) if name in names}
-    agreed = {column for column in COLUMNS if getattr(form.columns, column)}
-    missing = sorted((agreed | {"amount"}) - there)
-    if missing:
-        raise NotAStatementError(f"no column for {', '.join(missing)} among {', '.join(names)[:200]!r}")
-    if not there & {"provider_task_id", "our_task_id"}:
-        raise NotAStatementError("no column for provider_task_id or our_task_id")
-
-
-# Values
 
 
 class _Cells:
