@@ -225,8 +225,11 @@ def lineage_of(meta: Mapping[str, bytes]) -> Lineage:
 def _not_opened(path: Path, error: Exception) -> CannotOpenError:
     """What to raise when a file that was opened cannot be used: the disk may be to blame, and not what is on it."""
     code = getattr(error, "sqlite_errorcode", None)
-    if code is not None and code & PRIMARY_CODE in DISK_TROUBLES:
+    primary = None if code is None else code & PRIMARY_CODE
+    if primary in DISK_TROUBLES:
         return CannotOpenError(f"cannot open {path}: {error}")
+    if primary == sqlite3.SQLITE_CORRUPT:
+        return CannotOpenError(f"{path} is damaged and cannot be opened ({error}): `task-ledger restore` a backup")
     return CannotOpenError(f"{path} is not a ledger: {error}")
 
 
