@@ -52,6 +52,10 @@ Name = Annotated[str, msgspec.Meta(min_length=1, max_length=128)]
 Position = Annotated[int, msgspec.Meta(ge=1)]
 
 
+class NoBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Nothing is asked beyond the route itself."""
+
+
 class _Said(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, tag_field="type"):
     reason: Reason
 
@@ -131,8 +135,10 @@ async def reconciliation(deps: Deps, asked: Asked) -> Answer:
 
 
 async def reconcile(deps: Deps, asked: Asked) -> Answer:
-    """The same, and the breaks that are new are opened."""
+    """The same, and the breaks that are new are opened; the body, if there is one, is an empty object."""
     only(asked, set())
+    if asked.body.strip():
+        read_json(asked.body, NoBody)
     told = await deps.books.consult(lambda books: _compared(deps, asked, books, None, writes=True))
     return json_answer(200, told)
 

@@ -85,7 +85,7 @@ def rounded(above: int, below: int, *, to: Rounding) -> Rounded:
     """*above* / *below* as a whole number; *below* is more than 0."""
     assert below > 0
     whole, left = divmod(above, below)
-    if to is Rounding.NEAREST and (2 * left > below or (2 * left == below and above > 0)):
+    if left and to is Rounding.NEAREST and (2 * left > below or (2 * left == below and above > 0)):
         whole, left = whole + 1, left - below
     return Rounded(whole, left, below)
 

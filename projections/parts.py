@@ -1,16 +1,13 @@
 """Work on a long log in parts, by processes or a thread that give way to everybody else.
 
-Parts are worked on in no order, and what each comes to is taken as it comes. Processes ask Linux for no more than what
-nobody else wants of the processor (``SCHED_IDLE``): to a server that wakes up, a processor on which only they run is a
-free one, where beside the lowest priority alone it may wait for one of theirs to have had its turn. A log that is short
-is done by a thread of this process before other processes would have begun. On Linux a thread has a priority of its
-own, which ends with it; elsewhere this process keeps the low one. Alternative beaten: to lower that of this process,
-which switches rows afterwards and would hold the store's lock at it.
+Parts are worked on in no order, and what each comes to is taken as it comes. A log that is short is done by a thread of
+this process before other processes would have begun. On Linux a thread has a priority of its own, which ends with it;
+elsewhere this process keeps the low one. Alternative beaten: to lower that of this process, which switches rows
+afterwards and would hold the store's lock at it.
 """
 
 import multiprocessing
 import os
-import sys
 import threading
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Executor, Future, ProcessPoolExecutor, ThreadPoolExecutor, wait
@@ -59,8 +56,6 @@ def _done(running: dict[Future[T], K]) -> Iterable[tuple[K, T]]:
 def _begin(nice: int) -> None:
     """Give way to everybody else, and end when the process ends that began this one, however it ends."""
     os.nice(nice)
-    if nice and sys.platform == "linux":
-        os.sched_setscheduler(0, os.SCHED_IDLE, os.sched_param(0))
     parent = multiprocessing.parent_process()
     assert parent is not None, "only a child is told so"
 

@@ -287,7 +287,7 @@ class _Cells:
         for text in (line_id, provider_id, our_id, model, status, currency):
             if len(text) > TEXT_MAX_CHARS or not text.isprintable():
                 raise ValueError(f"{text[:40]!r} is longer than {TEXT_MAX_CHARS} characters or not printable")
-        micros = micros_in(amount, self._rate)
+        micros, left, divisor = micros_in(amount, self._rate)
         line = Line(
             number,
             line_id,
@@ -296,15 +296,15 @@ class _Cells:
             self._task_in(our_id) if our_id else None,
             model,
             status,
-            micros.whole,
+            micros,
             currency,
             self._time(started_at, "started_at"),
             self._time(finished_at, "finished_at"),
             self._time(billed_at, "billed_at"),
-            amount if micros.left else "",
+            amount if left else "",
         )
-        if micros.left:
-            self.left[micros.divisor] += micros.left
+        if left:
+            self.left[divisor] += left
         return line
 
     def _time(self, text: str, column: str) -> int | None:

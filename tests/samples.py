@@ -203,6 +203,7 @@ SAMPLES: dict[str, list[dict[str, Any]]] = {
         {"type": "explain", "reason": "a trial", "owner": "finance"},
         {"type": "resolve", "reason": "given back", "position": 1},
     ],
+    "POST /ledger/v1/billing/reconciliation": [{}],
     "POST /ledger/v1/keys": [{"account": ACCOUNT, "contract": "lemondata", "role": "client"}],
     "POST /ledger/v1/keys/{id}/rotate": [{"overlap_seconds": 60}],
     "POST /ledger/v1/callbacks/{id}/resend": [{"reason": "the receiver was down"}],

@@ -930,6 +930,7 @@ OPERATOR_ONLY = {
     "POST /ledger/v1/billing/breaks/{id}",
     "POST /ledger/v1/billing/statements",
     "GET /ledger/v1/billing/reconciliation",
+    "POST /ledger/v1/billing/reconciliation",
     "GET /ledger/metrics",
 }
 

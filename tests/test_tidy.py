@@ -95,7 +95,6 @@ LIVE = {
     "ledger/sqlite_staging.py": "stages rows in an engine's file, and rests",
     "ledger/sqlite_switch.py": "replaces rows in an engine's file",
     "ledger/sqlite_wipe.py": "cuts an engine's write-ahead log",
-    "ledger/statement_log.py": "statements are looked up, and appended",
     "ledger/views.py": "reads what it does not have",
     "ledger/waiters.py": "callers wait for them",
     "ledger/writer.py": "the group commit",
