@@ -1,12 +1,13 @@
 """The tasks between two ids, page by page: their rows, their keys, and their events, which are decoded a page at once.
 
-Read with Python's own driver, in a process of its own where there are several, each page in a snapshot of its own: so a
-row and the events that it follows from are of one moment, no reader holds an old state for long, and memory is a page.
-Alternative beaten: ``apsw``, which hands rows over sooner (an event, as a replay reads it, in 0.58 us for 0.73; all of it
-in 0.86 for 1.58; a task's row in half the time). It would save a twelfth of a replay, and brings an SQLite of its own:
-two of them in one process lose each other's locks on a file, so this process could not work beside those it begins.
-Tasks are read in the order of their ids, which is that of their creation, and nearly that in which their events lie: so
-a task's history is all at hand, where in the order of positions each task that is under way would have to be kept.
+Read with Python's own driver, each page in a snapshot of its own: so a row and the events that it follows from are of
+one moment, no reader holds an old state for long, and memory is a page. Tasks are read in the order of their ids, which
+is that of their creation, and nearly that in which their events lie: so a task's history is all at hand, where in the
+order of positions each task that is under way would have to be kept.
+
+Alternative beaten: ``apsw``, which hands rows over sooner (an event, as a replay reads it, in 0.58 us for 0.73, all of
+it in 0.86 for 1.58, a task's row in half the time). It would save a twelfth of a replay, and brings an SQLite of its
+own: two of them in one process lose each other's locks on a file, so no thread could work beside the processes.
 """
 
 import sqlite3
