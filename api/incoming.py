@@ -1,13 +1,16 @@
-"""Reading a request: its id, its body, and the URL under which the client has reached the contract."""
+"""Reading a request: its id, its query, its body, and the URL under which the client has reached the contract."""
 
 import re
+from collections import Counter
 from collections.abc import Mapping
+from urllib.parse import unquote
 
 from aiohttp import HttpVersion11, web
 
 from api.deps import Deps
 from api.refusals import Invalid, TooLarge
 
+_NO_QUERY: Mapping[str, str] = {}
 _REQUEST_ID = re.compile(r"[!-~]{1,128}")
 
 
@@ -29,6 +32,29 @@ def base_url(request: web.BaseRequest, prefix: str) -> str:
     if not host.isascii():
         raise Invalid("the Host header is no host", param="Host")
     return f"{request.scheme}://{host}{prefix}"
+
+
+def query(request: web.BaseRequest, *, takes_odd: bool) -> Mapping[str, str]:
+    """Its parameters. Of one that is named twice the first counts, and what is not UTF-8 is replaced, if *takes_odd*.
+
+    Raises:
+        Invalid: it does not, and there is such a one: which of two is meant, or what is, is not guessed.
+    """
+    raw = request.rel_url.raw_query_string
+    if not raw:
+        return _NO_QUERY
+    told = request.rel_url.query
+    if not takes_odd:
+        for pair in raw.split("&") if "%" in raw else ():
+            try:
+                unquote(pair, errors="strict")
+            except UnicodeDecodeError:
+                name = unquote(pair.partition("=")[0])
+                raise Invalid(f"query parameter {name} is not UTF-8", param=name or None) from None
+        for name, count in Counter(name for name, _ in told.items()).items():
+            if count > 1:
+                raise Invalid(f"query parameter {name} is given {count} times", param=name or None)
+    return told
 
 
 async def body(request: web.BaseRequest, limit_bytes: int) -> bytes:

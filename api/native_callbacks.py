@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from api.bodies import read_json, read_json_or
+from api.bodies import read_json_or
 from api.contracts.shape import Answer, Asked, json_answer
 from api.deps import Deps
 from api.native_accounts import account_in
@@ -55,7 +55,7 @@ async def show_secret(deps: Deps, asked: Asked) -> Answer:
 async def rotate_secret(deps: Deps, asked: Asked) -> Answer:
     """A new one; the old one signs beside it for a while."""
     account = account_in(asked)
-    body = read_json(asked.body, RotateBody)
+    body = read_json_or(asked.body, RotateBody())
     command = RotateSecret(at_us=asked.now_us, overlap_us=body.overlap_seconds * US_PER_SECOND)
     await deps.ledger.callbacks.carry_out(command, account=account, by=asked.key_id)
     return json_answer(201, await _secrets(deps, asked, account))

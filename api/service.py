@@ -5,7 +5,6 @@ have done what the row asks for (`api.operations`), word the refusal, log one li
 """
 
 import time
-from collections.abc import Mapping
 from contextlib import suppress
 
 from aiohttp import web
@@ -38,7 +37,6 @@ from ledger.times import rfc3339
 READ_ONLY = "the ledger is read-only until its store has been restored; nothing was written"
 READ_ONLY_RETRY_AFTER_SECONDS = 60
 """A restore takes a person."""
-_NO_QUERY: Mapping[str, str] = {}
 
 
 async def handle(deps: Deps, request: web.BaseRequest) -> Sent | Streaming:
@@ -96,7 +94,7 @@ async def _answer(deps: Deps, request: web.BaseRequest, exchange: Exchange) -> A
     key = await _admit(deps, request, exchange, operation)
     asked = Asked(
         params=params,
-        query=request.rel_url.query if request.rel_url.raw_query_string else _NO_QUERY,
+        query=incoming.query(request, takes_odd=exchange.contract.takes_odd_queries),
         headers=request.headers,
         body=await incoming.body(request, operation.body_max_bytes),
         base_url=incoming.base_url(request, prefix),

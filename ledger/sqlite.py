@@ -13,6 +13,7 @@ from ledger.errors import CannotOpenError, ReadOnlyError
 from ledger.sqlite_engine import SqliteEngine
 from ledger.sqlite_file import connect, is_older, prepare, read_meta, refuse_foreign, take_lock, upgrade
 from ledger.sqlite_health import LOOKED_AT_FIRST_MAX_BYTES
+from ledger.sqlite_scratch import sweep
 
 
 async def open_to_serve(path: Path) -> SqliteEngine:
@@ -23,6 +24,7 @@ async def open_to_serve(path: Path) -> SqliteEngine:
     """
     await refuse_foreign(path)
     lock_fd = take_lock(path)
+    sweep(path)  # whoever was to make it may have been killed, with all that is in it
     try:
         engine = await _open_to_write(path, lock_fd=lock_fd)
     except BaseException:

@@ -11,9 +11,8 @@ While it is under way the source's write-ahead log grows, and what is erased sta
 
 import os
 import sqlite3
-import tempfile
-from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager
+from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 from typing import NamedTuple
 
@@ -47,7 +46,7 @@ def copy(source: Path, target: Path, *, at_rest: bool, progress: Callable[[int, 
     """
     if not source.is_file():
         raise CannotOpenError(f"no ledger at {source}")
-    is_whole = at_rest and not _beside(source.resolve(), "-wal").exists()  # beside the file, whatever names it
+    is_whole = at_rest and not beside(source.resolve(), "-wal").exists()  # beside the file, whatever names it
     mode = "mode=ro&immutable=1" if is_whole else "mode=ro"
     try:
         with closing(_opened(source, mode)) as reader, closing(_opened(target, "mode=rw")) as writer:
@@ -89,25 +88,6 @@ def begin_epoch(path: Path, *, log_id: str, lineage: Lineage, pepper: bytes) -> 
         raise StorageError(f"{path} could not be given its name: {error}") from error
 
 
-@contextmanager
-def scratch(path: Path) -> Iterator[Path]:
-    """An empty file beside *path* that only its owner may read, gone with all beside it when this is left.
-
-    Raises:
-        CannotOpenError: it cannot be made there.
-    """
-    try:
-        made, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
-    except OSError as error:
-        raise CannotOpenError(f"cannot write to {path.parent}: {error.strerror}") from error
-    os.close(made)
-    try:
-        yield Path(name)
-    finally:
-        for end in ("", *BESIDE, ".lock"):
-            _beside(Path(name), end).unlink(missing_ok=True)
-
-
 def publish(partial: Path, path: Path) -> None:
     """Let *path* be what lies in *partial*, whole and on the disk.
 
@@ -143,10 +123,11 @@ def sync(path: Path) -> None:
 
 def leftovers(path: Path) -> list[Path]:
     """What lies beside where *path* is to be, and would be taken for its own."""
-    return [beside for end in BESIDE if (beside := _beside(path, end)).exists()]
+    return [one for end in BESIDE if (one := beside(path, end)).exists()]
 
 
-def _beside(path: Path, end: str) -> Path:
+def beside(path: Path, end: str) -> Path:
+    """What is called as *path* is, with this *end*."""
     return path.with_name(path.name + end)
 
 

@@ -224,6 +224,8 @@ def _not_opened(path: Path, error: Exception) -> CannotOpenError:
     """What to raise when a file that was opened cannot be used: the disk may be to blame, and not what is on it."""
     if is_of_disk(error):
         return CannotOpenError(f"cannot open {path}: {error}")
+    if primary_code(error) == sqlite3.SQLITE_CORRUPT:
+        return CannotOpenError(f"{path} is damaged and cannot be opened ({error}): `task-ledger restore` a backup")
     return CannotOpenError(f"{path} is not a ledger: {error}")
 
 

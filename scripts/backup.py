@@ -7,7 +7,8 @@ from typing import Annotated
 import msgspec
 import typer
 
-from ledger.sqlite_copies import copy, publish, scratch
+from ledger.sqlite_copies import copy, publish
+from ledger.sqlite_scratch import scratch
 from scripts import stores
 from scripts.printed import JsonOption, json_line
 from scripts.progress import bar

@@ -27,7 +27,8 @@ from ledger.ids import Spelling
 from ledger.lineage import Ancestor, descended
 from ledger.records import ClaimId, ClaimRow, Recorded
 from ledger.sqlite import open_to_serve
-from ledger.sqlite_copies import begin_epoch, publish, scratch
+from ledger.sqlite_copies import begin_epoch, publish
+from ledger.sqlite_scratch import scratch
 from projections.audit.findings import Report
 from projections.audit.sieve import Means, verify
 from projections.follow import Progress

@@ -33,8 +33,9 @@ from ledger.lineage import descended
 from ledger.records import Recorded
 from ledger.settlement import violations
 from ledger.sqlite import open_to_read, open_to_serve
-from ledger.sqlite_copies import begin_epoch, copy, leftovers, publish, scratch
+from ledger.sqlite_copies import begin_epoch, copy, leftovers, publish
 from ledger.sqlite_file import take_lock
+from ledger.sqlite_scratch import scratch
 from ledger.views import seen_of
 from projections.audit.findings import Report
 from projections.audit.sieve import Means, verify

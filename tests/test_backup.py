@@ -184,7 +184,7 @@ def test_the_file_and_its_folder_are_synced_before_it_is_told(
 NO_LEDGERS = [
     (lambda path: path.unlink(), "no ledger at"),
     (lambda path: path.write_bytes(b""), "is not a ledger"),
-    (lambda path: path.write_text("no database at all" * 100), "could not be copied: file is not a database"),
+    (lambda path: path.write_text("no database at all" * 100), ": file is not a database"),
 ]
 
 

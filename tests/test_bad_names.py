@@ -13,9 +13,10 @@ import pytest
 from api.contracts.shape import Asked, Browse
 from ledger.cursors import position_cursor
 from ledger.memory import MemoryEngine
+from ledger.task import Status
 from tests.samples import FILES, SAMPLES
 from tests.serving import ROUTES, Route, Service, serving
-from tests.test_bad_input import READS_BODY, Target, refused, target
+from tests.test_bad_input import READS_BODY, TOLERANT, WANTS_KEY, Target, refused, target
 from tests.wire import Reply
 
 
@@ -89,7 +90,7 @@ WRONG: dict[Name, Wrong] = {
     Name("ledger", "query", "state"): ["", "Dead", "dead,waiting", "%FF"],
     Name("ledger", "query", "life"): ["", "Open", "open,explained", "%FF"],
     Name("ledger", "query", "kind"): ["", "Amount", "amount,late", "%FF"],
-    Name("ledger", "query", "provider"): ["", "x" * 129, "x" * 10_000, "%00", "%0A", "a%07"],
+    Name("ledger", "query", "provider"): ["", "x" * 129, "x" * 10_000, "%00", "%0A", "a%07", "%FF"],
     Name("ledger", "query", "new_provider"): ["", "True", "1", "yes", "%FF"],
     Name("ledger", "query", "replaces"): ["", "x", "0" * 63, "0" * 65, "A" * 64, "x" * 10_000, "%FF"],
     Name("ledger", "header", "Content-Type"): [
@@ -219,3 +220,34 @@ async def test_a_list_refuses_a_name_that_nobody_knows(service: Service, route: 
     for query in ("nobody_knows=1", "limit=1&page=2", "Limit=1", "=1", "%FF=1", "a/b~c=1"):
         reply = await service.ask(route.method, f"{route.at(aim.name)}?{query}", key=aim.key)
         assert await refused(aim, reply, position=position, told=query)
+
+
+ODD = ["{0}=1&{0}=2", "{0}=1&limit=1&{0}=1", "{0}=1&%{1:02x}{2}=2", "{0}=%ff", "{0}=a%C3", "{0}=%ed%a0%80"]
+"""A name that is given twice, once in another way, and one whose value is not UTF-8."""
+
+
+@pytest.mark.parametrize("route", [route for route in WANTS_KEY if route.contract not in TOLERANT], ids=str)
+async def test_a_name_that_is_given_twice_or_is_not_utf_8_is_refused(
+    service: Service, reads: Reads, route: Route
+) -> None:
+    read = {name.name for name in await reads.of(service, route) if name.place == "query"}
+    aim = await target(service, route)
+    position = await service.position()
+    for name in read | {"nobody_knows"}:
+        for odd in ODD:
+            query = odd.format(name, ord(name[0]), name[1:])
+            reply = await service.ask(route.method, f"{route.at(aim.name)}?{query}", key=aim.key)
+            assert await refused(aim, reply, position=position, told=query)
+            if route.contract == "ledger" and route.method != "HEAD":
+                told = reply.json()
+                assert (reply.status, told["code"], told["param"]) == (422, "invalid_request", name), query
+
+
+async def test_vendors_that_pass_over_what_they_do_not_know_take_the_first_of_two(service: Service) -> None:
+    task = await service.bring(Status.QUEUED, "chunkr")
+    path, key = "/chunkr/api/v1/task/" + task["public_id"], await service.key("chunkr")
+    for query, status in (("base64_urls=true&base64_urls=x", 200), ("base64_urls=x&base64_urls=true", 400)):
+        assert (await service.ask("GET", f"{path}?{query}", key=key)).status == status
+    task = await service.bring(Status.QUEUED, "lemondata")
+    path, key = "/lemondata/v1/tasks/" + task["public_id"], await service.key("lemondata")
+    assert (await service.ask("GET", f"{path}?a=1&a=%ff", key=key)).status == 200

@@ -15,6 +15,7 @@ from ledger.ids import TaskId
 from ledger.keys import Role
 from ledger.memory import MemoryEngine
 from ledger.sqlite import open_to_serve
+from ledger.times import US_PER_DAY, parse_rfc3339
 from projections.audit.audit import audit
 from tests.receiving import BROKEN, FINE, GONE, HANGS, RESETS, TO_LOOPBACK, Receiver, Told, receiving
 from tests.serving import ACCOUNT, Service, serving, spelled
@@ -316,6 +317,18 @@ async def test_the_queue_holds_no_content_and_no_secret(service: Service, receiv
     assert "my secret prompt" not in dump
     assert "cdn.example" not in dump
     assert secret not in dump
+
+
+@pytest.mark.parametrize("body", [b"", b"{}"])
+async def test_a_secret_is_rotated_without_a_body_too_and_the_old_one_signs_for_a_day(
+    service: Service, body: bytes
+) -> None:
+    path = f"/ledger/v1/accounts/{ACCOUNT}/callback-secret"
+    before = (await service.ask("GET", path, key=service.operator)).json()
+    after = await service.ask("POST", f"{path}/rotate", key=service.operator, body=body)
+    told = after.json()
+    assert (after.status, told["old_secrets"]) == (201, [before["secret"]])
+    assert parse_rfc3339(told["old_until"]) == service.clock() + US_PER_DAY
 
 
 async def test_callbacks_are_for_operators(service: Service) -> None:

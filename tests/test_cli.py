@@ -430,7 +430,6 @@ def test_verify_runs_as_a_module_too(path: Path, store: list[str]) -> None:
 
 
 WRONG = [  # what is typed in, and a fragment of the one line that answers
-    ([], "Missing command"),
     (["audit"], "No such command 'audit'"),
     (["verify", "--fast"], "No such option: --fast"),
     (["verify", "now"], "unexpected extra argument"),
@@ -492,6 +491,13 @@ def test_wrong_use_is_one_line_and_ends_in_two(shell: Shell, path: Path, argumen
     assert fragment in ended.err
     assert "secret" not in ended.err.replace("callback-secret-rotated", "")  # the name of an event
     assert path.read_bytes() == before
+
+
+def test_nothing_typed_in_is_answered_with_the_help_and_is_wrong_use(shell: Shell) -> None:
+    ended, told = shell(), shell("--help")
+    assert (ended.code, told.code) == (2, 0)
+    assert ended.out == told.out
+    assert all(f" {verb} " in ended.out for verb in VERBS)
 
 
 def test_a_cursor_beyond_the_end_of_the_log_is_refused(shell: Shell, path: Path) -> None:

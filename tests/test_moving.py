@@ -19,7 +19,7 @@ from ledger.ids import Spelling, TaskId
 from ledger.keyring import Keyring
 from ledger.keys import Role, parse
 from ledger.sqlite import open_to_read
-from projections.log_lines import EventLine, decode, recorded
+from projections.log_lines import ClaimLine, EventLine, as_cloud_event, decode, recorded
 from scripts.cli import EXIT_INTERRUPT
 from tests import stored
 from tests.builders import ACCOUNT, complete, create, delete, ident, start
@@ -201,6 +201,39 @@ def test_each_line_can_be_a_cloud_event(shell: Shell, path: Path) -> None:
     created = next(one for one in told if one["type"] == "task-ledger.created")
     assert created["subject"].replace("-", "") == created["data"]["stream"]
     assert created["time"].endswith("Z")
+
+
+def test_each_claim_is_a_cloud_event_with_an_id_of_its_own_whatever_its_parts_hold() -> None:
+    texts = ("a", "a/b", "a-create", "create", "create-x", "x", "b/create", "%2F", "/", "ключ", "ключ/x", "")
+    ids = {
+        as_cloud_event(
+            ClaimLine(
+                account=account,
+                operation=operation,
+                key=key,
+                fingerprint="",
+                task="",
+                version=1,
+                appended=True,
+                at_us=1,
+            ),
+            "log",
+        )["id"]
+        for account in texts
+        for operation in texts
+        for key in texts
+    }
+    assert len(ids) == len(texts) ** 3
+    assert all(one.isascii() and one.isprintable() for one in ids)
+
+
+def test_an_export_whose_claims_have_the_ids_of_before_is_imported_as_well(
+    shell: Shell, file: Path, target: Path
+) -> None:
+    lines = exported(shell, "--format", "cloudevents")
+    before = [line.replace('"id":"claim/', '"id":"claim-') for line in lines]
+    assert before != lines
+    assert brought_in(shell, file, target, before).code == 0
 
 
 def test_an_export_from_a_cursor_has_what_follows_it_and_is_no_whole_log(

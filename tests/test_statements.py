@@ -223,12 +223,46 @@ def test_a_time_that_is_none_makes_its_line_malformed(column: str, text: str) ->
         '{"provider_task_id":"p","amount":null}',
         '{"provider_task_id":"p","amount":"1.5"',
         pytest.param('{"provider_task_id":"p","amount":"1.5","more":' + "[" * 30_000 + "]" * 30_000 + "}", id="deep"),
+        *(  # as deep as one reader goes may be too deep for the next
+            pytest.param(r'{"provider_task_id":"\"","more":' + "[" * deep + "]" * deep + "}", id=f"{deep} deep")
+            for deep in range(800, 1001, 20)
+        ),
     ],
 )
 def test_a_malformed_line_of_json_stops_nothing_else(bad: str) -> None:
     found = read(json_lines(row(1)) + bad.encode() + b"\n" + json_lines(row(2)))
     assert [line.line_id for line in found.lines] == ["L1", "L2"]
     assert [one.number for one in found.malformed] == [2]
+
+
+@pytest.mark.parametrize(
+    "bad",
+    [
+        '{"provider_task_id":"p","amount":1,"amount":2}',
+        '{"provider_task_id":"p", "amount" : "1" , "amount":"1"}',
+        '{"provider_task_id":"p","provider_task_id":"q","amount":1}',
+        '{"provider_task_id":"p","amount":1,"more":{"a":"b"},"more":null}',
+        r'{"provider_task_id":"p","amount":1,"\u0061mount":2}',
+        r'{"provider_task_id":"\"","amount":1,"amount":2}',
+    ],
+)
+def test_a_line_of_json_that_names_a_member_twice_is_malformed_for_its_amount_is_not_guessed(bad: str) -> None:
+    found = read(f"{bad}\n".encode() + json_lines(row(2)))
+    assert [line.line_id for line in found.lines] == ["L2"]
+    assert [one.number for one in found.malformed] == [1]
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        r'{"provider_task_id":"\"amount\":","amount":1,"\\":"\u0061"}',
+        '{"provider_task_id":",: {","amount":1,"more":{"amount":"2","a":["provider_task_id"]}}',
+        '{"provider_task_id":"ä x","ö":"","":"","amount":1.0}',
+    ],
+)
+def test_a_line_of_json_that_names_each_member_once_is_read_whatever_stands_in_its_texts(line: str) -> None:
+    (found,) = read(line.encode()).lines
+    assert (found.provider_task_id, found.amount_micros) == (json.loads(line)["provider_task_id"], 1_000_000)
 
 
 def test_malformed_lines_are_counted_without_end_and_told_up_to_a_bound() -> None:
@@ -250,6 +284,8 @@ def test_malformed_lines_are_counted_without_end_and_told_up_to_a_bound() -> Non
         (b"amount;provider_task_id\n1;p\n", "no column for amount"),
         (b"amount,amount,provider_task_id\n1,1,p\n", "same name"),
         (b'amount,"provider_task_id\n1,p\n', "does not name columns"),
+        (b"\xef\xbb\xbf\xef\xbb\xbfamount,provider_task_id\n1,p\n", "byte order mark"),
+        (b'our_task_id,amount,"\xef\xbb\xbfprovider_task_id"\nx,1,p\n', "byte order mark"),
         (b"a" * 2**20, "longer than"),
         (b'{"amount": 1}\n', "provider_task_id or our_task_id"),
         (b'{"provider_task_id": "p"}\n', "no column for amount"),

@@ -92,6 +92,7 @@ LIVE = {
     "ledger/sqlite_engine.py": "an engine",
     "ledger/sqlite_file.py": "opens an engine's file",
     "ledger/sqlite_health.py": "looks through an engine's file",
+    "ledger/sqlite_scratch.py": "makes files beside an engine's, and removes those of the dead",
     "ledger/sqlite_staging.py": "stages rows in an engine's file, and rests",
     "ledger/sqlite_switch.py": "replaces rows in an engine's file",
     "ledger/sqlite_wipe.py": "cuts an engine's write-ahead log",

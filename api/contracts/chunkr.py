@@ -328,6 +328,7 @@ CONTRACT = Contract(
     token=token,
     gone=gone,
     refuse=refuse,
+    takes_odd_queries=True,
     telling=Telling(
         dict.fromkeys(TELLS, TOLD), called_back, partial(signed, prefix="svix"), timeout_seconds=TELL_SECONDS
     ),

@@ -280,6 +280,7 @@ CONTRACT = Contract(
     token=bearer,
     gone=keep_for(RETENTION_US),
     refuse=refuse,
+    takes_odd_queries=True,
     limits=x_rate_limit,  # chosen: an older copy of the docs has these headers
     telling=Telling(OUTCOMES, called_back, standard_webhooks),
 )

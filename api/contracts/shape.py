@@ -289,6 +289,9 @@ class Contract(NamedTuple):
     """How the addresses are told that tasks bring along; None: tasks of this contract have none."""
     webhooks: Telling | None = None
     """How the webhooks of an account are told, for vendors that have such."""
+    takes_odd_queries: bool = False
+    """Whether of a parameter that is given twice the first counts, and what is not UTF-8 is passed over, for vendors
+    that pass over parameters that they do not know."""
     key_headers: tuple[str, ...] = ("Authorization",)
     """All headers that `token` reads."""
 

@@ -1,8 +1,8 @@
 """Reconciliation: what comparisons find becomes breaks, and what a statement bills becomes cost, both in the log.
 
 That another statement is replaced comes first, for it may be refused; then the breaks, the costs, and last that the
-statement was read. A run that was killed between any two commits is
-carried on by the next: what is in the log already is not written again, and changes nothing of what is found.
+statement was read. A run that was killed between any two commits is carried on by the next: what is in the log already
+is not written again, and changes nothing of what is found.
 """
 
 from collections.abc import AsyncIterator, Callable, Sequence

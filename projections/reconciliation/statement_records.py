@@ -1,12 +1,15 @@
 """The records of a statement's file, CSV or JSON lines: text, not yet understood. Pure.
 
 So that a stray quote spoils one line and not all that follow, a record is one line of the file: quoted text holds no
-line breaks. A number of JSON is taken as the digits that stand there, and never becomes a float.
+line breaks. A number of JSON is taken as the digits that stand there, and never becomes a float. A line of JSON that
+names a member twice, of which one reader takes the first and the next one the last, is refused: what can be read in two
+ways is not guessed. To look for that is a fifteenth of what it takes to read a line.
 """
 
 import csv
 import io
-from collections.abc import Callable, Iterator, Sequence
+import json
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from enum import StrEnum
 from functools import partial
 from itertools import chain
@@ -18,6 +21,7 @@ from projections.reconciliation.statement_format import COLUMNS, StatementFormat
 
 LINE_MAX_BYTES = 64 * 1024
 _LOOKED_AT_BYTES = 64 * 1024
+_MARK = "\ufeff"
 
 Values: TypeAlias = Callable[[], list[str]]
 """Raises ValueError when they cannot be read; says why."""
@@ -40,7 +44,7 @@ def records(data: bytes, form: StatementFormat, syntax: Syntax | None) -> Iterat
     Raises:
         NotAStatementError: it is empty or binary, or has not the agreed columns.
     """
-    data = data.removeprefix(b"\xef\xbb\xbf")
+    data = data.removeprefix(_MARK.encode())
     if not data.strip():
         raise NotAStatementError("the file is empty")
     if b"\x00" in data[:_LOOKED_AT_BYTES]:
@@ -58,6 +62,8 @@ def _csv_records(numbered: Iterator[tuple[int, bytes]], form: StatementFormat) -
         names = [name.strip() for name in _split(_text(head), form.delimiter)]
     except ValueError as error:
         raise NotAStatementError(f"the first line does not name columns: {error}") from None
+    if any(_MARK in name for name in names):
+        raise NotAStatementError("a byte order mark hides the name of a column")
     if len(set(names)) != len(names):
         raise NotAStatementError("two columns have the same name")
     _require(names, form)
@@ -86,10 +92,12 @@ def _json_records(numbered: Iterator[tuple[int, bytes]], form: StatementFormat) 
 
 def _json_values(raw: bytes, wanted: Sequence[str]) -> list[str]:
     members = _object(raw)
+    _name_once(raw, members)
     return [_json_text(name, members.get(name)) for name in wanted]
 
 
 _members = msgspec.json.Decoder(dict[str, msgspec.Raw])
+_encode = msgspec.json.Encoder().encode
 _string = msgspec.json.Decoder(str)
 
 
@@ -99,6 +107,32 @@ def _object(raw: bytes) -> dict[str, msgspec.Raw]:
         return _members.decode(raw)
     except (msgspec.MsgspecError, RecursionError) as error:
         raise ValueError(str(error)) from None
+
+
+def _name_once(raw: bytes, members: Mapping[str, msgspec.Raw]) -> None:
+    """Check that *members* are all that the line names: of two that are called alike only the last one is among them.
+
+    Without escapes the marks around texts tell, for values stand in *members* as they stand in the line.
+
+    Raises:
+        ValueError: one is named twice.
+    """
+    if b"\\" in raw:
+        try:
+            json.loads(raw, object_pairs_hook=_once_each, parse_int=str, parse_float=str)
+        except RecursionError as error:
+            raise ValueError(str(error)) from None
+    elif raw.count(b'"') != _encode(members).count(b'"'):
+        raise _twice()
+
+
+def _once_each(members: list[tuple[str, object]]) -> None:
+    if len(dict(members)) != len(members):
+        raise _twice()
+
+
+def _twice() -> ValueError:
+    return ValueError("a member is named twice")
 
 
 def _json_text(name: str, value: msgspec.Raw | None) -> str:
