@@ -28,7 +28,8 @@ from ledger.ledger import Ledger
 from ledger.sqlite import open_to_serve
 from scripts.listening import listen, local_url
 from scripts.stores import DEFAULT, StoreOption, path_of, pepper, real_path
-from scripts.work import PACE_MAX_SECONDS, Habits, KeyRefused, RequestRefused, Worker, open_session
+from scripts.work import PACE_MAX_SECONDS
+from scripts.worker import Habits, KeyRefused, RequestRefused, Worker, open_session
 
 DELAY_PACES = 5
 """How long a task stays queued, in steps of the worker: time enough to paste a cancel."""

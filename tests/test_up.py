@@ -20,7 +20,7 @@ import typer
 from ledger.sqlite import open_to_read
 from scripts.cli import run
 from scripts.up_demo import DEMOS, Access, page, up_demo
-from scripts.work import Habits
+from scripts.worker import Habits
 
 ROOT = Path(__file__).parent.parent
 PATIENCE_SECONDS = 30
