@@ -1,4 +1,4 @@
-"""What verbs have in common: who acts, when, and how an account or a configuration is typed in."""
+"""What verbs have in common: who acts, when, and how an account is typed in."""
 
 import time
 
@@ -18,9 +18,3 @@ def account_in(name: str) -> str:
     if not 1 <= len(name) <= ACCOUNT_MAX_CHARS or not (name.isascii() and name.isprintable()) or " " in name:
         raise typer.BadParameter("must be 1 to 128 visible characters")
     return name
-
-
-def wrong_config(error: ValueError | OSError) -> typer.BadParameter:
-    """What *error* has against the configuration, or a file that it names, without the system's numbers."""
-    said = f"{error.filename}: {error.strerror}" if isinstance(error, OSError) else str(error)
-    return typer.BadParameter(said, param_hint="'--config'")
