@@ -27,6 +27,7 @@ from ledger.sqlite_rows import read_event
 from projections.audit import audit, head_of, look_under
 from projections.audit_accounts import AccountBooks
 from projections.audit_findings import Check, Findings, Meter, Report, differences
+from projections.audit_lineage import compare_lineage
 from projections.audit_log import LogPass
 from projections.audit_tree import TreeCheck
 from projections.follow import Progress, nobody
@@ -175,6 +176,7 @@ class _Sieve:
             self._found.add(Check.HEAD, detail)
         if self._of_tasks:
             self._found.add(Check.ROW, f"the log holds {self._of_tasks:+} events against the histories of all tasks")
+        await compare_lineage(self._engine, self._found)
         await self._log.compare_keys(self._engine)
         await self._books.compare(self._engine)
         with reading(self._path) as db:
