@@ -22,7 +22,7 @@ from projections.audit import audit
 from projections.audit_findings import Report
 from projections.books_sql import SHAPE
 from projections.replay_books_sql import TABLES
-from projections.replay_file import open_replay, replay_of
+from projections.replay_file import alone, replay_of
 from scripts.cli import app, run
 from tests import stored
 from tests.builders import ACCOUNT, create, ident, start
@@ -316,7 +316,7 @@ async def created(path: Path, task: TaskId) -> None:
 
 
 def test_two_replays_at_once_are_one_too_many(path: Path, replay: Shell) -> None:
-    with open_replay(replay_of(path)):
+    with alone(replay_of(path)):
         assert replay().code == 3
         assert replay("--projection", "books").code == 3
     assert replay().code == 0
