@@ -40,7 +40,7 @@ from ledger.sqlite_staging import (
     transaction,
 )
 from ledger.sqlite_switch import cut, record, writing
-from projections.replay import FEW_EVENTS, ROUNDS_MAX, CaughtUp, catch_up, compared, compared_account
+from projections.replay import FEW_EVENTS, ROUNDS_MAX, CaughtUp, catch_up, compared, compared_account, log_id_of
 from projections.replay_file import ReplayFile, opened, opened_fresh
 from projections.replay_ranges import AccountDifference, Difference, key_of
 from projections.replay_sql import ACCOUNT, HEAD, ROW
@@ -83,8 +83,13 @@ def switch(ledger: Path, file: ReplayFile, projections: Sequence[str], *, by: st
 
 
 def switch_back(ledger: Path, file: ReplayFile, *, by: str, at_us: int) -> Switched:
-    """Put back what the last switch replaced."""
+    """Put back what the last switch replaced.
+
+    Raises:
+        NotOfThisLog: that was in another log, which had this path before.
+    """
     with writing(ledger) as db:
+        file.refuse_kept_of_another(log_id_of(db))
         settle(db)
         stage(db)
         kept = _stage_kept(db, file)

@@ -34,6 +34,7 @@ from ledger.sqlite_rows import read_event
 from projections.audit import audit, head_of, look_under
 from projections.audit_accounts import AccountBooks
 from projections.audit_findings import Check, Findings, Meter, Report
+from projections.audit_lineage import compare_lineage
 from projections.audit_log import LogPass
 from projections.audit_tree import TreeCheck
 from projections.follow import Progress, nobody
@@ -179,6 +180,7 @@ class _Sieve:
             self._found.add(Check.POSITIONS, f"{self._left:+} events of the log were not met")
         if self._recorded_at_us != self._head.recorded_at_us:
             self._found.add(Check.HEAD, "the head is of another time than the last event")
+        await compare_lineage(self._engine, self._found)
         await self._log.compare_keys(self._engine)
         await self._books.compare(self._engine)
         with reading(self._path) as db:

@@ -103,6 +103,7 @@ LIVE = {
     "projections/audit_accounts.py": "reads the accounts",
     "projections/audit_costs.py": "reads the tasks that are billed",
     "projections/audit_findings.py": "reads the log, page by page",
+    "projections/audit_lineage.py": "reads the log",
     "projections/audit_log.py": "reads the log",
     "projections/audit_tasks.py": "reads the tasks",
     "projections/balances.py": "reads the books and the accounts",
