@@ -30,6 +30,7 @@ from ledger.sqlite import open_to_serve
 from ledger.sqlite_copies import begin_epoch, publish
 from ledger.sqlite_scratch import scratch
 from projections.audit.findings import Report
+from projections.audit.lineage import misfits, told
 from projections.audit.sieve import Means, verify
 from projections.follow import Progress
 from projections.log_lines import FORMAT, ClaimLine, EndLine, EventLine, Line, LogLine, claim_row, decode, recorded
@@ -114,11 +115,14 @@ async def _import(file: BinaryIO, target: Path) -> Imported:
         async with reading(written) as engine:
             report = await verify(engine, written, Means(workers()), progress=move)
             proven = None if source.end.proof is None else source.end.proof == await digest_of(engine)
-        same = report.head == source.end.hash
+            same = report.head == source.end.hash
+            lineage = source.lineage(same=same)
+            for one in await misfits(engine, lineage):
+                raise BadExport(told(one))
         new_id = None
         if not report.found and proven is not False:
             new_id = secrets.token_hex(NEW_ID_BYTES)
-            begin_epoch(written, log_id=new_id, lineage=source.lineage(same=same), pepper=source.log.pepper)
+            begin_epoch(written, log_id=new_id, lineage=lineage, pepper=source.log.pepper)
             publish(written, target)
     return Imported(
         imported=new_id is not None,

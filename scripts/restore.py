@@ -38,6 +38,7 @@ from ledger.sqlite_file import take_lock
 from ledger.sqlite_scratch import scratch
 from ledger.views import seen_of
 from projections.audit.findings import Report
+from projections.audit.lineage import misfits
 from projections.audit.sieve import Means, verify
 from projections.follow import Progress
 from projections.refill import Refill
@@ -245,10 +246,16 @@ async def _refuse_unsettled(store: Engine, erased: Recorded, *, until: int) -> N
 
 
 async def _begin_epoch(copied: Path, made: Path, cut: Cut) -> str:
-    """Name the log in *made*, which is the one in *copied* up to the *cut*; its new name."""
+    """Name the log in *made*, which is the one in *copied* up to the *cut*; its new name.
+
+    An earlier name that does not fit is left out, and cursors of it are refused; uncut, the log was not clean with it.
+    """
     async with reading(copied) as engine:
         before = descended(engine.lineage, log_id=engine.log_id, position=cut.position, end=cut.hash.hex())
         pepper = engine.pepper
+    async with reading(made) as engine:
+        wrong = await misfits(engine, before)
+    before = tuple(one for one in before if one not in wrong)
     new_id = secrets.token_hex(NEW_ID_BYTES)
     begin_epoch(made, log_id=new_id, lineage=before, pepper=pepper)
     return new_id

@@ -18,6 +18,7 @@ from ledger.errors import StorageError
 from ledger.ids import Spelling
 from ledger.keyring import Keyring
 from ledger.keys import Role, parse
+from ledger.lineage import Ancestor, encode
 from ledger.records import ClaimRow, Recorded, TaskFilter
 from ledger.seals import KEY_BYTES
 from ledger.sqlite import open_to_serve
@@ -551,6 +552,59 @@ def test_what_a_store_was_restored_from_is_no_damage_and_what_cannot_be_read_of_
     ended = shell("verify", "--store", f"sqlite:{restored}")
     assert ended.code == 3
     assert "what it was restored from cannot be read" in ended.err
+
+
+# What a log says that it was called before
+
+FORMER, HERE = "0123456789abcdef", 100
+
+
+def called_before(path: Path, *, position: int, end: str) -> None:
+    """Let the store say that it was called so up to there, with this hash."""
+    with closing(sqlite3.connect(path)) as db, db:
+        told = encode((Ancestor(log_id=FORMER, position=position, hash=end),))
+        db.execute("INSERT OR REPLACE INTO meta (name, value) VALUES ('lineage', ?)", (told,))
+
+
+def test_an_earlier_name_that_shares_the_past_of_the_log_is_clean(shell: Shell, path: Path) -> None:
+    for position, end in ((HERE, events(path)[HERE - 1].hash.hex()), (0, "of a log that was placed anew")):
+        called_before(path, position=position, end=end)
+        assert shell("verify").code == 0
+
+
+MISFITS = {
+    "another hash": (HERE, "00" * 32),
+    "no hash": (HERE, ""),
+    "another position": (HERE - 1, None),
+    "beyond the end": (100_000, None),
+    "before the beginning": (-1, None),
+    "no position at all": (2**63, None),
+}
+
+
+@pytest.mark.parametrize("what", MISFITS)
+def test_an_earlier_name_that_does_not_fit_the_log_is_found_and_not_restored(
+    *, shell: Shell, path: Path, target: Path, what: str
+) -> None:
+    position, end = MISFITS[what]
+    log = events(path)
+    called_before(path, position=position, end=log[HERE - 1].hash.hex() if end is None else end)
+    ended = shell("verify", "--json")
+    (told,) = ended.objects
+    assert (ended.code, [one["check"] for one in told["findings"]]) == (1, ["lineage"])
+    assert told["first_bad_position"] is None, "the log itself is what was written"
+    assert restore(shell, path, target).code == 1
+    assert not target.exists()
+
+
+def test_a_restore_up_to_a_position_leaves_out_an_earlier_name_that_does_not_fit_and_its_cursors_are_refused(
+    shell: Shell, path: Path, target: Path
+) -> None:
+    called_before(path, position=HERE, end="00" * 32)
+    assert restore(shell, path, target, "--until", str(HERE + 20)).code == 0
+    assert audited(target).found == 0
+    for name, code in ((FORMER, 2), (log_id(path), 0)):
+        assert shell("tail", "--store", f"sqlite:{target}", "--from", position_cursor(name, HERE)).code == code
 
 
 # Drill

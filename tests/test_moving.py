@@ -312,6 +312,10 @@ TAMPERED: dict[str, tuple[Callable[[Lines], Lines], str]] = {
         ),
         "",
     ),
+    "another past": (
+        changed("log", lineage=[{"log_id": "0123456789abcdef", "position": 7, "hash": "00"}]),
+        "called '0123456789abcdef' up to position 7, and there is another hash there",
+    ),
     "no beginning": (lambda lines: lines[1:], "no export of a log begins so"),
     "nothing": (lambda _: [], "no export of a log begins so"),
     "no end": (lambda lines: lines[:-1], "the file was cut short"),

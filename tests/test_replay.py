@@ -163,6 +163,36 @@ def test_a_wrong_row_is_told_put_right_and_put_back(
     assert rows(path, "tasks") == wrong
 
 
+@pytest.mark.parametrize("is_told", [True, False])
+def test_what_a_switch_replaced_in_another_log_that_had_this_path_is_not_put_back(
+    *, path: Path, replay: Shell, capsys: pytest.CaptureFixture[str], is_told: bool
+) -> None:
+    """The rows are the same, as they are in a log that was restored from this one."""
+    plant(path, "UPDATE tasks SET created_at = 1 WHERE task = ?", ident(0))
+    assert replay().switched["tasks"] == 1
+    right = rows(path, "tasks")
+    if is_told:
+        plant(path, "UPDATE meta SET value = CAST(? AS BLOB) WHERE name = 'log_id'", "0123456789abcdef")
+    else:  # by a program before this
+        with closing(sqlite3.connect(replay_of(path))) as db, db:
+            db.execute("DROP TABLE kept_of")
+    capsys.readouterr()
+    assert run(app, ["replay", "--store", f"sqlite:{path}", "--back"]) == 2
+    assert "was replaced in another log than" in capsys.readouterr().err
+    assert rows(path, "tasks") == right
+    plant(path, "UPDATE tasks SET created_at = 2 WHERE task = ?", ident(0))
+    assert replay().switched["tasks"] == 1
+    assert replay("--back").switched["tasks"] == 1, "what this log has switched to is put back"
+
+
+def test_where_nothing_is_kept_there_is_nothing_to_put_back_whatever_the_log_is_called(
+    path: Path, replay: Shell
+) -> None:
+    assert replay().code == 0
+    plant(path, "UPDATE meta SET value = CAST(? AS BLOB) WHERE name = 'log_id'", "0123456789abcdef")
+    assert replay("--back", "--projection", "tasks").switched["tasks"] == 0
+
+
 @pytest.fixture
 def replay_apart(path: Path) -> Shell:
     """The verb in a process of its own."""

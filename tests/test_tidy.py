@@ -103,6 +103,7 @@ LIVE = {
     "projections/audit/accounts.py": "reads the accounts",
     "projections/audit/costs.py": "reads the tasks that are billed",
     "projections/audit/findings.py": "reads the log, page by page",
+    "projections/audit/lineage.py": "reads the log",
     "projections/audit/log.py": "reads the log",
     "projections/audit/tasks.py": "reads the tasks",
     "projections/reconciliation/balances.py": "reads the books and the accounts",

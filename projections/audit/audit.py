@@ -5,8 +5,8 @@ time that the rest takes. Then come two passes. The first reads the log in order
 and its columns, API keys, the lives of breaks, webhooks, what providers bill. The second reads every task's row, folds
 its events afresh and compares: versions, row and view to the byte, seals, money, outcomes, claims. Both add up what
 each account comes to, and its row is compared with that when every task could be read. Events whose task has no row
-show in the count; only then is the log read once more, to name them. What cannot be read is named and passed over. All
-of it is inside one snapshot, so that it can run beside a serving process.
+show in the count; only then is the log read once more, to name them. The log's earlier names are held against it. What
+cannot be read is named and passed over. All of it is inside one snapshot, so that it can run beside a serving process.
 
 Memory is a page of the log, or the histories of a page of tasks, and the API keys, the accounts and their grants, the
 breaks, and a number for each line that a provider has billed: it does not grow with the tasks. Alternative beaten: the
@@ -15,7 +15,7 @@ streams in memory, which would have spared the second reading of the events.
 What it sees only with a checkpoint that was kept elsewhere: the end of the log cut off and its head set back with it;
 a log rewritten from some event on with all its hashes and rows. What it cannot see, by design: what happened to a claim
 whose request changed nothing, since no event tells of it; a key in the table of seals that is no task's; the log's name
-or pepper changed for another of the same form.
+or pepper changed for another of the same form; an earlier name of it that was changed or taken away.
 """
 
 from collections.abc import Sequence
@@ -26,6 +26,7 @@ from ledger.notes import Checkpoint
 from ledger.records import Head
 from projections.audit.accounts import AccountBooks
 from projections.audit.findings import Check, Findings, Meter, Report, brief, is_task_stream, log_pages, sound
+from projections.audit.lineage import compare_lineage
 from projections.audit.log import LogPass
 from projections.audit.tasks import TaskPass
 from projections.audit.tree import TreeCheck
@@ -43,6 +44,7 @@ async def audit(engine: Engine, *, checkpoints: Sequence[Checkpoint] = (), progr
         log = LogPass(head, found, meter, books, TreeCheck(checkpoints, found))
         await log.read(engine)
         first_bad_position = found.first_bad_position  # of the log, if it is broken itself: what follows from it is too
+        await compare_lineage(engine, found)
         await log.compare_keys(engine)
         tasks = TaskPass(engine, found, meter, books)
         await tasks.read()

@@ -33,6 +33,8 @@ class Check(StrEnum):
     HEAD = "head"
     CHECKPOINT = "checkpoint"
     """What was signed of the log, and is kept elsewhere."""
+    LINEAGE = "lineage"
+    """What the log was called before."""
     EVENT = "event"
     KEYS = "keys"
     BREAKS = "breaks"

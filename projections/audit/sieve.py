@@ -34,6 +34,7 @@ from ledger.sqlite_rows import read_event
 from projections.audit.accounts import AccountBooks
 from projections.audit.audit import audit, head_of, look_under
 from projections.audit.findings import Check, Findings, Meter, Report
+from projections.audit.lineage import compare_lineage
 from projections.audit.log import LogPass
 from projections.audit.sieve_log import SiftedLog, Span
 from projections.audit.sieve_tasks import SiftedTasks, Work, sift_work
@@ -179,6 +180,7 @@ class _Sieve:
             self._found.add(Check.POSITIONS, f"{self._left:+} events of the log were not met")
         if self._recorded_at_us != self._head.recorded_at_us:
             self._found.add(Check.HEAD, "the head is of another time than the last event")
+        await compare_lineage(self._engine, self._found)
         await self._log.compare_keys(self._engine)
         await self._books.compare(self._engine)
         with reading(self._path) as db:

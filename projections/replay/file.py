@@ -17,7 +17,7 @@ from pathlib import Path
 import msgspec
 
 from ledger.entropy import Entropy
-from ledger.errors import CannotOpenError
+from ledger.errors import CannotOpenError, Refusal
 from ledger.seals import NONCE_BYTES, seal, unseal
 from ledger.sqlite_sql import TASK_COLUMNS
 from projections.replay.account_sums import Sums
@@ -28,6 +28,8 @@ APPLICATION_ID = 0x544C5250  # "TLRP"
 VIEW = TASK_COLUMNS.index("view")
 PAGE = 500
 
+_KEPT_OF = "CREATE TABLE IF NOT EXISTS kept_of (log_id TEXT NOT NULL) STRICT"
+"""Of which log the rows are that were replaced: another one may have taken its path since."""
 _FOUNDING = f"""
 BEGIN IMMEDIATE;
 CREATE TABLE replay (log_id TEXT NOT NULL, until INTEGER NOT NULL, hash BLOB NOT NULL) STRICT;
@@ -79,6 +81,10 @@ _account = msgspec.msgpack.Decoder(AccountDifference).decode
 def replay_of(ledger: Path) -> Path:
     """Where the replay of the ledger in that file is."""
     return ledger.with_name(f"{ledger.name}.replay")
+
+
+class NotOfThisLog(Refusal):
+    """What was replaced in one log is not put back into another."""
 
 
 class ReplayFile:
@@ -195,6 +201,7 @@ class ReplayFile:
         """Keep these accounts, and all *tasks* that differ or none, as they are about to be replaced, and no more."""
         with self._transaction():
             self._forget_kept()
+            self._db.execute("INSERT INTO kept_of SELECT log_id FROM replay")
             self._db.executemany(KEEP_ACCOUNT, [(one.account, _encode(one)) for one in accounts])
             if tasks:
                 self._db.execute("INSERT INTO kept SELECT task, row FROM differences")
@@ -213,6 +220,16 @@ class ReplayFile:
     def kept_accounts(self) -> list[AccountDifference]:
         return [_account(row) for (row,) in self._db.execute("SELECT row FROM kept_accounts ORDER BY account")]
 
+    def refuse_kept_of_another(self, log_id: str) -> None:
+        """Check that what is kept, if anything is, was replaced in the log of this name.
+
+        Raises:
+            NotOfThisLog: it was not, or nobody can tell.
+        """
+        of = [name for (name,) in self._db.execute("SELECT log_id FROM kept_of")]
+        if of != [log_id] and (self.count("kept") or self.count("kept_accounts")):
+            raise NotOfThisLog(f"what is kept to be put back was replaced in another log than {log_id}")
+
     def forget_kept(self) -> None:
         with self._transaction():
             self._forget_kept()
@@ -220,6 +237,7 @@ class ReplayFile:
     def _forget_kept(self) -> None:
         self._db.execute("DELETE FROM kept")
         self._db.execute("DELETE FROM kept_accounts")
+        self._db.execute("DELETE FROM kept_of")
 
     # Seals
 
@@ -320,5 +338,6 @@ def _prepare(db: sqlite3.Connection, path: Path) -> None:
         db.executescript(_FOUNDING)
     elif application != APPLICATION_ID:
         raise CannotOpenError(f"{path} does not hold a replay: move it away")
+    db.execute(_KEPT_OF)  # not with the others: a file that was made before has none
     db.execute("PRAGMA secure_delete = ON")
     db.execute("PRAGMA synchronous = NORMAL")

@@ -85,7 +85,7 @@ def replay_tasks(
     place = file.place()
     if place is None or not _continues(db, place):
         head = db.execute(HEAD).fetchone()
-        file.begin(Place(_log_id(db), *head), parts_of(db, head[0]))
+        file.begin(Place(log_id_of(db), *head), parts_of(db, head[0]))
         place = file.place()
         assert place is not None, "just begun"
     _fold_parts(ledger, file, place.until, workers=workers, progress=progress)
@@ -162,13 +162,14 @@ def _continues(db: sqlite3.Connection, place: Place) -> bool:
 
     What it has found to differ may be what was switched to: it died before it could note that.
     """
-    if place.log_id != _log_id(db) or db.execute(IN_STREAM_SINCE, (switch_stream(), place.until)).fetchone():
+    if place.log_id != log_id_of(db) or db.execute(IN_STREAM_SINCE, (switch_stream(), place.until)).fetchone():
         return False
     found = db.execute(HASH_AT, (place.until,)).fetchone()
     return place.until == 0 or (found is not None and found[0] == place.hash)
 
 
-def _log_id(db: sqlite3.Connection) -> str:
+def log_id_of(db: sqlite3.Connection) -> str:
+    """The name of the log in the file."""
     (log_id,) = db.execute(LOG_ID).fetchone()
     return bytes(log_id).decode()
 

@@ -42,7 +42,7 @@ from ledger.sqlite_staging import (
 from ledger.sqlite_switch import cut, record, writing
 from projections.replay.file import ReplayFile, opened, opened_fresh
 from projections.replay.ranges import AccountDifference, Difference, key_of
-from projections.replay.replay import FEW_EVENTS, ROUNDS_MAX, CaughtUp, catch_up, compared, compared_account
+from projections.replay.replay import FEW_EVENTS, ROUNDS_MAX, CaughtUp, catch_up, compared, compared_account, log_id_of
 from projections.replay.replay_sql import ACCOUNT, HEAD, ROW
 from projections.replay.task_pages import snapshot
 
@@ -83,8 +83,13 @@ def switch(ledger: Path, file: ReplayFile, projections: Sequence[str], *, by: st
 
 
 def switch_back(ledger: Path, file: ReplayFile, *, by: str, at_us: int) -> Switched:
-    """Put back what the last switch replaced."""
+    """Put back what the last switch replaced.
+
+    Raises:
+        NotOfThisLog: that was in another log, which had this path before.
+    """
     with writing(ledger) as db:
+        file.refuse_kept_of_another(log_id_of(db))
         settle(db)
         stage(db)
         kept = _stage_kept(db, file)
