@@ -21,10 +21,11 @@ from projections.replay.books import (
     settle_books,
     switch_books,
 )
-from projections.replay.file import ReplayFile, alone, open_replay, opened, replay_of
+from projections.replay.file import ReplayFile, alone, open_replay, replay_of
 from projections.replay.lines import Line, account_lines, task_lines
 from projections.replay.ranges import key_of
 from projections.replay.replay import Compared, catch_up, compared, replay_tasks
+from projections.replay.stored_differences import opened
 from projections.replay.switch import Switched, switch, switch_back
 from projections.replay.task_pages import reading, snapshot
 from scripts import stores

@@ -8,8 +8,8 @@ import msgspec
 from ledger.ids import Spelling, TaskId
 from ledger.records import AccountRow
 from ledger.sqlite_sql import TASK_COLUMNS
-from projections.replay.file import VIEW
 from projections.replay.ranges import AccountDifference, Difference
+from projections.replay.stored_differences import VIEW
 from projections.replay.task_pages import Row
 
 CONTENT = frozenset({"input", "metadata", "output", "message", "warnings"})

@@ -144,7 +144,7 @@ def compared(db: sqlite3.Connection, file: ReplayFile) -> Compared:
         head=place.hash.hex(),
         tasks=tasks,
         events=events,
-        differing_tasks=file.count("differences"),
+        differing_tasks=file.count_differing(),
         unreadable_tasks=unreadable,
         accounts=() if unreadable else tuple(_accounts(db, file.all_sums())),
     )

@@ -40,10 +40,11 @@ from ledger.sqlite_staging import (
     transaction,
 )
 from ledger.sqlite_switch import cut, record, writing
-from projections.replay.file import ReplayFile, opened, opened_fresh
+from projections.replay.file import ReplayFile
 from projections.replay.ranges import AccountDifference, Difference, key_of
 from projections.replay.replay import FEW_EVENTS, ROUNDS_MAX, CaughtUp, catch_up, compared, compared_account, log_id_of
 from projections.replay.replay_sql import ACCOUNT, HEAD, ROW
+from projections.replay.stored_differences import opened, opened_fresh
 from projections.replay.task_pages import snapshot
 
 TASKS, ACCOUNTS = "tasks", "accounts"
@@ -77,7 +78,7 @@ def switch(ledger: Path, file: ReplayFile, projections: Sequence[str], *, by: st
         done = fresh.switched(event, by=by) if fresh.differs else _NOTHING
         settle(db)
     cut(ledger)
-    left = file.count("differences") - done.tasks if TASKS in projections else 0
+    left = file.count_differing() - done.tasks if TASKS in projections else 0
     file.end()
     return replace(done, left=left)
 
