@@ -29,12 +29,12 @@ from ledger.records import ClaimId, ClaimRow, Recorded
 from ledger.sqlite import open_to_serve
 from ledger.sqlite_copies import begin_epoch, publish
 from ledger.sqlite_scratch import scratch
-from projections.audit_findings import Report
-from projections.audit_lineage import misfits, told
+from projections.audit.findings import Report
+from projections.audit.lineage import misfits, told
+from projections.audit.sieve import Means, verify
 from projections.follow import Progress
 from projections.log_lines import FORMAT, ClaimLine, EndLine, EventLine, Line, LogLine, claim_row, decode, recorded
 from projections.refill import Refill
-from projections.sieve import Means, verify
 from projections.store_digest import digest_of
 from scripts import stores
 from scripts.printed import JsonOption, json_line
