@@ -33,9 +33,10 @@ from ledger.records import Append, Entry
 from ledger.sqlite import open_to_serve
 from ledger.sqlite_rows import read_event
 from ledger.sqlite_sql import EVENT_COLUMNS
+from ledger.streams import is_task_stream
 from projections.audit import sieve_log, sieve_tasks
 from projections.audit.audit import audit
-from projections.audit.findings import Report, is_task_stream
+from projections.audit.findings import Report
 from projections.audit.sieve import Means, sift, verify
 from projections.replay import parts, replay_sql
 from projections.replay.task_pages import FIRST, LAST, Part, pages, reading

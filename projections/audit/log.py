@@ -30,19 +30,10 @@ from ledger.events import (
 from ledger.keys import account_stream, evolve_key
 from ledger.records import Head, KeyRow, Recorded
 from ledger.statement_rules import Standing, evolve_standing
+from ledger.streams import is_task_stream
 from projections.audit.accounts import AccountBooks
 from projections.audit.costs import CostBooks
-from projections.audit.findings import (
-    Check,
-    Findings,
-    Meter,
-    brief,
-    differences,
-    is_task_stream,
-    link_of,
-    log_pages,
-    sound,
-)
+from projections.audit.findings import Check, Findings, Meter, brief, differences, link_of, log_pages, sound
 from projections.audit.tree import TreeCheck
 
 _LOWEST = -(2**63)

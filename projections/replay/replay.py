@@ -26,7 +26,7 @@ import msgspec
 from ledger.breaks import switch_stream
 from ledger.records import AccountRow
 from ledger.sqlite_rows import read_account
-from projections.audit.findings import is_task_stream
+from ledger.streams import is_task_stream
 from projections.follow import Progress, nobody
 from projections.replay.account_sums import Sums
 from projections.replay.file import Place, ReplayFile
