@@ -31,7 +31,7 @@ from ledger.sqlite_copies import begin_epoch, publish
 from ledger.sqlite_scratch import scratch
 from projections.audit.findings import Report
 from projections.audit.lineage import misfits, told
-from projections.audit.sieve import Means, verify
+from projections.audit.quick_check import Means, verify
 from projections.follow import Progress
 from projections.log_lines import FORMAT, ClaimLine, EndLine, EventLine, Line, LogLine, claim_row, decode, recorded
 from projections.refill import Refill

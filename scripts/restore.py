@@ -39,7 +39,7 @@ from ledger.sqlite_scratch import scratch
 from ledger.views import seen_of
 from projections.audit.findings import Report
 from projections.audit.lineage import misfits
-from projections.audit.sieve import Means, verify
+from projections.audit.quick_check import Means, verify
 from projections.follow import Progress
 from projections.refill import Refill
 from scripts import stores

@@ -1,4 +1,4 @@
-"""The SQL of a replay and of the sieve: what they read of the log and of the rows, each statement as one whole text."""
+"""The SQL by which a replay and the quick check read the log and the rows, each statement as one whole text."""
 
 from typing import NamedTuple
 
