@@ -10,8 +10,7 @@ from ledger.break_log import BreakLog
 from ledger.breaks import Life
 from ledger.engine import Engine
 from ledger.events import BreakKind
-from projections.books.books import Books
-from projections.books.books_file import open_books
+from projections.books.books import Books, open_books
 from projections.books.break_rows import Count, count_breaks, together
 from projections.follow import Progress, catch_up
 from projections.places import Place, place_of

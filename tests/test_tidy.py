@@ -110,7 +110,6 @@ LIVE = {
     "projections/books/booked.py": "reads the books' file",
     "projections/books/books.py": "a file of its own",
     "projections/books/snapshot.py": "that file, read once more",
-    "projections/books/books_file.py": "opens that file",
     "projections/books/break_rows.py": "reads the books' file",
     "projections/callbacks/queue.py": "a file of its own",
     "projections/reconciliation/comparison.py": "reads the books",

@@ -27,8 +27,7 @@ from ledger.errors import StorageError
 from ledger.events import ProjectionSwitched
 from ledger.sqlite_file import BUSY_TIMEOUT_SECONDS, TROUBLE
 from ledger.sqlite_switch import record, switching
-from projections.books.books import Books
-from projections.books.books_file import open_books
+from projections.books.books import Books, open_books
 from projections.follow import Progress, catch_up, nobody
 from projections.replay.books_sql import (
     ATTACH,
