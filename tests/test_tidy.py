@@ -9,6 +9,7 @@ import shutil
 import subprocess
 from collections.abc import Callable, Iterator, Mapping
 from functools import cache
+from graphlib import TopologicalSorter
 from pathlib import Path
 
 import pytest
@@ -54,6 +55,20 @@ def test_a_folder_imports_what_lies_below_it_and_nothing_else_of_ours(folder: st
     for path, tree in modules(folder).items():
         ours = {name.partition(".")[0] for name in imported(tree)} & set(OURS)
         assert ours <= MAY_IMPORT[folder], path
+
+
+SHARED = "what they share"
+
+
+def test_what_projections_share_is_below_all_of_them_and_no_two_stand_on_each_other() -> None:
+    known = {path.split("/")[1] for path in modules("projections") if path.count("/") > 1}
+    below: dict[str, set[str]] = {name: set() for name in (*known, SHARED)}
+    for path, tree in modules("projections").items():
+        own = path.split("/")[1] if path.count("/") > 1 else SHARED
+        told = {name.split(".")[1] for name in imported(tree) if name.startswith("projections.")}
+        below[own] |= (told & known) - {own}
+    assert below[SHARED] == set()
+    TopologicalSorter(below).prepare()  # raises where there is a circle
 
 
 PARTS_OF_EVENTS = {

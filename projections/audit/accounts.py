@@ -7,7 +7,8 @@ from ledger.engine import Engine
 from ledger.events import CreditEvent, CreditGranted, CreditRevoked, TaskEvent
 from ledger.records import AccountRow, Recorded
 from ledger.task import Task
-from projections.audit.findings import Check, Findings, brief, differences, sound
+from projections.audit.findings import Check, Findings, differences, sound
+from projections.facts import brief
 from projections.replay.account_sums import Sums
 
 

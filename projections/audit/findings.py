@@ -15,6 +15,7 @@ from ledger.engine import Engine
 from ledger.ids import Spelling, TaskId
 from ledger.records import Recorded
 from ledger.streams import is_task_stream
+from projections.facts import brief
 from projections.follow import Progress
 
 FINDINGS_MAX = 100
@@ -167,8 +168,3 @@ def differences(what: str, stands: msgspec.Struct | None, wanted: msgspec.Struct
 def name_of(task: object) -> str:
     """The task as the native API spells it, or whatever stands in its place."""
     return Spelling.UUID.spell(TaskId(task)) if isinstance(task, bytes) else repr(task)
-
-
-def brief(error: Exception) -> str:
-    """The error in one line of bearable length."""
-    return " ".join(f"{type(error).__name__}: {error}".split())[:200]

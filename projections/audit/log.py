@@ -33,8 +33,9 @@ from ledger.statement_rules import Standing, evolve_standing
 from ledger.streams import is_task_stream
 from projections.audit.accounts import AccountBooks
 from projections.audit.costs import CostBooks
-from projections.audit.findings import Check, Findings, Meter, brief, differences, link_of, log_pages, sound
+from projections.audit.findings import Check, Findings, Meter, differences, link_of, log_pages, sound
 from projections.audit.tree import TreeCheck
+from projections.facts import brief
 
 _LOWEST = -(2**63)
 

@@ -23,7 +23,8 @@ from ledger.settlement import violations
 from ledger.task import Task, fold
 from ledger.views import row_of
 from projections.audit.accounts import AccountBooks
-from projections.audit.findings import Check, Findings, Meter, brief, differences, name_of, sound
+from projections.audit.findings import Check, Findings, Meter, differences, name_of, sound
+from projections.facts import brief
 
 PAGE = 64
 
