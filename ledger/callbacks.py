@@ -242,7 +242,7 @@ def evolve_arranged(arranged: Arranged, event: CallbackEvent) -> Arranged:
             assert_never(event)
 
 
-def callback_breaks(arranged: Arranged, event: CallbackEvent) -> Iterable[str]:
+def callback_violations(arranged: Arranged, event: CallbackEvent) -> Iterable[str]:
     """What is wrong with this event after *arranged*."""
     match event:
         case WebhookAdded(webhook_id=webhook_id) if webhook_id in arranged.webhooks:

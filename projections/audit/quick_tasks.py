@@ -15,7 +15,7 @@ from ledger.sqlite_rows import read_claim
 from ledger.sqlite_sql import CLAIMS_BY_ID, READ_MAX
 from ledger.task import Task
 from projections.audit.quick_log import CheckedLog, Span, check_log, is_chained, is_said
-from projections.audit.tasks import Taken, claim_problem, life_breaks
+from projections.audit.tasks import Taken, claim_problem, life_violations
 from projections.replay.account_sums import Sums
 from projections.replay.ranges import Found, Until, agreeing, compare, count, events_of, folded, history_of
 from projections.replay.replay_sql import AUDITED
@@ -114,7 +114,7 @@ def _is_sound(story: Story, task: Task, *, has_key: bool) -> bool:
         and [*positions] == sorted(positions)
         and [*recorded] == sorted(recorded)
         and {*accounts} == {task.account}
-        and next(iter(life_breaks(positions, events)), None) is None
+        and next(iter(life_violations(positions, events)), None) is None
         and not violations(task)
     )
 
