@@ -38,7 +38,7 @@ from projections.audit import quick_log, quick_tasks
 from projections.audit.audit import audit
 from projections.audit.findings import Report
 from projections.audit.quick_check import Means, quick_check, verify
-from projections.replay import parts, replay_sql
+from projections.replay import replay_sql, workers
 from projections.replay.task_pages import FIRST, LAST, Part, pages, reading
 from tests import stored
 from tests.builders import ACCOUNT, CREATED_US, create, entries, ident
@@ -94,7 +94,7 @@ async def test_a_sound_store_passes_with_the_report_of_the_audit_however_it_is_c
 
 
 async def test_several_processes_say_what_one_says(original: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(parts, "ALONE_EVENTS", 0)
+    monkeypatch.setattr(workers, "ALONE_EVENTS", 0)
     monkeypatch.setattr("projections.audit.quick_check.PART_EVENTS", 40)
     monkeypatch.setattr("projections.audit.quick_check.SPAN_EVENTS", 40)
     said, checked = await reports(original, Means(workers=2))

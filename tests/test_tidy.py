@@ -136,7 +136,7 @@ LIVE = {
     "projections/follow.py": "reads the log",
     "projections/reports/journal.py": "`draw` follows the log",
     "projections/reports/parquet.py": "writes a table into memory",
-    "projections/replay/parts.py": "works in other processes",
+    "projections/replay/workers.py": "works in other processes",
     "projections/places.py": "looks a place up in the log",
     "projections/audit/prove.py": "reads the log as a tree",
     "projections/refill.py": "fills a store",

@@ -40,10 +40,10 @@ from projections.audit.quick_log import CheckedLog, Span
 from projections.audit.quick_tasks import CheckedTasks, Work, check_work
 from projections.audit.tree import TreeCheck
 from projections.follow import Progress, nobody
-from projections.replay.parts import NICE, Crew, spread, workers_for
 from projections.replay.replay import parts_of
 from projections.replay.replay_sql import HASHES, STRAYS
 from projections.replay.task_pages import FIRST, LAST, reading
+from projections.replay.workers import NICE, Crew, spread, workers_for
 
 PART_EVENTS = 5000
 """Of tasks in a part: a twentieth of a second, so that nobody waits long for the last."""

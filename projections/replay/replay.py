@@ -30,7 +30,6 @@ from ledger.streams import is_task_stream
 from projections.follow import Progress, nobody
 from projections.replay.account_sums import Sums
 from projections.replay.file import Place, ReplayFile
-from projections.replay.parts import spread, workers_for
 from projections.replay.ranges import (
     AccountDifference,
     Difference,
@@ -57,6 +56,7 @@ from projections.replay.replay_sql import (
     TOUCHED,
 )
 from projections.replay.task_pages import FIRST, LAST, Part, snapshot
+from projections.replay.workers import spread, workers_for
 
 PART_EVENTS = 20_000
 """In a part, about: a tenth of a second, and what a replay that is killed has to do again."""

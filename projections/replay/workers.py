@@ -1,4 +1,4 @@
-"""Work on a log in parts, by a thread of this process and other processes beside it, which give way to everybody else.
+"""Workers on a log in parts: a thread of this process, and other processes beside it, which give way to everybody else.
 
 Parts are worked on in no order, and what each comes to is taken as it comes. A process takes a fifth of a second to
 begin, in which a thread has done a short log and a good part of a longer one: so a thread always works, and processes
