@@ -35,11 +35,11 @@ from projections.audit.quick_check import Means, verify
 from projections.follow import Progress
 from projections.log_lines import FORMAT, ClaimLine, EndLine, EventLine, Line, LogLine, claim_row, decode, recorded
 from projections.refill import Refill
+from projections.replay.workers import workers_here
 from projections.store_digest import digest_of
 from scripts import stores
 from scripts.printed import JsonOption, json_line
 from scripts.progress import bar
-from scripts.replay_projections import workers
 from scripts.restore import NEW_ID_BYTES, alone_at, reading
 from scripts.verify import tell
 
@@ -113,7 +113,7 @@ async def _import(file: BinaryIO, target: Path) -> Imported:
         source = _Source(file, move)
         claims = await _fill(source, written)
         async with reading(written) as engine:
-            report = await verify(engine, written, Means(workers()), progress=move)
+            report = await verify(engine, written, Means(workers_here()), progress=move)
             proven = None if source.end.proof is None else source.end.proof == await digest_of(engine)
             same = report.head == source.end.hash
             lineage = source.lineage(same=same)

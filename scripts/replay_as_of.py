@@ -14,6 +14,7 @@ from ledger.money import credits_text
 from ledger.records import TaskFilter
 from ledger.task import Task
 from projections.places import NoSuchPlaceError
+from projections.replay.lines import Projection
 from projections.replay.ranges import Until
 from projections.replay.replay import sums_then
 from projections.replay.task_pages import reading
@@ -22,7 +23,6 @@ from projections.reports.parameters import wanted_of
 from projections.reports.report import Report, draw
 from scripts import stores
 from scripts.printed import json_line, plain, table
-from scripts.replay_projections import Projection
 
 PAGE = 200
 
