@@ -1,9 +1,10 @@
 """`task-ledger replay`: what is folded from the log, folded anew beside a running server, compared, and switched."""
 
 import asyncio
+import sqlite3
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Annotated, Any, NamedTuple
+from typing import Annotated, NamedTuple
 
 import typer
 
@@ -172,7 +173,9 @@ def _back(wanted: _Wanted) -> Switched:
         return switch_back(wanted.path, file, by=BY, at_us=now_us())
 
 
-def _lines(db: Any, file: ReplayFile, found: Compared, projections: Sequence[Projection]) -> Iterator[Line]:  # noqa: ANN401
+def _lines(
+    db: sqlite3.Connection, file: ReplayFile, found: Compared, projections: Sequence[Projection]
+) -> Iterator[Line]:
     """What would change, accounts first: those are figures all over."""
     if Projection.ACCOUNTS in projections:
         yield from account_lines(found.accounts)

@@ -3,12 +3,12 @@
 import asyncio
 from collections.abc import AsyncIterator, Mapping
 from pathlib import Path
-from typing import Any
 
 import msgspec
 import typer
 
 from api.native_shapes import account_view, task_view
+from ledger.engine import Engine
 from ledger.ids import Spelling, TaskId
 from ledger.money import credits_text
 from ledger.records import TaskFilter
@@ -64,7 +64,7 @@ def _line(task: Task) -> str:
     return f"{Spelling.UUID.spell(task.task_id)} v{task.version} {task.account} {task.model} {task.status} {money}"
 
 
-async def _all_as_of(engine: Any, moment: Moment) -> AsyncIterator[Stood]:  # noqa: ANN401
+async def _all_as_of(engine: Engine, moment: Moment) -> AsyncIterator[Stood]:
     beyond: TaskId | None = None
     while True:
         page, beyond = await tasks_as_of(engine, TaskFilter(after=beyond, oldest_first=True, limit=PAGE), moment)

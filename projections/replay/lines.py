@@ -47,10 +47,9 @@ def task_lines(one: Difference) -> list[Line]:
     name = Spelling.UUID.spell(TaskId(one.task))
     if one.problem is not None:
         return [Line(projection=Projection.TASKS, row=name, field="events", live=None, replayed=one.problem)]
-    changed = [*_changed(_task_fields(one.live), _task_fields(one.fresh))]
     return [
-        Line(projection=Projection.TASKS, row=name, field=field, live=live, replayed=new)
-        for field, live, new in changed
+        Line(projection=Projection.TASKS, row=name, field=field, live=live, replayed=replayed)
+        for field, live, replayed in _changed(_task_fields(one.live), _task_fields(one.fresh))
     ]
 
 
