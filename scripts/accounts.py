@@ -21,8 +21,8 @@ from ledger.money import credits_text, parse_credits
 from ledger.records import AccountRow, TaskFilter
 from scripts import stores
 from scripts.configured import settings_in
+from scripts.options import BY, account_in, now_us
 from scripts.printed import JsonOption, json_line, table
-from scripts.typed import BY, account_in, now_us
 
 KEY_MAX_CHARS = 255
 

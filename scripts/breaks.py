@@ -15,8 +15,8 @@ from projections.books.break_rows import Wanted, all_breaks
 from projections.follow import catch_up
 from projections.reconciliation.break_shapes import break_view
 from scripts import stores
+from scripts.options import BY, now_us
 from scripts.printed import JsonOption, json_line, table
-from scripts.typed import BY, now_us
 
 REASON_MAX_CHARS = 500
 

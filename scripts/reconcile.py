@@ -10,7 +10,6 @@ import typer
 
 from api.contracts import parse_any
 from ledger.errors import NotReplaceable, StatementSuperseded, UnknownProvider
-from projections.places import NoSuchPlaceError
 from projections.reconciliation.comparison import Billed
 from projections.reconciliation.self_check import STUCK_HOURS, Scope
 from projections.reconciliation.statement_format import StatementFormat
@@ -19,10 +18,10 @@ from projections.reconciliation.statements import Statement, read_statement
 from projections.reports.parameters import WrongWordError, period_of
 from scripts import stores
 from scripts.configured import catalogue_of, settings_in
+from scripts.options import at_option, now_us
 from scripts.printed import JsonOption
 from scripts.reconcile_printed import tell
 from scripts.reconcile_run import Wanted, reconciled
-from scripts.typed import now_us
 
 STATEMENT_MAX_BYTES = 256 * 2**20
 DIGEST = re.compile("[0-9a-f]{64}")
@@ -65,11 +64,10 @@ def reconcile(
     scope = Scope(provider, *(given or whole for given, whole in zip(period, Scope()[1:], strict=True)))
     wanted = Wanted(now_us(), billed, scope, stuck_hours, at, writes=not dry_run and at is None)
     try:
-        outcome = asyncio.run(reconciled(store, wanted, as_json=as_json))
+        with at_option():
+            outcome = asyncio.run(reconciled(store, wanted, as_json=as_json))
     except NotAStatementError as wrong:
         raise typer.BadParameter(str(wrong), param_hint="'--statement'") from None
-    except NoSuchPlaceError as wrong:
-        raise typer.BadParameter(str(wrong), param_hint="'--at'") from None
     except UnknownProvider as unknown:
         raise typer.BadParameter(f"{unknown}; --new-provider takes a new one", param_hint="'--provider'") from None
     except (NotReplaceable, StatementSuperseded) as refusal:

@@ -21,9 +21,9 @@ from projections.reconciliation.cost_log import CostLog
 from projections.reconciliation.reconcile import Clerk, Tally, Told
 from projections.reconciliation.self_check import Scope, late_truths, settlement
 from scripts import stores
+from scripts.options import BY
 from scripts.printed import json_line
 from scripts.progress import bar
-from scripts.typed import BY
 
 SHOWN_MAX = 200
 """Breaks shown in a table; all of them are counted, and listed by ``breaks list``."""

@@ -31,9 +31,9 @@ from projections.replay.switch import Switched, switch, switch_back
 from projections.replay.task_pages import reading, snapshot
 from projections.replay.workers import workers_here
 from scripts import stores
+from scripts.options import BY, now_us
 from scripts.printed import JsonOption, json_line, plain
 from scripts.progress import bar
-from scripts.typed import BY, now_us
 
 
 def replay(

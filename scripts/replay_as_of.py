@@ -5,7 +5,6 @@ from collections.abc import AsyncIterator, Mapping
 from pathlib import Path
 
 import msgspec
-import typer
 
 from api.native_shapes import account_view, task_view
 from ledger.engine import Engine
@@ -13,7 +12,6 @@ from ledger.ids import Spelling, TaskId
 from ledger.money import credits_text
 from ledger.records import TaskFilter
 from ledger.task import Task
-from projections.places import NoSuchPlaceError
 from projections.replay.lines import Projection
 from projections.replay.ranges import Until
 from projections.replay.replay import sums_then
@@ -22,6 +20,7 @@ from projections.reports.as_of import Moment, Stood, moment_of, tasks_as_of
 from projections.reports.parameters import wanted_of
 from projections.reports.report import Report, draw
 from scripts import stores
+from scripts.options import at_option
 from scripts.printed import json_line, plain, table
 
 PAGE = 200
@@ -30,7 +29,7 @@ PAGE = 200
 def show_as_of(store: str, projection: Projection, words: Mapping[str, str], *, workers: int, as_json: bool) -> None:
     """Print the projection as it stood at the moment that *words* name."""
     path = stores.existing(store)
-    try:
+    with at_option():
         match projection:
             case Projection.TASKS:
                 asyncio.run(_tasks(store, words, as_json=as_json))
@@ -38,8 +37,6 @@ def show_as_of(store: str, projection: Projection, words: Mapping[str, str], *, 
                 _accounts(path, asyncio.run(_moment(store, words)), workers=workers, as_json=as_json)
             case Projection.BOOKS:
                 _report(asyncio.run(_books(store, words)), as_json=as_json)
-    except NoSuchPlaceError as wrong:
-        raise typer.BadParameter(str(wrong), param_hint="'--at'") from None
 
 
 async def _moment(store: str, words: Mapping[str, str]) -> Moment:
