@@ -9,11 +9,9 @@ from pathlib import Path
 from typing import Any, NamedTuple, TypeAlias
 
 import aiosqlite
-import msgspec
 
 from ledger.engine import Engine
 from ledger.errors import DamagedError
-from ledger.event_bytes import decode
 from ledger.events import Created, School
 from ledger.records import Recorded
 from projections.books import booked
@@ -31,6 +29,7 @@ from projections.books.books_sql import (
 from projections.books.break_rows import post_breaks
 from projections.books.cost_rows import cost_events, post_lines, post_replaced
 from projections.books.movements import COSTS, NO_SUMS, Kind, Purpose, Sums
+from projections.facts import event_of, not_as_its_row_says
 from projections.side_file import SideFile, SideFileError, beside, open_side_file
 
 TASKS_MAX = 50_000
@@ -175,14 +174,11 @@ def _purpose(row: Recorded) -> Purpose:
     """What the task is for.
 
     Raises:
-        DamagedError: its event is not the one that its row says.
+        DamagedError: its event cannot be read, or is not the one that its row says.
     """
-    try:
-        event = decode(row.entry.facts, None)  # what is erasable says nothing of money
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
-        raise DamagedError(f"the event at position {row.position} cannot be read: {error}") from error
+    event = event_of(row)
     if not isinstance(event, Created):
-        raise DamagedError(f"the event at position {row.position} is not the creation that its row says")
+        raise not_as_its_row_says(row)
     return Purpose(event.account, event.contract, event.model, event.provider, event.terms.school)
 
 
