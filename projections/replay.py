@@ -1,8 +1,8 @@
 """Replay: what is folded from the log, folded anew beside the live rows, compared, and put in their place.
 
 One pass over the tasks gives both projections that lie in the ledger's file: the tasks' rows and the accounts'. The log
-is cut into parts by tasks, which are folded by as many processes as there are cores, at the lowest priority, so that a
-server beside it is served first. What was recorded meanwhile is caught up with, until little is left; the switch does
+is cut into parts by tasks, which are folded on as many cores as there are, at the lowest priority, so that a server
+beside it is served first. What was recorded meanwhile is caught up with, until little is left; the switch does
 the rest in one transaction of its own, in which it compares once more every task and account that has moved.
 
 Measured in time of the processor, on the log of the benchmark (seven events a task, two of them sealed): 3.9 us an
@@ -86,9 +86,10 @@ def replay_tasks(
             return
 
 
-def parts_of(db: sqlite3.Connection, head: int) -> list[Part]:
-    """All tasks, in parts of about `PART_EVENTS`: each ends at a task that was born that far on."""
-    born = (db.execute(BORN_AT, (position,)).fetchone() for position in range(PART_EVENTS, head, PART_EVENTS))
+def parts_of(db: sqlite3.Connection, head: int, *, events: int | None = None) -> list[Part]:
+    """All tasks, in parts of about `PART_EVENTS`, or of *events*: each ends at a task that was born that far on."""
+    step = events or PART_EVENTS
+    born = (db.execute(BORN_AT, (position,)).fetchone() for position in range(step, head, step))
     ends = [*sorted({found[0] for found in born if found is not None}), LAST]
     return [Part(after, upto) for after, upto in zip([FIRST, *ends], ends, strict=False)]
 
@@ -188,8 +189,8 @@ def _folded(
     ledger: Path, to_do: Sequence[tuple[int, Part]], until: Until, *, workers: int
 ) -> Iterator[tuple[int, Found]]:
     """What each part comes to, as they come."""
-    with workers_for(until.position, workers) as executor:
-        yield from spread(executor, replay_part, [(number, (ledger, part, until)) for number, part in to_do])
+    with workers_for(until.position, workers) as crew:
+        yield from spread(crew, replay_part, [(number, (ledger, part, until)) for number, part in to_do])
 
 
 # Catching up

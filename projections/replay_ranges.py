@@ -21,7 +21,7 @@ from ledger.sqlite_rows import task_values
 from ledger.task import Task, fold
 from ledger.views import row_of
 from projections.account_sums import Sums
-from projections.audit_findings import brief, is_task_stream
+from projections.audit_findings import brief
 from projections.refold import refold, row_values
 from projections.replay_sql import CREDIT, HISTORY, KEY
 from projections.task_pages import Part, Row, Story, pages, reading
@@ -88,10 +88,9 @@ def replay_part(path: Path, part: Part, until: Until) -> Found:
     with reading(path) as db:
         for page in pages(db, part):
             for story in page.stories:
-                if is_task_stream(story.stream):
-                    _task(db, found, story, page.live.pop(story.stream, None), page.keys.get(story.stream), until)
-                else:
-                    put_terms(db, found, story.stream, until)
+                _task(db, found, story, page.live.pop(story.stream, None), page.keys.get(story.stream), until)
+            for stream in page.beside:
+                put_terms(db, found, stream, until)
             found.differences += [
                 Difference(task=task, live=row, fresh=None, key=page.keys.get(task)) for task, row in page.live.items()
             ]

@@ -16,5 +16,5 @@ class Projection(StrEnum):
 
 
 def workers() -> int:
-    """Processes that fold."""
+    """How many fold at once."""
     return min(WORKERS_MAX, os.cpu_count() or 1)

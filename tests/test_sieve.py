@@ -33,10 +33,11 @@ from ledger.records import Append, Entry
 from ledger.sqlite import open_to_serve
 from ledger.sqlite_rows import read_event
 from ledger.sqlite_sql import EVENT_COLUMNS
-from projections import parts, replay, replay_sql, sieve_log
+from projections import parts, replay_sql, sieve_log, sieve_tasks
 from projections.audit import audit
-from projections.audit_findings import Report
+from projections.audit_findings import Report, is_task_stream
 from projections.sieve import Means, sift, verify
+from projections.task_pages import FIRST, LAST, Part, pages, reading
 from tests import stored
 from tests.builders import ACCOUNT, CREATED_US, create, entries, ident
 from tests.test_audit import CREATED, write
@@ -78,12 +79,13 @@ def path(original: Path, tmp_path: Path) -> Path:
     return copy
 
 
-@pytest.mark.parametrize("part", [1, 7, 10_000])
+@pytest.mark.parametrize(("part", "claims"), [(1, 1), (7, 8), (10_000, 64)])
 async def test_a_sound_store_passes_with_the_report_of_the_audit_however_it_is_cut(
-    original: Path, monkeypatch: pytest.MonkeyPatch, part: int
+    original: Path, monkeypatch: pytest.MonkeyPatch, part: int, claims: int
 ) -> None:
+    monkeypatch.setattr(sieve_tasks, "READ_MAX", claims)
     monkeypatch.setattr("projections.sieve.PART_EVENTS", part)
-    monkeypatch.setattr(replay, "PART_EVENTS", part)
+    monkeypatch.setattr("projections.sieve.SPAN_EVENTS", part)
     monkeypatch.setattr(sieve_log, "PAGE", 3)
     said, sifted = await reports(original)
     assert (said.found, sifted) == (0, said)
@@ -92,6 +94,7 @@ async def test_a_sound_store_passes_with_the_report_of_the_audit_however_it_is_c
 async def test_several_processes_say_what_one_says(original: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(parts, "ALONE_EVENTS", 0)
     monkeypatch.setattr("projections.sieve.PART_EVENTS", 40)
+    monkeypatch.setattr("projections.sieve.SPAN_EVENTS", 40)
     said, sifted = await reports(original, Means(workers=2))
     assert (said.found, sifted) == (0, said)
 
@@ -225,6 +228,10 @@ def rewritten(db: sqlite3.Connection, **changes: object) -> None:
 
 
 BEHIND_ITS_BACK: dict[str, Callable[[sqlite3.Connection], object]] = {
+    "an event in a stream without a name": lambda db: rewritten(db, task=b""),
+    "an event of a task that is not there": lambda db: rewritten(db, task=bytes(16)),
+    "an event that is moved to an account's stream": lambda db: rewritten(db, task=account_stream(ACCOUNT)),
+    "an event that is left out": lambda db: db.execute("DELETE FROM events WHERE position = 2"),
     "time that runs backwards": lambda db: rewritten(db, recorded_at=1),
     "a version left out": lambda db: rewritten(db, version=9),
     "another's account": lambda db: rewritten(db, account="other"),
@@ -270,5 +277,47 @@ async def test_what_cannot_be_read_at_all_is_no_report(tmp_path: Path) -> None:
         assert await sift(engine, path, MEANS) is None
 
 
-def test_the_audited_columns_begin_with_those_of_a_replay() -> None:
-    assert replay_sql.AUDITED.startswith(replay_sql.HISTORIES.partition(" FROM")[0])
+@pytest.mark.parametrize("claims", [1, 8])
+async def test_no_claim_is_passed_over_when_there_are_more_than_are_read_at_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, claims: int
+) -> None:
+    monkeypatch.setattr(sieve_tasks, "READ_MAX", claims)
+    path = await store_of(tmp_path / "ledger.db", *[Progressed(at_us=CREATED_US, percent=1)] * 9, claimed())
+    said, sifted = await reports(path)
+    assert (said.found, sifted) == (1, None)
+
+
+WHOSE = {
+    "a task's": (bytes(ident(1)), False),
+    "an account's": (account_stream(ACCOUNT), True),
+    "that of switches": (switch_stream(), True),
+    "the highest": (b"\xff" * 16, False),
+    "the version 8, all of it": (b"\x8f" * 16, True),
+    "too short": (b"\x80" * 15, False),
+    "too long": (b"\x80" * 17, False),
+    "without a name": (b"", False),
+}
+
+
+@pytest.mark.parametrize(("stream", "is_other"), WHOSE.values(), ids=WHOSE)
+def test_sql_tells_a_task_from_the_others_as_the_audit_does(*, stream: bytes, is_other: bool) -> None:
+    with closing(sqlite3.connect(":memory:")) as db:
+        db.execute("CREATE TABLE events (task)")
+        db.execute("INSERT INTO events VALUES (?)", (stream,))
+        found = db.execute(replay_sql.OTHERS.replace("task > ?", "task >= ?"), (b"", b"\xff" * 17)).fetchall()
+    assert (bool(found), not is_task_stream(stream)) == (is_other, is_other)
+
+
+async def test_what_accounts_have_done_is_not_read_with_the_tasks(original: Path) -> None:
+    with reading(original) as db:
+        (page,) = pages(db, Part(FIRST, LAST), replay_sql.AUDITED)
+        wanted = [bytes(task) for (task,) in db.execute("SELECT DISTINCT task FROM events") if not is_task_stream(task)]
+    assert {row[0] for row in page.rows} == {story.stream for story in page.stories}
+    assert wanted
+    assert sorted(page.beside) == sorted(wanted)
+
+
+def test_the_audited_columns_are_those_of_a_replay_and_all_others() -> None:
+    replayed, audited = replay_sql.FOLDED.columns, replay_sql.AUDITED.columns
+    assert audited[: len(replayed)] == replayed
+    assert sorted(audited) == sorted(EVENT_COLUMNS)

@@ -11,7 +11,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Iterator, Sequence
-from concurrent.futures import Executor, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager
 from itertools import cycle, takewhile
 from pathlib import Path
@@ -39,7 +39,7 @@ from ledger.seals import KEY_BYTES, NONCE_BYTES, seal
 from ledger.sqlite import open_to_serve
 from ledger.task import NO_TASK, fold
 from ledger.views import row_of
-from projections.parts import NICE, spread, workers_for
+from projections.parts import NICE, Crew, spread, workers_for
 from projections.replay import parts_of
 from projections.replay_ranges import Until, replay_part
 from projections.task_pages import Part, reading
@@ -112,7 +112,7 @@ class _Log(NamedTuple):
 
     folder: Path
     path: Path
-    pool: Executor
+    crew: Crew
     parts: Sequence[tuple[int, Part]]
     tasks: int
     events: int
@@ -121,7 +121,7 @@ class _Log(NamedTuple):
         """Events a second."""
         began_at = time.perf_counter()
         parts = [(number, (self.path, part, Until(self.events))) for number, part in self.parts]
-        found = [one for _, one in spread(self.pool, replay_part, parts)]
+        found = [one for _, one in spread(self.crew, replay_part, parts)]
         seconds = time.perf_counter() - began_at
         if sum(one.events for one in found) != self.events or any(one.differences for one in found):
             raise LoadError("the replay is not that of the log")
@@ -131,7 +131,7 @@ class _Log(NamedTuple):
         """Replay part after part, and from the first again; events a second."""
         began_at, events = time.perf_counter(), 0
         parts = ((number, (self.path, part, Until(self.events))) for number, part in cycle(self.parts))
-        for _, one in spread(self.pool, replay_part, takewhile(lambda _: not stop.is_set(), parts)):
+        for _, one in spread(self.crew, replay_part, takewhile(lambda _: not stop.is_set(), parts)):
             events += one.events
         return events / (time.perf_counter() - began_at)
 
@@ -153,8 +153,8 @@ def _log(tasks: int, *, nice: int = 0) -> Iterator[_Log]:
         events = tasks * len(life(0))
         with reading(path) as db:
             parts = [*enumerate(parts_of(db, events))]
-        with workers_for(events, workers(), nice=nice) as pool:
-            yield _Log(Path(folder), path, pool, parts, tasks, events)
+        with workers_for(events, workers(), nice=nice) as crew:
+            yield _Log(Path(folder), path, crew, parts, tasks, events)
 
 
 async def _fill(path: Path, tasks: int) -> None:
