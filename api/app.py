@@ -37,10 +37,10 @@ from api.traces import Traces, exported
 from ledger.catalogue import Catalogue
 from ledger.entropy import Entropy
 from ledger.ledger import Ledger
-from projections.books_file import books_of
-from projections.callback_queue import queue_of
-from projections.deadlines import deadlines_of
-from projections.statement_format import StatementFormat
+from projections.books.books_file import books_of
+from projections.callbacks.queue import queue_of
+from projections.deadlines.deadlines import deadlines_of
+from projections.reconciliation.statement_format import StatementFormat
 
 LINE_MAX_BYTES = 64 * 1024
 """Of a request line or a header. aiohttp refuses longer ones by itself, and not in the words of any contract, so this

@@ -15,10 +15,10 @@ from api.keepers import Keeper
 from api.refusals import Unavailable
 from ledger.engine import Engine
 from ledger.errors import Refusal
-from projections.books import Books
-from projections.books_file import open_books
+from projections.books.books import Books
+from projections.books.books_file import open_books
 from projections.places import NoSuchPlaceError
-from projections.report import Report, Wanted, draw
+from projections.reports.report import Report, Wanted, draw
 
 REST_SECONDS = 0.1
 """Between two looks for what is new. Measured once beside creates at full speed, about 6,000 events a second: with this

@@ -9,7 +9,7 @@ lines, and all together have one.
 import heapq
 from typing import NamedTuple
 
-from projections.callback_rows import Line
+from projections.callbacks.rows import Line
 
 
 class Bounds(NamedTuple):

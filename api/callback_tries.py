@@ -19,7 +19,7 @@ from ledger.callbacks import Arranged, ChangeWebhook, account_secret, callbacks_
 from ledger.commands import RecordCallback
 from ledger.errors import DamagedError, Overloaded, StorageError, UnknownWebhook
 from ledger.ledger import Ledger
-from projections.callback_rows import Delivery, task_at
+from projections.callbacks.rows import Delivery, task_at
 
 BY = "callbacks"
 """The actor of what is recorded here."""

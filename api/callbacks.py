@@ -24,8 +24,8 @@ from ledger.engine import Engine
 from ledger.ledger import Ledger
 from ledger.log_end import LogEnd
 from ledger.records import Head
-from projections.callback_queue import CallbackQueue, Plan, open_queue
-from projections.callback_rows import Delivery, Line
+from projections.callbacks.queue import CallbackQueue, Plan, open_queue
+from projections.callbacks.rows import Delivery, Line
 
 REST_SECONDS = 0.01
 """Between two looks at the log: what is committed meanwhile goes into the queue together."""

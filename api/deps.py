@@ -21,7 +21,7 @@ from api.sweep import Sweeper
 from api.traces import Traces
 from ledger.catalogue import Catalogue
 from ledger.ledger import Ledger
-from projections.statement_format import StatementFormat
+from projections.reconciliation.statement_format import StatementFormat
 
 
 class Deps(NamedTuple):

@@ -24,10 +24,10 @@ from ledger.figures import Histogram
 from ledger.ledger import Ledger
 from ledger.money import MICROS_PER_CREDIT
 from ledger.times import US_PER_SECOND
-from projections.booked import Holds, open_holds
-from projections.books import Books
-from projections.break_rows import Count, count_breaks
-from projections.deadlines import Deadlines
+from projections.books.booked import Holds, open_holds
+from projections.books.books import Books
+from projections.books.break_rows import Count, count_breaks
+from projections.deadlines.deadlines import Deadlines
 
 Requests: TypeAlias = Counter[tuple[str, str, str, int]]
 """Requests by contract, method, route and status; the method and the route of those that found none are empty."""

@@ -4,8 +4,8 @@ from api.contracts.shape import Answer, Asked, json_answer
 from api.deps import Deps
 from api.native_queries import only
 from api.refusals import Invalid
-from projections.asked import NAMES, WrongWordError, wanted_of
 from projections.places import NoSuchPlaceError
+from projections.reports.parameters import NAMES, WrongWordError, wanted_of
 
 
 async def summary(deps: Deps, asked: Asked) -> Answer:

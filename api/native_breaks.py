@@ -22,19 +22,20 @@ from ledger.breaks import CorrectBreak, ExplainBreak, Life, break_stream
 from ledger.cursors import cursor, place
 from ledger.errors import UnknownBreak
 from ledger.events import BreakKind
-from projections.asked import WrongWordError, period_of
-from projections.balances import account_balances
-from projections.books import Books
-from projections.break_rows import Wanted, count_breaks, list_breaks
-from projections.break_shapes import break_view, counts_view, statement_view, told_view
-from projections.comparison import Billed, side_of
-from projections.cost_log import CostLog
-from projections.deadlines import Deadlines
+from projections.books.books import Books
+from projections.books.break_rows import Wanted, count_breaks, list_breaks
+from projections.deadlines.deadlines import Deadlines
 from projections.follow import catch_up
-from projections.reconcile import Clerk, Told
-from projections.self_check import STUCK_HOURS, late_truths, settlement
-from projections.statement_format import StatementFormat
-from projections.statements import NotAStatementError, Syntax, read_statement
+from projections.reconciliation.balances import account_balances
+from projections.reconciliation.break_shapes import break_view, counts_view, statement_view, told_view
+from projections.reconciliation.comparison import Billed, side_of
+from projections.reconciliation.cost_log import CostLog
+from projections.reconciliation.reconcile import Clerk, Told
+from projections.reconciliation.self_check import STUCK_HOURS, late_truths, settlement
+from projections.reconciliation.statement_format import StatementFormat
+from projections.reconciliation.statement_records import NotAStatementError, Syntax
+from projections.reconciliation.statements import read_statement
+from projections.reports.parameters import WrongWordError, period_of
 
 STATEMENT_MAX_BYTES = 32 * 2**20
 SHOWN_MAX = 200

@@ -13,7 +13,7 @@ from ledger.callbacks import Resend, RotateSecret
 from ledger.cursors import cursor, place
 from ledger.errors import UnknownCallback
 from ledger.times import US_PER_SECOND, rfc3339
-from projections.callback_rows import Delivery, State, Wanted, callback_view
+from projections.callbacks.rows import Delivery, State, Wanted, callback_view
 
 ID_CHARS = 36
 _PLACE_BYTES = 8

@@ -13,7 +13,7 @@ from ledger.cursors import cursor, task_of
 from ledger.records import TaskFilter
 from ledger.task import Status
 from ledger.views import Seen
-from projections.then import Stood, tasks_then
+from projections.reports.as_of import Stood, tasks_as_of
 
 
 async def list_tasks(deps: Deps, asked: Asked) -> Answer:
@@ -26,7 +26,7 @@ async def list_tasks(deps: Deps, asked: Asked) -> Answer:
     elif "stalled" in asked.query:
         page, beyond = await stalled_page(deps, asked, wanted)
     elif moment is not None:
-        page, beyond = await tasks_then(deps.ledger.engine, wanted, moment)
+        page, beyond = await tasks_as_of(deps.ledger.engine, wanted, moment)
     else:
         page, more = await deps.ledger.page(wanted)
         beyond = page[-1].task.task_id if more else None

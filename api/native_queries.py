@@ -5,9 +5,9 @@ from collections.abc import Collection
 from api.contracts.shape import Asked
 from api.deps import Deps
 from api.refusals import Invalid
-from projections.asked import WrongWordError
 from projections.places import NoSuchPlaceError
-from projections.then import Moment, moment_of
+from projections.reports.as_of import Moment, moment_of
+from projections.reports.parameters import WrongWordError
 
 PAGE_MAX = 200
 PAGE_DEFAULT = 50

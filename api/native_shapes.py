@@ -12,7 +12,7 @@ from ledger.money import credits_text
 from ledger.records import AccountRow, KeyRow, Recorded
 from ledger.task import Callback, Task
 from ledger.times import rfc3339
-from projections.explain_rules import settled_by
+from projections.explain.rules import settled_by
 
 CONTRACT_NAME = "ledger"
 """The name of the native contract."""

@@ -21,7 +21,7 @@ from ledger.errors import TaskNotFound
 from ledger.ids import TaskId
 from ledger.ledger import Outcome
 from ledger.task import Status, Task
-from projections.then import task_then
+from projections.reports.as_of import task_as_of
 
 CANCEL = CancelPolicy(queued=Effect.CANCEL, running=Effect.ASK, terminal=Effect.RETURN)
 """The operator's row of the cancel table."""
@@ -37,7 +37,7 @@ async def read(deps: Deps, asked: Asked) -> Answer:
     seconds = wait_in(asked, most=deps.stays.limits.wait_max_seconds)
     moment = await moment_in(deps, asked, of_now="wait")
     if moment is not None:
-        stood = await task_then(deps.ledger.engine, task_id, moment)
+        stood = await task_as_of(deps.ledger.engine, task_id, moment)
         if stood is None:
             raise TaskNotFound
         return _answer(asked, stood.task, position=stood.position)

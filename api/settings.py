@@ -17,8 +17,8 @@ from api.stays import StayLimits
 from ledger.catalogue import Catalogue
 from ledger.catalogue import read as read_catalogue
 from ledger.ledger import BATCH_MAX, QUEUE_MAX, VIEWS_MAX_BYTES
-from projections.silence import Patience
-from projections.statement_format import StatementFormat
+from ledger.silence import Patience
+from projections.reconciliation.statement_format import StatementFormat
 
 Count = Annotated[int, msgspec.Meta(ge=1)]
 

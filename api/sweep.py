@@ -3,8 +3,8 @@
 What is due is known from the deadlines, a follower's file, and done by commands through the ledger: so a report that
 comes at the same moment wins or loses in the commit, never both. A task is marked as stalled at the version at which
 nothing more had been recorded of it; whatever was recorded since refuses the mark. A deadline is on the clock on the
-wall, since that is what its customer named; silence is measured as `projections.silence` says. Swept twice, nothing
-happens; ended in between, it goes on where it was, for what is due is due still.
+wall, since that is what its customer named; silence is measured as `ledger.silence` says. Swept twice,
+nothing happens; ended in between, it goes on where it was, for what is due is due still.
 
 Alternative beaten: a timer for each task, a million of which would have to be set anew at every start.
 """
@@ -22,10 +22,10 @@ from ledger.commands import Expire, MarkStalled
 from ledger.errors import Overloaded, Refusal, StorageError
 from ledger.ids import TaskId
 from ledger.ledger import Ledger
+from ledger.silence import Listening, Patience, silent_before
 from ledger.unread import unread_truth
-from projections.deadlines import Deadlines, DeadlinesError, Kind, Silent, open_deadlines
-from projections.self_check import LATE_PAGE_MAX, late_truths_of
-from projections.silence import Listening, Patience, silent_before
+from projections.deadlines.deadlines import Deadlines, DeadlinesError, Kind, Silent, open_deadlines
+from projections.reconciliation.self_check import LATE_PAGE_MAX, late_truths_of
 
 NAME = "sweep"
 REST_SECONDS = 0.5

@@ -21,7 +21,7 @@ from ledger.ids import Spelling, TaskId
 from ledger.lineage import Lineage
 from ledger.records import ClaimRow, Entry, Recorded
 from ledger.times import rfc3339
-from projections.audit_findings import is_task_stream
+from projections.audit.findings import is_task_stream
 
 FORMAT = 1
 SPEC_VERSION = "1.0"

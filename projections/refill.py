@@ -28,7 +28,7 @@ from ledger.keys import evolve_key
 from ledger.records import Append, ClaimRow, KeyRow, Placed, Recorded, Stale
 from ledger.task import NO_TASK, Task, evolve
 from ledger.views import row_of, seen_of
-from projections.audit_findings import is_task_stream
+from projections.audit.findings import is_task_stream
 
 TASKS_MAX = 20_000
 """Tasks whose state is kept in memory; that of others is read from the store."""

@@ -11,9 +11,9 @@ from ledger.breaks import Break, CorrectBreak, ExplainBreak, Life
 from ledger.events import BreakKind
 from ledger.money import credits_text
 from ledger.times import rfc3339
-from projections.break_rows import PAGE_MAX, Wanted, list_breaks
-from projections.break_shapes import break_view
+from projections.books.break_rows import PAGE_MAX, Wanted, list_breaks
 from projections.follow import catch_up
+from projections.reconciliation.break_shapes import break_view
 from scripts import stores
 from scripts.printed import JsonOption, json_line, table
 from scripts.typed import BY, now_us

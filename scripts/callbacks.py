@@ -18,8 +18,8 @@ from ledger.engine import Engine
 from ledger.errors import UnknownCallback
 from ledger.ids import Spelling
 from ledger.times import US_PER_SECOND, rfc3339
-from projections.callback_queue import CallbackQueue, open_queue, queue_of
-from projections.callback_rows import Delivery, State, Wanted, callback_view
+from projections.callbacks.queue import CallbackQueue, open_queue, queue_of
+from projections.callbacks.rows import Delivery, State, Wanted, callback_view
 from projections.follow import catch_up
 from scripts import stores
 from scripts.printed import JsonOption, json_line, table

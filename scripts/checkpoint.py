@@ -13,8 +13,8 @@ import typer
 
 from ledger.merkle import Tree
 from ledger.notes import Checkpoint, SignerKey, sign_checkpoint
+from projections.audit.prove import NotThisLogError, tree_of
 from projections.follow import Progress
-from projections.prove import NotThisLogError, tree_of
 from scripts import note_files, stores
 from scripts.printed import JsonOption, json_line
 from scripts.progress import bar

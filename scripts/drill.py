@@ -10,7 +10,7 @@ import msgspec
 import typer
 
 from ledger.engine import Engine
-from projections.audit_findings import Report
+from projections.audit.findings import Report
 from scripts import stores
 from scripts.backup import back_up
 from scripts.printed import JsonOption, json_line

@@ -15,13 +15,13 @@ from ledger.errors import CannotOpenError
 from ledger.ids import TaskId
 from ledger.records import Recorded
 from ledger.task import Task
-from projections import explain_costs
-from projections.explain import Explanation, Figure, Given, explanations, is_set
-from projections.explain_costs import Cost, explain_cost
-from projections.explain_fields import FIELDS, NoSuchFieldError, named
-from projections.explain_rules import Inexact, Rate, rounded_words
+from projections.explain import costs as explain_costs
+from projections.explain.costs import Cost, explain_cost
+from projections.explain.explain import Explanation, Figure, Given, explanations, is_set
+from projections.explain.fields import FIELDS, NoSuchFieldError, named
+from projections.explain.rules import Inexact, Rate, rounded_words
+from projections.explain.steps import steps_of
 from projections.places import NoSuchPlaceError, Place, place_of
-from projections.steps import steps_of
 from scripts import stores
 from scripts.printed import JsonOption, json_line, plain
 

@@ -31,12 +31,12 @@ from ledger.records import Recorded
 from ledger.sqlite import open_to_serve
 from ledger.sqlite_copies import begin_epoch, publish
 from ledger.sqlite_scratch import scratch
-from projections.audit_findings import Report
-from projections.audit_lineage import misfits, told
+from projections.audit.findings import Report
+from projections.audit.lineage import misfits, told
+from projections.audit.sieve import Means, verify
 from projections.follow import Progress
 from projections.log_source import PAGE, BadExport, Export
 from projections.refill import Refill
-from projections.sieve import Means, verify
 from projections.store_digest import digest_of
 from scripts import stores
 from scripts.printed import JsonOption, json_line

@@ -13,7 +13,7 @@ from ledger.ids import Spelling, TaskId
 from ledger.money import credits_text
 from ledger.records import Recorded
 from ledger.times import rfc3339
-from projections.audit_findings import is_task_stream
+from projections.audit.findings import is_task_stream
 
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON instead, one object a line.")]
 

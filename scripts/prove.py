@@ -19,7 +19,7 @@ from ledger.money import credits_text
 from ledger.notes import Checkpoint, NoteError
 from ledger.proofs import Proof, Proven, UnprovenError, check
 from ledger.records import Recorded
-from projections import prove as proving
+from projections.audit import prove as proving
 from projections.follow import Progress
 from scripts import note_files, stores
 from scripts.printed import JsonOption, event_json, facts_text, instant, json_line, plain, table, task_of

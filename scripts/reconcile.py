@@ -20,20 +20,21 @@ from ledger.engine import Engine
 from ledger.errors import NotReplaceable, StatementSuperseded, UnknownProvider
 from ledger.events import BreakKind
 from ledger.money import credits_text, mixed_text
-from projections.asked import WrongWordError, period_of
-from projections.balances import account_balances, task_balances
-from projections.books import Books
-from projections.books_file import open_books
-from projections.break_rows import Count, count_breaks, together
-from projections.break_shapes import counts_view, statement_view, told_view
-from projections.comparison import Billed
-from projections.cost_log import CostLog
+from projections.books.books import Books
+from projections.books.books_file import open_books
+from projections.books.break_rows import Count, count_breaks, together
 from projections.follow import Progress, catch_up
 from projections.places import NoSuchPlaceError, Place, place_of
-from projections.reconcile import Clerk, Tally, Told
-from projections.self_check import STUCK_HOURS, Scope, late_truths, settlement
-from projections.statement_format import StatementFormat
-from projections.statements import NotAStatementError, Statement, read_statement
+from projections.reconciliation.balances import account_balances, task_balances
+from projections.reconciliation.break_shapes import counts_view, statement_view, told_view
+from projections.reconciliation.comparison import Billed
+from projections.reconciliation.cost_log import CostLog
+from projections.reconciliation.reconcile import Clerk, Tally, Told
+from projections.reconciliation.self_check import STUCK_HOURS, Scope, late_truths, settlement
+from projections.reconciliation.statement_format import StatementFormat
+from projections.reconciliation.statement_records import NotAStatementError
+from projections.reconciliation.statements import Statement, read_statement
+from projections.reports.parameters import WrongWordError, period_of
 from scripts import stores
 from scripts.printed import JsonOption, json_line, table
 from scripts.progress import bar

@@ -7,10 +7,9 @@ from typing import Annotated, Any, NamedTuple
 
 import typer
 
-from projections.books import Clock
+from projections.books.books import Clock
 from projections.follow import Progress
-from projections.replay import Compared, catch_up, compared, replay_tasks
-from projections.replay_books import (
+from projections.replay.books import (
     Switch,
     Taken,
     back_of,
@@ -22,11 +21,12 @@ from projections.replay_books import (
     settle_books,
     switch_books,
 )
-from projections.replay_file import ReplayFile, alone, open_replay, opened, replay_of
-from projections.replay_lines import Line, account_lines, task_lines
-from projections.replay_ranges import key_of
-from projections.replay_switch import Switched, switch, switch_back
-from projections.task_pages import reading, snapshot
+from projections.replay.file import ReplayFile, alone, open_replay, opened, replay_of
+from projections.replay.lines import Line, account_lines, task_lines
+from projections.replay.ranges import key_of
+from projections.replay.replay import Compared, catch_up, compared, replay_tasks
+from projections.replay.switch import Switched, switch, switch_back
+from projections.replay.task_pages import reading, snapshot
 from scripts import stores
 from scripts.printed import JsonOption, json_line, plain
 from scripts.progress import bar
@@ -64,10 +64,10 @@ def replay(
         show_what_if(store, what_if, against, as_json=as_json)
         return
     if at is not None:
-        from scripts.replay_then import show_then  # noqa: PLC0415 - all contracts, for how tasks are shown
+        from scripts.replay_as_of import show_as_of  # noqa: PLC0415 - all contracts, for how tasks are shown
 
         words = {"at": at, "clock": clock}
-        show_then(store, projection or Projection.TASKS, words, workers=workers(), as_json=as_json)
+        show_as_of(store, projection or Projection.TASKS, words, workers=workers(), as_json=as_json)
         return
     wanted = _Wanted(stores.existing(store), tuple(Projection) if projection is None else (projection,), as_json)
     with alone(replay_of(wanted.path)):

@@ -17,7 +17,7 @@ from ledger.ids import Spelling, TaskId
 from ledger.money import credits_text, mixed_text
 from ledger.records import Recorded, TaskFilter
 from projections.follow import Progress
-from projections.what_if import Cost, Rates, what_if
+from projections.replay.what_if import Cost, Rates, what_if
 from scripts import stores
 from scripts.printed import json_line, plain
 from scripts.progress import bar

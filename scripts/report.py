@@ -10,13 +10,13 @@ from typing import Annotated, TypeAlias
 
 import typer
 
-from projections import beancount, hledger
-from projections.asked import WrongWordError, wanted_of
-from projections.books import Clock
-from projections.journal import Journal, draw_journal
+from projections.books.books import Clock
 from projections.places import NoSuchPlaceError
-from projections.report import By, Line, Report, Wanted, draw
-from projections.rows import csv_text, json_lines
+from projections.reports import beancount, hledger
+from projections.reports.journal import Journal, draw_journal
+from projections.reports.parameters import WrongWordError, wanted_of
+from projections.reports.report import By, Line, Report, Wanted, draw
+from projections.reports.rows import csv_text, json_lines
 from scripts import stores
 from scripts.printed import JsonOption, json_line, table
 from scripts.progress import bar
@@ -141,7 +141,7 @@ def _put_parquet(report: Report) -> None:
 
 def _to_parquet() -> Callable[[Report], bytes]:
     try:
-        from projections.parquet import parquet_bytes  # noqa: PLC0415 - an extra, and slow to load
+        from projections.reports.parquet import parquet_bytes  # noqa: PLC0415 - an extra, and slow to load
     except ModuleNotFoundError as error:
         raise typer.BadParameter("Parquet needs pyarrow: pip install pyarrow", param_hint="'--format'") from error
     return parquet_bytes

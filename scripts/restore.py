@@ -37,11 +37,11 @@ from ledger.sqlite_copies import begin_epoch, copy, leftovers, publish
 from ledger.sqlite_file import take_lock
 from ledger.sqlite_scratch import scratch
 from ledger.views import seen_of
-from projections.audit_findings import Report
-from projections.audit_lineage import misfits
+from projections.audit.findings import Report
+from projections.audit.lineage import misfits
+from projections.audit.sieve import Means, verify
 from projections.follow import Progress
 from projections.refill import Refill
-from projections.sieve import Means, verify
 from scripts import stores
 from scripts.printed import JsonOption, json_line
 from scripts.progress import bar

@@ -12,9 +12,9 @@ import typer
 from ledger import sqlite
 from ledger.engine import Engine
 from ledger.errors import CannotOpenError
-from projections.books import Books
-from projections.books_file import books_of, open_books
-from projections.deadlines import Deadlines, deadlines_of, open_deadlines
+from projections.books.books import Books
+from projections.books.books_file import books_of, open_books
+from projections.deadlines.deadlines import Deadlines, deadlines_of, open_deadlines
 
 DEFAULT = "sqlite:ledger.db"
 

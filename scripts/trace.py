@@ -13,10 +13,10 @@ from ledger.money import credits_text
 from ledger.records import Recorded
 from ledger.task import Task
 from ledger.times import US_PER_SECOND
-from projections.books import Clock
+from projections.books.books import Clock
+from projections.explain.steps import Step, steps_of
 from projections.places import NoSuchPlaceError
-from projections.steps import Step, steps_of
-from projections.then import moment_of
+from projections.reports.as_of import moment_of
 from scripts import stores
 from scripts.printed import JsonOption, event_json, facts_text, instant, json_line, plain, table
 

@@ -8,9 +8,9 @@ from typing import Annotated
 import typer
 
 from ledger.notes import Checkpoint
-from projections.audit_findings import Finding, Report
-from projections.sieve import Means
-from projections.sieve import verify as verify_store
+from projections.audit.findings import Finding, Report
+from projections.audit.sieve import Means
+from projections.audit.sieve import verify as verify_store
 from scripts import note_files, stores
 from scripts.printed import JsonOption, json_line, table
 from scripts.progress import bar

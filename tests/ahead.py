@@ -9,8 +9,8 @@ from pathlib import Path
 
 from api import app, callbacks
 from ledger.engine import Engine
-from projections import callback_queue
-from projections.callback_queue import CallbackQueue, Plan
+from projections.callbacks import queue as callback_queue
+from projections.callbacks.queue import CallbackQueue, Plan
 from projections.follow import Checkpoint
 from projections.side_file import MOVE_ON
 from scripts.cli import run_alone

@@ -11,7 +11,7 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 from api.callback_tries import Tries
-from projections.callback_queue import CallbackQueue
+from projections.callbacks.queue import CallbackQueue
 from scripts.cli import run_alone
 from scripts.serve import serve
 

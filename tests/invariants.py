@@ -14,11 +14,11 @@ from ledger.ids import TaskId
 from ledger.ledger import fold_rows
 from ledger.records import AccountRow, Placed, Recorded
 from ledger.views import row_of
-from projections.audit import audit
-from projections.audit_findings import is_task_stream
-from projections.books import Books
-from projections.books_file import open_books
-from projections.report import By, Wanted, draw
+from projections.audit.audit import audit
+from projections.audit.findings import is_task_stream
+from projections.books.books import Books
+from projections.books.books_file import open_books
+from projections.reports.report import By, Wanted, draw
 
 OUTCOMES = frozenset({"completed", "failed", "cancelled", "expired", "update-reverted"})
 

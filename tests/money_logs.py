@@ -13,9 +13,9 @@ from ledger.ledger import Ledger
 from ledger.records import TaskFilter
 from ledger.times import US_PER_SECOND
 from ledger.views import seen_of
-from projections.books import Books
-from projections.cost_log import CostLog
+from projections.books.books import Books
 from projections.follow import catch_up
+from projections.reconciliation.cost_log import CostLog
 from tests.builders import CREATED_US, cancel, create, ident, start
 from tests.rules_dsl import HOLD, ON_SUCCESS, PREPAID, charge, fail, refund
 

@@ -31,8 +31,8 @@ from ledger.engine import Engine
 from ledger.ids import Digits, Spelling, TaskId
 from ledger.keys import Role
 from ledger.ledger import QUEUE_MAX, Ledger
+from ledger.silence import Patience
 from ledger.task import Status
-from projections.silence import Patience
 from tests.builders import ACCOUNT, CREATED_US, STRANGER
 from tests.http import MODELS, Call, Clock, caller
 from tests.wire import Reply, Wire, request

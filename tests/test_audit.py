@@ -60,9 +60,9 @@ from ledger.sqlite_rows import read_event
 from ledger.sqlite_sql import EVENTS
 from ledger.task import NO_TASK, evolve, fold
 from ledger.views import row_of
-from projections import audit_findings
-from projections.audit import audit
-from projections.audit_findings import FINDINGS_MAX, UNREADABLE_MAX, Check, Finding, Report
+from projections.audit import findings as audit_findings
+from projections.audit.audit import audit
+from projections.audit.findings import FINDINGS_MAX, UNREADABLE_MAX, Check, Finding, Report
 from tests import stored
 from tests.builders import (
     ACCOUNT,

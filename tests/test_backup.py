@@ -22,8 +22,8 @@ from ledger.lineage import Ancestor, encode
 from ledger.records import ClaimRow, Recorded, TaskFilter
 from ledger.seals import KEY_BYTES
 from ledger.sqlite import open_to_serve
-from projections.audit import audit
-from projections.audit_findings import Report
+from projections.audit.audit import audit
+from projections.audit.findings import Report
 from scripts import restore as restoring
 from scripts.restore import restore_to
 from tests import stored

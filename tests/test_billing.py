@@ -20,11 +20,11 @@ from ledger.ledger import Ledger
 from ledger.memory import MemoryEngine
 from ledger.records import Head, Recorded
 from ledger.times import rfc3339
-from projections.asked import NAMES
-from projections.books import Books, Clock, Period
-from projections.books_file import open_books
-from projections.books_sql import SCHEMA_VERSION
-from projections.report import By, Wanted, draw
+from projections.books.books import Books, Clock, Period
+from projections.books.books_file import open_books
+from projections.books.books_sql import SCHEMA_VERSION
+from projections.reports.parameters import NAMES
+from projections.reports.report import By, Wanted, draw
 from tests.builders import CREATED_US, Watched
 from tests.money_logs import HOUR_US, money_log
 from tests.serving import Service, serving

@@ -20,12 +20,12 @@ from ledger.money import AMOUNT_MAX_MICROS, parse_credits
 from ledger.records import Recorded
 from ledger.sqlite import open_to_serve
 from ledger.times import rfc3339
-from projections.books import Books, Clock, Period
-from projections.books_file import books_of, open_books
+from projections.books.books import Books, Clock, Period
+from projections.books.books_file import books_of, open_books
+from projections.books.movements import Book, Kind, Sums, posting
 from projections.follow import PAGE, Checkpoint, catch_up
-from projections.movements import Book, Kind, Sums, posting
 from projections.places import NoSuchPlaceError, place_of
-from projections.report import By, Report, Wanted, draw
+from projections.reports.report import By, Report, Wanted, draw
 from tests.builders import CREATED_US, Watched, create, ident
 from tests.money_logs import ACCOUNTS, HOUR_US, money_log
 from tests.rules_dsl import HOLD

@@ -37,7 +37,7 @@ from ledger.keys import account_stream
 from ledger.memory import MemoryEngine
 from ledger.records import Append, entry
 from ledger.statement_log import StatementLog
-from projections.audit import audit
+from projections.audit.audit import audit
 from tests.builders import Watched
 
 FOUND = Difference(

@@ -10,7 +10,7 @@ import pytest
 from ledger.callbacks import WEBHOOKS_MAX
 from ledger.memory import MemoryEngine
 from ledger.task import Status
-from projections.audit import audit
+from projections.audit.audit import audit
 from tests.receiving import BROKEN, FINE, GONE, TO_LOOPBACK, Receiver, receiving
 from tests.serving import ACCOUNT, STRANGER, Service, serving
 from tests.test_callbacks import over, retry

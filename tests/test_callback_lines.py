@@ -5,7 +5,7 @@ from random import Random
 import pytest
 
 from api.callback_lines import Bounds, Lines
-from projections.callback_rows import Line
+from projections.callbacks.rows import Line
 
 MINE, STUCK, THEIRS = Line("a", "r1"), Line("a", "r2"), Line("b", "r1")
 WIDE = Bounds(in_all_max=100, account_max=100, receiver_max=8)

@@ -13,8 +13,8 @@ from ledger.errors import CannotOpenError
 from ledger.ids import TaskId
 from ledger.memory import MemoryEngine
 from ledger.task import Status
-from projections.callback_queue import CallbackQueue, open_queue
-from projections.callback_rows import Delivery, Line, State, Wanted
+from projections.callbacks.queue import CallbackQueue, open_queue
+from projections.callbacks.rows import Delivery, Line, State, Wanted
 from projections.follow import catch_up
 from tests.receiving import BROKEN, TO_LOOPBACK, receiving
 from tests.serving import ACCOUNT, Service, serving, spelled

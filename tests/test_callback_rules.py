@@ -38,8 +38,8 @@ from ledger.memory import MemoryEngine
 from ledger.records import Append, entry
 from ledger.task import Callback
 from ledger.times import US_PER_DAY, US_PER_SECOND
-from projections.audit import audit
-from projections.audit_findings import Check
+from projections.audit.audit import audit
+from projections.audit.findings import Check
 from tests.rules_dsl import called_back, complete, create, given, start
 
 CALLING = Calling(frozenset({"completed"}))

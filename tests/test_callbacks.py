@@ -16,7 +16,7 @@ from ledger.keys import Role
 from ledger.memory import MemoryEngine
 from ledger.sqlite import open_to_serve
 from ledger.times import US_PER_DAY, parse_rfc3339
-from projections.audit import audit
+from projections.audit.audit import audit
 from tests.receiving import BROKEN, FINE, GONE, HANGS, RESETS, TO_LOOPBACK, Receiver, Told, receiving
 from tests.serving import ACCOUNT, Service, serving, spelled
 

@@ -18,18 +18,18 @@ from ledger.ids import Spelling
 from ledger.ledger import Ledger
 from ledger.money import AMOUNT_MAX_MICROS, credits_text
 from ledger.records import SUM_MAX_MICROS, Append, entry
-from projections.audit import audit
-from projections.booked import by_ids
-from projections.books import Books
-from projections.books_file import open_books
-from projections.comparison import Billed, names_of
-from projections.cost_log import CHUNK_MAX, CostLog
-from projections.cost_rows import lines_known, positions_of_costs
+from projections.audit.audit import audit
+from projections.books.booked import by_ids
+from projections.books.books import Books
+from projections.books.books_file import open_books
+from projections.books.cost_rows import lines_known, positions_of_costs
 from projections.follow import PAGE, catch_up
-from projections.reconcile import Clerk, Told
-from projections.report import By, Report, Wanted, draw
-from projections.statement_format import StatementFormat
-from projections.statements import read_statement
+from projections.reconciliation.comparison import Billed, names_of
+from projections.reconciliation.cost_log import CHUNK_MAX, CostLog
+from projections.reconciliation.reconcile import Clerk, Told
+from projections.reconciliation.statement_format import StatementFormat
+from projections.reconciliation.statements import read_statement
+from projections.reports.report import By, Report, Wanted, draw
 from tests.billing import MODEL, PROVIDER, begin, ended_us, finish, row, run, statement
 from tests.builders import CREATED_US, ident
 

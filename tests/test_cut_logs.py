@@ -22,10 +22,10 @@ from ledger.sqlite_rows import read_event, task_values
 from ledger.sqlite_sql import ACCOUNT_COLUMNS, EVENTS, TASK_COLUMNS
 from ledger.task import fold
 from ledger.views import row_of
-from projections.audit import audit
-from projections.audit_accounts import AccountBooks
-from projections.audit_findings import Check, Findings, Report, is_task_stream
-from projections.prove import NotThisLogError, tree_of
+from projections.audit.accounts import AccountBooks
+from projections.audit.audit import audit
+from projections.audit.findings import Check, Findings, Report, is_task_stream
+from projections.audit.prove import NotThisLogError, tree_of
 from tests import simulated, stored
 from tests.builders import create, ident
 

@@ -11,8 +11,8 @@ from ledger.engine import Engine
 from ledger.errors import StorageError
 from ledger.memory import MemoryEngine
 from ledger.sqlite_damage import DAMAGES_MAX, made
-from projections.audit import audit
-from projections.audit_findings import Check, Report
+from projections.audit.audit import audit
+from projections.audit.findings import Check, Report
 from tests import stored
 from tests.builders import Watched
 

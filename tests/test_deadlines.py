@@ -18,7 +18,7 @@ from ledger.task import LIVE, Status
 from ledger.times import US_PER_SECOND
 from ledger.views import seen_of
 from projections import follow
-from projections.deadlines import Deadlines, Kind, open_deadlines
+from projections.deadlines.deadlines import Deadlines, Kind, open_deadlines
 from projections.follow import catch_up
 from tests.builders import CREATED_US, ident
 from tests.money_logs import money_log

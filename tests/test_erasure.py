@@ -22,7 +22,7 @@ from ledger.ledger import Ledger
 from ledger.seals import NONCE_BYTES
 from ledger.sqlite import open_to_serve
 from ledger.sqlite_engine import SqliteEngine
-from projections.audit import audit
+from projections.audit.audit import audit
 from tests import stored
 from tests.builders import CREATED_US, Watched, cancel, claim, create, delete, ident
 from tests.http import MODELS, Call, DeleteAsked, Reported, Service, spell

@@ -19,11 +19,11 @@ from ledger.records import Entry, Recorded, entry
 from ledger.rules import decide
 from ledger.seals import NONCE_BYTES, seal
 from ledger.task import NO_TASK, Task, evolve
-from projections import explain_costs
-from projections.explain import Explanation, explanations, is_set
-from projections.explain_fields import FIELDS, MONEY, NoSuchFieldError, named, value_in
-from projections.explain_rules import SENTENCES
-from projections.steps import Step, steps_of
+from projections.explain import costs as explain_costs
+from projections.explain.explain import Explanation, explanations, is_set
+from projections.explain.fields import FIELDS, MONEY, NoSuchFieldError, named, value_in
+from projections.explain.rules import SENTENCES
+from projections.explain.steps import Step, steps_of
 from scripts.cli import app, run
 from tests import stored
 from tests.builders import SEAL_KEY, ident

@@ -21,17 +21,17 @@ from hypothesis import strategies as st
 from ledger.ledger import Ledger
 from ledger.memory import MemoryEngine
 from ledger.times import US_PER_SECOND
-from projections import beancount as bean
-from projections import hledger
-from projections.books import Books, Clock, Totals
-from projections.books_file import open_books
-from projections.books_sql import SCHEMA_VERSION
-from projections.journal import Account, Balance, Entry, Heading, Journal, draw_journal, journal
-from projections.movements import Purpose, Sums
-from projections.parquet import parquet_bytes
+from projections.books.books import Books, Clock, Totals
+from projections.books.books_file import open_books
+from projections.books.books_sql import SCHEMA_VERSION
+from projections.books.movements import Purpose, Sums
 from projections.places import Place
-from projections.report import By, Report, Wanted, draw
-from projections.rows import COLUMNS, csv_text, json_lines
+from projections.reports import beancount as bean
+from projections.reports import hledger
+from projections.reports.journal import Account, Balance, Entry, Heading, Journal, draw_journal, journal
+from projections.reports.parquet import parquet_bytes
+from projections.reports.report import By, Report, Wanted, draw
+from projections.reports.rows import COLUMNS, csv_text, json_lines
 from tests.accounting import beancount_says, hledger_says, needs_hledger
 from tests.builders import CREATED_US
 from tests.money_logs import HOUR_US, money_bills, money_log
@@ -150,7 +150,7 @@ async def test_no_account_is_a_formula_and_no_two_become_one(drawn_of_odd: Repor
 
 @pytest.fixture
 def drawn_of_odd() -> Report:
-    from projections.report import report  # noqa: PLC0415 - the name is taken by what it makes
+    from projections.reports.report import report  # noqa: PLC0415 - the name is taken by what it makes
 
     odd = [*VISIBLE, "=1", "'=1", "''=1", "+1", "'+1"]
     return report(totals_of(*((held_by(name)[0], 0, held_by(name)[1]) for name in odd)), Wanted(), PLACE)

@@ -10,12 +10,13 @@ from api.contracts import CONTRACTS, parse_any
 from ledger.breaks import Difference
 from ledger.ids import Spelling, TaskId
 from ledger.times import US_PER_SECOND
-from projections.booked import Booked
-from projections.leftovers import Leftovers
-from projections.matching import Side, assign, compare, duplicate, missing_here, missing_there
-from projections.movements import Purpose
-from projections.statement_format import StatementFormat
-from projections.statements import read_statement
+from projections.books.booked import Booked
+from projections.books.movements import Purpose
+from projections.reconciliation.differences import Side, compare, duplicate, missing_here, missing_there
+from projections.reconciliation.leftovers import Leftovers
+from projections.reconciliation.matching import assign
+from projections.reconciliation.statement_format import StatementFormat
+from projections.reconciliation.statements import read_statement
 from tests.billing import COLUMNS, MODEL, PROVIDER, ended_us, row, statement
 from tests.builders import CREATED_US, ident
 
@@ -51,7 +52,7 @@ Rows = Sequence[dict[str, str]]
 
 
 def breaks(tasks: Sequence[Booked], rows: Rows, form: StatementFormat | None = None) -> list[Difference]:
-    """Everything that differs, by the same steps as `projections.comparison` takes them, with the tasks at hand."""
+    """Everything that differs, by the steps of `projections.reconciliation.comparison`, with the tasks at hand."""
     form = form or StatementFormat()
     read = read_statement(statement(rows, columns=COLUMNS), form, task_in=parse_any)
     assert not read.malformed

@@ -14,8 +14,8 @@ from ledger.events import BreakKind
 from ledger.figures import Histogram
 from ledger.keys import Role
 from ledger.memory import MemoryEngine
+from ledger.silence import SECONDS
 from ledger.task import Status
-from projections.silence import SECONDS
 from tests.builders import Watched
 from tests.http import query
 from tests.receiving import BROKEN, FINE, TO_LOOPBACK, receiving

@@ -30,9 +30,9 @@ from ledger.sqlite_sql import (
     KEY_COLUMNS,
     TASK_COLUMNS,
 )
-from projections.audit import audit
-from projections.audit_findings import Report
-from projections.sieve import Means, sift
+from projections.audit.audit import audit
+from projections.audit.findings import Report
+from projections.audit.sieve import Means, sift
 from tests import simulated, stored
 from tests.builders import ident
 from tests.rules_dsl import ON_SUCCESS, create

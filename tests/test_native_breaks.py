@@ -13,7 +13,7 @@ from ledger.ids import Spelling
 from ledger.keys import Role
 from ledger.records import AccountRow
 from ledger.times import US_PER_SECOND
-from projections.audit import audit
+from projections.audit.audit import audit
 from tests.billing import COLUMNS, PROVIDER, begin, row, run, statement
 from tests.builders import ident
 from tests.serving import Service, serving

@@ -25,7 +25,7 @@ from ledger.sqlite import open_to_read, open_to_serve
 from ledger.sqlite_damage import made
 from ledger.sqlite_engine import SqliteEngine
 from ledger.task import Status
-from projections.audit import audit
+from projections.audit.audit import audit
 from tests import stored
 from tests.builders import ACCOUNT, append, create, ident
 

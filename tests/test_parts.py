@@ -6,8 +6,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from projections import parts
-from projections.parts import AHEAD_MAX, NICE, spread, workers_for
+from projections.replay import parts
+from projections.replay.parts import AHEAD_MAX, NICE, spread, workers_for
 
 
 @pytest.mark.parametrize("events", [0, parts.ALONE_EVENTS], ids=["a thread", "and processes"])

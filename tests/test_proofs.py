@@ -26,7 +26,7 @@ from ledger.notes import Checkpoint, NoteError, SignerKey, VerifierKey, sign_che
 from ledger.proofs import Proof, Proven, UnprovenError, check
 from ledger.records import Recorded
 from projections import follow
-from projections.prove import NotThisLogError, prove, tree_of
+from projections.audit.prove import NotThisLogError, prove, tree_of
 from tests import stored
 from tests.builders import cancel, create, delete, ident, start
 
@@ -432,7 +432,7 @@ async def test_a_log_with_a_row_that_is_not_as_it_was_written_is_neither_signed_
 
 async def test_more_than_a_page_is_read_and_how_far_it_is_is_told(log: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
     whole, told = await tree_of(log), list[tuple[int, int]]()
-    monkeypatch.setattr("projections.prove.PAGE", 7)
+    monkeypatch.setattr("projections.audit.prove.PAGE", 7)
     assert follow.PAGE > 7
     assert await tree_of(log, progress=lambda done, total: told.append((done, total))) == whole
     assert told == [(min(done, whole.size), whole.size) for done in range(7, whole.size + 7, 7)]

@@ -22,20 +22,22 @@ from ledger.records import AccountRow, Append, Outcome, Recorded
 from ledger.task import Status
 from ledger.times import US_PER_SECOND, parse_rfc3339
 from ledger.views import seen_of
-from projections import booked, report
-from projections.audit import audit
-from projections.balances import LOOKS_MAX, Balance, account_balances, apart, task_balances
-from projections.booked import Booked, by_end, by_ids, by_provider_ids
-from projections.books import Books
-from projections.books_file import open_books
-from projections.break_rows import Wanted, count_breaks, list_breaks
-from projections.comparison import Billed, side_of
-from projections.cost_log import CostLog
+from projections.audit.audit import audit
+from projections.books import booked
+from projections.books.booked import Booked, by_end, by_ids, by_provider_ids
+from projections.books.books import Books
+from projections.books.books_file import open_books
+from projections.books.break_rows import Wanted, count_breaks, list_breaks
 from projections.follow import PAGE, catch_up
-from projections.reconcile import Clerk, Tally, Told
-from projections.self_check import settlement
-from projections.statement_format import PeriodLength, StatementFormat
-from projections.statements import NotAStatementError, read_statement
+from projections.reconciliation.balances import LOOKS_MAX, Balance, account_balances, apart, task_balances
+from projections.reconciliation.comparison import Billed, side_of
+from projections.reconciliation.cost_log import CostLog
+from projections.reconciliation.reconcile import Clerk, Tally, Told
+from projections.reconciliation.self_check import settlement
+from projections.reconciliation.statement_format import PeriodLength, StatementFormat
+from projections.reconciliation.statement_records import NotAStatementError
+from projections.reconciliation.statements import read_statement
+from projections.reports import report
 from tests.billing import MINUTE_US, PROVIDER, begin, ended_us, finish, row, run, statement
 from tests.builders import CREATED_US, Watched, ident
 from tests.money_logs import money_log

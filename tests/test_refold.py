@@ -12,8 +12,8 @@ from ledger.seals import KEY_BYTES, NONCE_BYTES, seal
 from ledger.sqlite_rows import task_values
 from ledger.task import NO_TASK, Task, evolve, fold
 from ledger.views import row_of
-from projections.refold import _STEPS, refold, row_values
-from projections.replay_ranges import FullRow, folded, moved_last
+from projections.replay.ranges import FullRow, folded, moved_last
+from projections.replay.refold import _STEPS, refold, row_values
 from tests.rules_dsl import CREATED_US, ID, create, given
 from tests.test_histories import SEEDS, history
 

@@ -16,18 +16,18 @@ from ledger.ledger import Ledger
 from ledger.records import Append, entry
 from ledger.statement_log import StatementLog
 from ledger.statement_rules import Standing, decide_replaced, refuse_superseded, standing_of
-from projections.audit import audit
-from projections.books import Books
-from projections.books_file import open_books
-from projections.break_rows import Wanted, list_breaks
-from projections.comparison import Billed
-from projections.cost_log import CostLog
+from projections.audit.audit import audit
+from projections.books.books import Books
+from projections.books.books_file import open_books
+from projections.books.break_rows import Wanted, list_breaks
 from projections.follow import catch_up
-from projections.reconcile import Clerk, Told
-from projections.report import Wanted as Drawn
-from projections.report import draw
-from projections.statement_format import StatementFormat
-from projections.statements import Statement, read_statement
+from projections.reconciliation.comparison import Billed
+from projections.reconciliation.cost_log import CostLog
+from projections.reconciliation.reconcile import Clerk, Told
+from projections.reconciliation.statement_format import StatementFormat
+from projections.reconciliation.statements import Statement, read_statement
+from projections.reports.report import Wanted as Drawn
+from projections.reports.report import draw
 from tests.billing import PROVIDER, row, run, statement
 from tests.builders import CREATED_US
 

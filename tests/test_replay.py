@@ -17,12 +17,12 @@ from ledger import sqlite_staging
 from ledger.ids import Spelling, TaskId
 from ledger.sqlite_staging import State, state_of
 from ledger.task import Task
-from projections import replay_switch
-from projections.audit import audit
-from projections.audit_findings import Report
-from projections.books_sql import SHAPE
-from projections.replay_books_sql import TABLES
-from projections.replay_file import alone, replay_of
+from projections.audit.audit import audit
+from projections.audit.findings import Report
+from projections.books.books_sql import SHAPE
+from projections.replay import switch as replay_switch
+from projections.replay.books_sql import TABLES
+from projections.replay.file import alone, replay_of
 from scripts.cli import app, run
 from tests import stored
 from tests.builders import ACCOUNT, create, ident, start
@@ -366,3 +366,41 @@ def test_wrong_books_are_told_put_right_and_put_back(path: Path, replay: Shell, 
     replay(*only, "--back")
     assert books(path) == wrong
     assert not list(path.parent.glob("*.green*"))
+
+
+# As it stood
+
+
+def stood(path: Path, capsys: pytest.CaptureFixture[str], *options: str) -> list[str]:
+    """The lines that the verb prints of a projection as it stood, with nothing replaced."""
+    before = path.read_bytes()
+    capsys.readouterr()
+    assert run(app, ["replay", "--store", f"sqlite:{path}", *options]) == 0
+    assert path.read_bytes() == before
+    return capsys.readouterr().out.splitlines()
+
+
+def test_tasks_as_they_stood_at_the_end_of_the_log_are_told_with_their_money_in_credits(
+    path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    end = str(rows(path, "events")[-1][0])
+    told = [json.loads(line) for line in stood(path, capsys, "--at", end, "--json")]
+    assert {Spelling.UUID.parse(one["id"]) for one in told} == {TaskId(row[0]) for row in rows(path, "task_rows")}
+    for one, line in zip(told, stood(path, capsys, "--at", end), strict=True):
+        money = " ".join(f"{name} {one['billing'][f'{name}_credits']}" for name in ("held", "charged", "net"))
+        assert line == f"{one['id']} v{one['version']} {one['account']} {one['model']} {one['status']} {money}"
+
+
+@pytest.mark.parametrize("projection", ["tasks", "accounts"])
+def test_before_the_first_event_nothing_stood(path: Path, capsys: pytest.CaptureFixture[str], projection: str) -> None:
+    assert stood(path, capsys, "--at", "0", "--projection", projection, "--json") == []
+
+
+def test_accounts_as_they_stood_at_the_end_of_the_log_are_those_that_are_live(
+    path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    end = str(rows(path, "events")[-1][0])
+    told = [json.loads(line) for line in stood(path, capsys, "--at", end, "--projection", "accounts", "--json")]
+    capsys.readouterr()
+    assert run(app, ["accounts", "show", "--store", f"sqlite:{path}", "--json"]) == 0
+    assert told == [json.loads(line) for line in capsys.readouterr().out.splitlines()]

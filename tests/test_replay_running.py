@@ -15,12 +15,12 @@ import pytest
 from ledger.ids import TaskId
 from ledger.keys import Role
 from ledger.records import TaskFilter
-from projections import parts as parts_module
-from projections import replay as replaying
-from projections.audit import audit
-from projections.replay_file import ReplayFile, open_replay, replay_of
-from projections.replay_ranges import Found, Until, replay_part
-from projections.task_pages import Part, reading
+from projections.audit.audit import audit
+from projections.replay import parts as parts_module
+from projections.replay import replay as replaying
+from projections.replay.file import ReplayFile, open_replay, replay_of
+from projections.replay.ranges import Found, Until, replay_part
+from projections.replay.task_pages import Part, reading
 from scripts.cli import app, run
 from tests import stored
 from tests.builders import complete, create, delete, ident
@@ -31,8 +31,8 @@ PARTS_OF = 40
 """Events in a part, so that a small log has several."""
 KILLED_AFTER = """
 import os, signal, sys
-from projections import replay
-from projections.replay_file import ReplayFile
+from projections.replay import replay
+from projections.replay.file import ReplayFile
 from scripts.cli import app, run
 
 replay.PART_EVENTS = int(sys.argv[2])

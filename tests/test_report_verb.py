@@ -19,7 +19,7 @@ from ledger.keys import Role
 from ledger.ledger import Ledger
 from ledger.sqlite import open_to_serve
 from ledger.times import rfc3339
-from projections.books_sql import SCHEMA_VERSION
+from projections.books.books_sql import SCHEMA_VERSION
 from scripts import progress
 from scripts.cli import app, run
 from scripts.report import Format
@@ -269,7 +269,7 @@ def test_wrong_use_is_one_line_and_ends_in_two(report: Shell, arguments: list[st
 
 def test_without_pyarrow_it_says_what_to_install(report: Shell, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "pyarrow", None)
-    monkeypatch.delitem(sys.modules, "projections.parquet", raising=False)
+    monkeypatch.delitem(sys.modules, "projections.reports.parquet", raising=False)
     code, out, err = report("--format", "parquet")
     assert (code, out, err.count("\n")) == (2, "", 1)
     assert "Parquet needs pyarrow: pip install pyarrow" in err

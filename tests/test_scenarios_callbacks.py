@@ -7,7 +7,7 @@ import pytest
 
 from ledger.memory import MemoryEngine
 from ledger.task import Status
-from projections.audit import audit
+from projections.audit.audit import audit
 from tests.receiving import BROKEN, FINE, HANGS, TO_LOOPBACK, Receiver, receiving
 from tests.serving import Service, serving
 from tests.test_callbacks import ended, over, retry

@@ -15,14 +15,14 @@ from api.native_shapes import task_view
 from ledger.catalogue import Catalogue
 from ledger.errors import StorageError
 from ledger.keys import Role
+from ledger.silence import SECONDS
 from ledger.task import Status
 from ledger.times import rfc3339
-from projections.books_file import open_books
-from projections.explain import Explanation, Show, explanations
-from projections.explain_fields import MONEY
-from projections.report import By, Line, Wanted, draw
-from projections.silence import SECONDS
-from projections.steps import Step, steps_of
+from projections.books.books_file import open_books
+from projections.explain.explain import Explanation, Show, explanations
+from projections.explain.fields import MONEY
+from projections.explain.steps import Step, steps_of
+from projections.reports.report import By, Line, Wanted, draw
 from tests import serving as serving_of_tests
 from tests.builders import CREATED_US, Gate, Store, Watched
 from tests.http import MODELS, cancel, query, spell

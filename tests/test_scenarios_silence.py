@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
+from ledger.silence import SECONDS
 from ledger.task import Status
 from ledger.times import rfc3339
-from projections.silence import SECONDS
 from tests.builders import CREATED_US, Watched
 from tests.http import query
 from tests.invariants import books_agree, common_invariant

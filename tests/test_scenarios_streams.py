@@ -10,7 +10,7 @@ from api.native_batch import LINES_MAX
 from ledger.ids import Spelling
 from ledger.memory import MemoryEngine
 from ledger.task import Status
-from projections.audit import audit
+from projections.audit.audit import audit
 from tests.builders import create, ident
 from tests.http import query
 from tests.receiving import BROKEN, FINE, HANGS, TO_LOOPBACK, Receiver, receiving

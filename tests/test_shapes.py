@@ -16,7 +16,7 @@ from ledger.sqlite_rows import task_values
 from ledger.task import fold
 from ledger.upcasts import OLD_SHAPES, UnknownShapeError
 from ledger.views import row_of
-from projections.replay_ranges import FullRow, compare
+from projections.replay.ranges import FullRow, compare
 from tests.rules_dsl import ID
 from tests.test_refold import KEY, refolded
 

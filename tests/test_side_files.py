@@ -13,7 +13,7 @@ from api import callbacks, followers
 from api.callbacks import CallbackSender
 from ledger.records import Recorded
 from ledger.sqlite import open_to_serve
-from projections.callback_queue import CallbackQueue
+from projections.callbacks.queue import CallbackQueue
 from projections.follow import Checkpoint
 from projections.side_file import SideFileError
 from tests.receiving import BROKEN, FINE, HANGS, TO_LOOPBACK, Receiver, receiving

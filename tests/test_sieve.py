@@ -33,11 +33,12 @@ from ledger.records import Append, Entry
 from ledger.sqlite import open_to_serve
 from ledger.sqlite_rows import read_event
 from ledger.sqlite_sql import EVENT_COLUMNS
-from projections import parts, replay_sql, sieve_log, sieve_tasks
-from projections.audit import audit
-from projections.audit_findings import Report, is_task_stream
-from projections.sieve import Means, sift, verify
-from projections.task_pages import FIRST, LAST, Part, pages, reading
+from projections.audit import sieve_log, sieve_tasks
+from projections.audit.audit import audit
+from projections.audit.findings import Report, is_task_stream
+from projections.audit.sieve import Means, sift, verify
+from projections.replay import parts, replay_sql
+from projections.replay.task_pages import FIRST, LAST, Part, pages, reading
 from tests import stored
 from tests.builders import ACCOUNT, CREATED_US, create, entries, ident
 from tests.test_audit import CREATED, write
@@ -84,8 +85,8 @@ async def test_a_sound_store_passes_with_the_report_of_the_audit_however_it_is_c
     original: Path, monkeypatch: pytest.MonkeyPatch, part: int, claims: int
 ) -> None:
     monkeypatch.setattr(sieve_tasks, "READ_MAX", claims)
-    monkeypatch.setattr("projections.sieve.PART_EVENTS", part)
-    monkeypatch.setattr("projections.sieve.SPAN_EVENTS", part)
+    monkeypatch.setattr("projections.audit.sieve.PART_EVENTS", part)
+    monkeypatch.setattr("projections.audit.sieve.SPAN_EVENTS", part)
     monkeypatch.setattr(sieve_log, "PAGE", 3)
     said, sifted = await reports(original)
     assert (said.found, sifted) == (0, said)
@@ -93,8 +94,8 @@ async def test_a_sound_store_passes_with_the_report_of_the_audit_however_it_is_c
 
 async def test_several_processes_say_what_one_says(original: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(parts, "ALONE_EVENTS", 0)
-    monkeypatch.setattr("projections.sieve.PART_EVENTS", 40)
-    monkeypatch.setattr("projections.sieve.SPAN_EVENTS", 40)
+    monkeypatch.setattr("projections.audit.sieve.PART_EVENTS", 40)
+    monkeypatch.setattr("projections.audit.sieve.SPAN_EVENTS", 40)
     said, sifted = await reports(original, Means(workers=2))
     assert (said.found, sifted) == (0, said)
 

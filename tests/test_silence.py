@@ -2,8 +2,8 @@
 
 import pytest
 
+from ledger.silence import JUMP_US, Listening, Patience, silent_before
 from ledger.times import US_PER_SECOND
-from projections.silence import JUMP_US, Listening, Patience, silent_before
 
 HOUR_US, DAY_US = 3600 * US_PER_SECOND, 86_400 * US_PER_SECOND
 NOON_US = 1_767_355_200_000_000

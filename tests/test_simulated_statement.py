@@ -11,7 +11,7 @@ from ledger.memory import MemoryEngine
 from ledger.money import credits_text
 from ledger.task import TERMINAL, Status
 from ledger.times import US_PER_DAY, parse_rfc3339
-from projections.statement_format import COLUMNS
+from projections.reconciliation.statement_format import COLUMNS
 from scripts.simulation.faults import LEAST
 from scripts.simulation.statement import Stated, faults_path, state
 from tests.simulated import World, breaks, in_memory, lines_of, listed, micros, planted_in, provider_ids, setting, world

@@ -27,7 +27,7 @@ from ledger.memory import MemoryEngine
 from ledger.sqlite import open_to_serve
 from ledger.task import TERMINAL, Status, Task
 from ledger.times import US_PER_DAY, US_PER_HOUR, US_PER_SECOND
-from projections.audit import audit
+from projections.audit.audit import audit
 from scripts.simulation import dice_for
 from scripts.simulation.arrivals import arrivals
 from scripts.simulation.history import history

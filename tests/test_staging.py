@@ -33,8 +33,8 @@ from ledger.sqlite_staging import (
 )
 from ledger.sqlite_switch import cut, writing
 from ledger.task import Status
-from projections.replay_sql import ACCOUNT as ACCOUNT_ROW
-from projections.replay_sql import ROW
+from projections.replay.replay_sql import ACCOUNT as ACCOUNT_ROW
+from projections.replay.replay_sql import ROW
 from tests import stored
 from tests.builders import ACCOUNT, CREATED_US, cancel, create, delete, ident, start
 

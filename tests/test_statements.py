@@ -13,16 +13,9 @@ from api import settings
 from api.contracts import parse_any
 from ledger.events import BreakKind
 from ledger.times import parse_rfc3339
-from projections.statement_format import Columns, StatementFormat, Times
-from projections.statements import (
-    LINE_MAX_BYTES,
-    MALFORMED_MAX,
-    NotAStatementError,
-    Statement,
-    Syntax,
-    micros_in,
-    read_statement,
-)
+from projections.reconciliation.statement_format import Columns, StatementFormat, Times
+from projections.reconciliation.statement_records import LINE_MAX_BYTES, NotAStatementError, Syntax
+from projections.reconciliation.statements import MALFORMED_MAX, Statement, micros_in, read_statement
 from tests.billing import COLUMNS, row, statement
 from tests.builders import ident
 from tests.processes import ROOT

@@ -14,10 +14,10 @@ from api.sweep import Sweeper
 from ledger.commands import Expire, MarkStalled
 from ledger.engine import Engine
 from ledger.errors import CannotOpenError, StorageError
+from ledger.silence import SECONDS, Patience
 from ledger.sqlite import open_to_serve
 from ledger.task import Status
 from ledger.times import US_PER_SECOND, rfc3339
-from projections.silence import SECONDS, Patience
 from tests.builders import CREATED_US, ENGINES, Watched
 from tests.invariants import common_invariant
 from tests.serving import VENDORS, Service, queued, serving, spelled

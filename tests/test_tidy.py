@@ -99,49 +99,49 @@ LIVE = {
     "ledger/views.py": "reads what it does not have",
     "ledger/waiters.py": "callers wait for them",
     "ledger/writer.py": "the group commit",
-    "projections/audit.py": "reads the store",
-    "projections/audit_accounts.py": "reads the accounts",
-    "projections/audit_costs.py": "reads the tasks that are billed",
-    "projections/audit_findings.py": "reads the log, page by page",
-    "projections/audit_lineage.py": "reads the log",
-    "projections/audit_log.py": "reads the log",
-    "projections/audit_tasks.py": "reads the tasks",
-    "projections/balances.py": "reads the books and the accounts",
-    "projections/booked.py": "reads the books' file",
-    "projections/books.py": "a file of its own",
-    "projections/books_snapshot.py": "that file, read once more",
-    "projections/books_file.py": "opens that file",
-    "projections/break_rows.py": "reads the books' file",
-    "projections/callback_queue.py": "a file of its own",
-    "projections/comparison.py": "reads the books",
-    "projections/cost_log.py": "costs are looked up, and appended",
-    "projections/cost_rows.py": "reads the books' file",
-    "projections/providers.py": "reads the books' file",
-    "projections/deadlines.py": "a file of its own",
-    "projections/explain_costs.py": "reads the books and the log",
+    "projections/audit/audit.py": "reads the store",
+    "projections/audit/accounts.py": "reads the accounts",
+    "projections/audit/costs.py": "reads the tasks that are billed",
+    "projections/audit/findings.py": "reads the log, page by page",
+    "projections/audit/lineage.py": "reads the log",
+    "projections/audit/log.py": "reads the log",
+    "projections/audit/tasks.py": "reads the tasks",
+    "projections/reconciliation/balances.py": "reads the books and the accounts",
+    "projections/books/booked.py": "reads the books' file",
+    "projections/books/books.py": "a file of its own",
+    "projections/books/snapshot.py": "that file, read once more",
+    "projections/books/books_file.py": "opens that file",
+    "projections/books/break_rows.py": "reads the books' file",
+    "projections/callbacks/queue.py": "a file of its own",
+    "projections/reconciliation/comparison.py": "reads the books",
+    "projections/reconciliation/cost_log.py": "costs are looked up, and appended",
+    "projections/books/cost_rows.py": "reads the books' file",
+    "projections/reconciliation/providers.py": "reads the books' file",
+    "projections/deadlines/deadlines.py": "a file of its own",
+    "projections/explain/costs.py": "reads the books and the log",
     "projections/follow.py": "reads the log",
-    "projections/journal.py": "`draw` follows the log",
-    "projections/parquet.py": "writes a table into memory",
-    "projections/parts.py": "works in other processes",
+    "projections/reports/journal.py": "`draw` follows the log",
+    "projections/reports/parquet.py": "writes a table into memory",
+    "projections/replay/parts.py": "works in other processes",
     "projections/places.py": "looks a place up in the log",
-    "projections/prove.py": "reads the log as a tree",
+    "projections/audit/prove.py": "reads the log as a tree",
     "projections/refill.py": "fills a store",
-    "projections/reconcile.py": "follows the log, and appends what differs",
-    "projections/replay.py": "reads the store",
-    "projections/replay_books.py": "keeps books in files of their own",
-    "projections/replay_file.py": "a file of its own",
-    "projections/replay_ranges.py": "reads the store",
-    "projections/replay_switch.py": "replaces rows in the store, and tells how long that took",
-    "projections/report.py": "`draw` follows the log",
-    "projections/rows.py": "writes lines into memory",
+    "projections/reconciliation/reconcile.py": "follows the log, and appends what differs",
+    "projections/replay/replay.py": "reads the store",
+    "projections/replay/books.py": "keeps books in files of their own",
+    "projections/replay/file.py": "a file of its own",
+    "projections/replay/ranges.py": "reads the store",
+    "projections/replay/switch.py": "replaces rows in the store, and tells how long that took",
+    "projections/reports/report.py": "`draw` follows the log",
+    "projections/reports/rows.py": "writes lines into memory",
     "projections/side_file.py": "a file beside the ledger's",
-    "projections/self_check.py": "reads the books",
-    "projections/sieve.py": "reads the store",
-    "projections/sieve_log.py": "reads the log",
-    "projections/sieve_tasks.py": "reads the tasks",
-    "projections/task_pages.py": "reads the tasks",
-    "projections/then.py": "reads the log",
-    "projections/statements.py": "reads lines out of memory",
+    "projections/reconciliation/self_check.py": "reads the books",
+    "projections/audit/sieve.py": "reads the store",
+    "projections/audit/sieve_log.py": "reads the log",
+    "projections/audit/sieve_tasks.py": "reads the tasks",
+    "projections/replay/task_pages.py": "reads the tasks",
+    "projections/reports/as_of.py": "reads the log",
+    "projections/reconciliation/statement_records.py": "reads lines out of memory",
     "projections/store_digest.py": "reads the store",
 }
 """What may wait, read, draw lots and look at the clock. All else in these folders is pure."""
@@ -186,9 +186,8 @@ def pure() -> dict[str, ast.Module]:
 
 def test_what_is_not_live_is_pure() -> None:
     found = pure()
-    assert {"ledger/rules.py", "ledger/settlement.py", "projections/movements.py", "api/contracts/shape.py"} <= set(
-        found
-    )
+    known = {"ledger/rules.py", "ledger/settlement.py", "projections/books/movements.py", "api/contracts/shape.py"}
+    assert known <= set(found)
     assert {f"api/{name}.py" for name in PURE_OF_API} <= set(found)
     assert {path: odd for path, tree in found.items() if (odd := impurities(tree))} == {}
 
@@ -208,7 +207,7 @@ FLOATS: Mapping[str, set[str]] = {
     "ledger/sqlite_file.py": {"5.0", "0.05"},  # seconds of waiting for another process
     "ledger/sqlite_staging.py": {"1e-09"},  # seconds of rest
     "ledger/sqlite_switch.py": {"0.05"},  # seconds of waiting for readers
-    "projections/statement_format.py": {  # fractions, which stay exact
+    "projections/reconciliation/statement_format.py": {  # fractions, which stay exact
         "Fraction(above) / Fraction(below or '1')",
         "_rational(self.tolerance_percent, 'tolerance_percent') / 100",
     },
@@ -249,9 +248,9 @@ def test_a_float_in_money_code_would_be_found(line: str) -> None:
 
 
 FRACTIONS = {
-    "projections/statement_format.py",
-    "projections/statements.py",
-    "projections/what_if.py",
+    "projections/reconciliation/statement_format.py",
+    "projections/reconciliation/statements.py",
+    "projections/replay/what_if.py",
     "ledger/money.py",
 }
 """Where there are fractions, which are exact: rates, shares, and what a rounding leaves."""
@@ -267,14 +266,14 @@ DIVISIONS: Mapping[str, set[str]] = {
     "ledger/ledger.py": {"read_bytes // TURN_BYTES"},
     "ledger/sqlite_wipe.py": {"int(BUSY_TIMEOUT_SECONDS * 1000)"},  # milliseconds
     "ledger/writer.py": {"(len(self._before.waiters) + self.queued + 1) // 2"},  # commands
-    "projections/callback_queue.py": {  # positions
+    "projections/callbacks/queue.py": {  # positions
         "(rows[0].position - 1) // FORGETS_EVERY",
         "rows[-1].position // FORGETS_EVERY",
     },
-    "projections/explain_rules.py": {"divmod(terms.output_seconds * percent, FULL_PERCENT)"},  # seconds, exact
-    "projections/leftovers.py": {"AMOUNTS_MAX // 2"},  # how many amounts
+    "projections/explain/rules.py": {"divmod(terms.output_seconds * percent, FULL_PERCENT)"},  # seconds, exact
+    "projections/reconciliation/leftovers.py": {"AMOUNTS_MAX // 2"},  # how many amounts
     "projections/places.py": {"(known + beyond) // 2"},  # positions
-    "projections/parquet.py": {"Decimal(value)"},  # a text's own digits
+    "projections/reports/parquet.py": {"Decimal(value)"},  # a text's own digits
     "api/contracts/chunkr_list.py": {"SKIP_MAX // limit"},  # pages
 }
 """The divisions that there are, but for those of times: none rounds an amount, apart from the first."""
@@ -312,7 +311,7 @@ def test_an_amount_is_rounded_in_one_place() -> None:
     money = _money()
     assert {path: found for path, tree in money.items() if (found := divisions(tree))} == DIVISIONS
     assert {path for path, tree in money.items() if {"fractions", "decimal"} & {*imported(tree)}} == FRACTIONS | {
-        "projections/parquet.py"
+        "projections/reports/parquet.py"
     }
 
 
@@ -349,8 +348,8 @@ BUILDS_SQL = {
     "ledger/sqlite_damage.py": 1,  # a pragma, with a bound
     "ledger/sqlite_upgrades.py": 3,  # of constants
     "ledger/sqlite_wipe.py": 1,  # a pragma, with a number
-    "projections/booked.py": 5,  # of constants: columns, and as many marks as there are values
-    "projections/replay_file.py": 4,  # the founding, and names of its own tables
+    "projections/books/booked.py": 5,  # of constants: columns, and as many marks as there are values
+    "projections/replay/file.py": 4,  # the founding, and names of its own tables
     "projections/side_file.py": 4,  # of constants: our tables by their names, and pragmas
 }
 """How many statements are put together outside of the files for it, ``*_sql.py``; values are parameters everywhere."""

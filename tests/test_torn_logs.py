@@ -11,7 +11,7 @@ from typing import NamedTuple
 import pytest
 
 from ledger.sqlite import open_to_read, open_to_serve
-from projections.audit import audit
+from projections.audit.audit import audit
 from tests.builders import append, whole_log
 
 COMMITS = 40

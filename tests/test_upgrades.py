@@ -17,7 +17,7 @@ from ledger.sqlite import open_beside, open_to_read, open_to_serve
 from ledger.sqlite_rows import read_account
 from ledger.sqlite_sql import ACCOUNTS_ALL, APPEND_COLUMNS, SCHEMA_VERSION
 from ledger.sqlite_upgrades import UPGRADES
-from projections.audit import audit
+from projections.audit.audit import audit
 from scripts.backup import back_up
 from scripts.restore import restore_to
 from tests import stored

@@ -18,7 +18,7 @@ from ledger.events import Created, School, TaskEvent, Terms
 from ledger.rules import decide
 from ledger.settlement import violations
 from ledger.task import NO_TASK, evolve
-from projections.what_if import Cost, Rates, what_if
+from projections.replay.what_if import Cost, Rates, what_if
 from scripts.cli import app, run
 from tests import stored
 from tests.rules_dsl import (

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from typing import NamedTuple, TypeAlias
 
 from ledger.callbacks import Webhook
-from projections.callback_rows import Delivery
+from projections.callbacks.rows import Delivery
 
 
 class ListHooks(NamedTuple):

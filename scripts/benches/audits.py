@@ -15,7 +15,7 @@ import uvloop
 
 from ledger.catalogue import read
 from ledger.sqlite import open_to_read, open_to_serve
-from projections.sieve import Means, verify
+from projections.audit.sieve import Means, verify
 from scripts.benches.books import SCAN
 from scripts.benches.load import LoadError
 from scripts.benches.measure import Effort, Figure, Pair, Row, by_turns

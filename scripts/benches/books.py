@@ -20,10 +20,10 @@ from ledger.events import Charged, Created, Held, Payload, Released, School, Ter
 from ledger.ids import ENTROPY_BYTES, task_id
 from ledger.records import Append, entry
 from ledger.sqlite import open_to_read, open_to_serve
-from projections.books import Books
-from projections.books_file import open_books
+from projections.books.books import Books
+from projections.books.books_file import open_books
 from projections.follow import catch_up
-from projections.report import Wanted, draw
+from projections.reports.report import Wanted, draw
 from scripts.benches.load import LoadError
 from scripts.benches.measure import Effort, Figure, Pair, Row, by_turns
 

@@ -39,10 +39,10 @@ from ledger.seals import KEY_BYTES, NONCE_BYTES, seal
 from ledger.sqlite import open_to_serve
 from ledger.task import NO_TASK, fold
 from ledger.views import row_of
-from projections.parts import NICE, Crew, spread, workers_for
-from projections.replay import parts_of
-from projections.replay_ranges import Until, replay_part
-from projections.task_pages import Part, reading
+from projections.replay.parts import NICE, Crew, spread, workers_for
+from projections.replay.ranges import Until, replay_part
+from projections.replay.replay import parts_of
+from projections.replay.task_pages import Part, reading
 from scripts.benches.load import LoadError, Traffic, drive, request
 from scripts.benches.measure import Effort, Figure, Pair, Row, by_turns, percentile
 from scripts.benches.servers import ours

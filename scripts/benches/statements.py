@@ -24,12 +24,12 @@ from ledger.money import credits_text
 from ledger.records import Append, entry
 from ledger.sqlite import open_to_serve
 from ledger.times import US_PER_SECOND, rfc3339
-from projections.books import Books
-from projections.books_file import open_books
-from projections.comparison import Billed, Comparison
+from projections.books.books import Books
+from projections.books.books_file import open_books
 from projections.follow import catch_up
-from projections.statement_format import COLUMNS, StatementFormat
-from projections.statements import Statement, read_statement
+from projections.reconciliation.comparison import Billed, Comparison
+from projections.reconciliation.statement_format import COLUMNS, StatementFormat
+from projections.reconciliation.statements import Statement, read_statement
 from scripts.benches.load import LoadError
 from scripts.benches.measure import Effort, Figure, Pair, Row, by_turns
 

@@ -11,7 +11,7 @@ import msgspec
 from ledger.engine import Engine
 from ledger.money import credits_text
 from ledger.times import rfc3339
-from projections.statement_format import COLUMNS
+from projections.reconciliation.statement_format import COLUMNS
 from scripts.simulation import dice_for
 from scripts.simulation.bills import CURRENCY, Line, bill, billed_by
 from scripts.simulation.faults import Fault, planted
