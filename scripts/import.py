@@ -33,15 +33,15 @@ from ledger.sqlite_copies import begin_epoch, publish
 from ledger.sqlite_scratch import scratch
 from projections.audit.findings import Report
 from projections.audit.lineage import misfits, told
-from projections.audit.sieve import Means, verify
+from projections.audit.quick_check import Means, verify
 from projections.follow import Progress
 from projections.log_source import PAGE, BadExport, Export
 from projections.refill import Refill
+from projections.replay.workers import workers_here
 from projections.store_digest import digest_of
 from scripts import stores
 from scripts.printed import JsonOption, json_line
 from scripts.progress import bar
-from scripts.replay_projections import workers
 from scripts.restore import NEW_ID_BYTES, alone_at, reading
 from scripts.verify import tell
 
@@ -110,7 +110,7 @@ async def _import(file: BinaryIO, target: Path) -> Imported:
         source = Export(_texts(file, move))
         claims = await _fill(source, written)
         async with reading(written) as engine:
-            report = await verify(engine, written, Means(workers()), progress=move)
+            report = await verify(engine, written, Means(workers_here()), progress=move)
             proven = None if source.end.proof is None else source.end.proof == await digest_of(engine)
             same = report.head == source.end.hash
             lineage = source.lineage(same=same)

@@ -33,7 +33,6 @@ _OTHERS = stat.S_IRWXG | stat.S_IRWXO
 
 T = TypeVar("T")
 
-OutputOption = Annotated[Path | None, typer.Option(metavar="FILE", help="Write it there.")]
 VerifierOption = Annotated[
     str | None, typer.Option("--key", metavar="KEY", help="The verifier key, as `checkpoint --verifier-key` tells it.")
 ]

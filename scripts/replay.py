@@ -1,9 +1,10 @@
 """`task-ledger replay`: what is folded from the log, folded anew beside a running server, compared, and switched."""
 
 import asyncio
+import sqlite3
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Annotated, Any, NamedTuple
+from typing import Annotated, NamedTuple
 
 import typer
 
@@ -21,17 +22,18 @@ from projections.replay.books import (
     settle_books,
     switch_books,
 )
-from projections.replay.file import ReplayFile, alone, open_replay, opened, replay_of
-from projections.replay.lines import Line, account_lines, task_lines
+from projections.replay.file import ReplayFile, alone, open_replay, replay_of
+from projections.replay.lines import Line, Projection, account_lines, task_lines
 from projections.replay.ranges import key_of
 from projections.replay.replay import Compared, catch_up, compared, replay_tasks
+from projections.replay.stored_differences import opened
 from projections.replay.switch import Switched, switch, switch_back
 from projections.replay.task_pages import reading, snapshot
+from projections.replay.workers import workers_here
 from scripts import stores
+from scripts.options import BY, now_us
 from scripts.printed import JsonOption, json_line, plain
 from scripts.progress import bar
-from scripts.replay_projections import Projection, workers
-from scripts.typed import BY, now_us
 
 
 def replay(
@@ -67,7 +69,7 @@ def replay(
         from scripts.replay_as_of import show_as_of  # noqa: PLC0415 - all contracts, for how tasks are shown
 
         words = {"at": at, "clock": clock}
-        show_as_of(store, projection or Projection.TASKS, words, workers=workers(), as_json=as_json)
+        show_as_of(store, projection or Projection.TASKS, words, workers=workers_here(), as_json=as_json)
         return
     wanted = _Wanted(stores.existing(store), tuple(Projection) if projection is None else (projection,), as_json)
     with alone(replay_of(wanted.path)):
@@ -83,7 +85,7 @@ class _Wanted(NamedTuple):
     as_json: bool
 
     @property
-    def in_ledger(self) -> list[str]:
+    def in_ledger(self) -> list[Projection]:
         """Of the projections, those in the ledger's own file."""
         return [one for one in self.projections if one is not Projection.BOOKS]
 
@@ -152,7 +154,7 @@ def _tell_books(done: Taken | None, wanted: _Wanted) -> None:
 def _replayed_tasks(wanted: _Wanted, *, verify: bool) -> bool:
     with open_replay(replay_of(wanted.path)) as file, reading(wanted.path) as db:
         with bar("replay") as move:
-            replay_tasks(db, wanted.path, file, workers=workers(), progress=move)
+            replay_tasks(db, wanted.path, file, workers=workers_here(), progress=move)
         with snapshot(db):
             catch_up(db, file)  # so that accounts are compared as of the moment to which they are added up
             found = compared(db, file)
@@ -171,7 +173,9 @@ def _back(wanted: _Wanted) -> Switched:
         return switch_back(wanted.path, file, by=BY, at_us=now_us())
 
 
-def _lines(db: Any, file: ReplayFile, found: Compared, projections: Sequence[str]) -> Iterator[Line]:  # noqa: ANN401
+def _lines(
+    db: sqlite3.Connection, file: ReplayFile, found: Compared, projections: Sequence[Projection]
+) -> Iterator[Line]:
     """What would change, accounts first: those are figures all over."""
     if Projection.ACCOUNTS in projections:
         yield from account_lines(found.accounts)

@@ -20,8 +20,7 @@ from ledger.money import AMOUNT_MAX_MICROS, credits_text
 from ledger.records import SUM_MAX_MICROS, Append, entry
 from projections.audit.audit import audit
 from projections.books.booked import by_ids
-from projections.books.books import Books
-from projections.books.books_file import open_books
+from projections.books.books import Books, open_books
 from projections.books.cost_rows import lines_known, positions_of_costs
 from projections.follow import PAGE, catch_up
 from projections.reconciliation.comparison import Billed, names_of

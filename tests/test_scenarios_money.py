@@ -18,7 +18,7 @@ from ledger.keys import Role
 from ledger.silence import SECONDS
 from ledger.task import Status
 from ledger.times import rfc3339
-from projections.books.books_file import open_books
+from projections.books.books import open_books
 from projections.explain.explain import Explanation, Show, explanations
 from projections.explain.fields import MONEY
 from projections.explain.steps import Step, steps_of

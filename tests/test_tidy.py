@@ -9,6 +9,7 @@ import shutil
 import subprocess
 from collections.abc import Callable, Iterator, Mapping
 from functools import cache
+from graphlib import TopologicalSorter
 from pathlib import Path
 
 import pytest
@@ -54,6 +55,20 @@ def test_a_folder_imports_what_lies_below_it_and_nothing_else_of_ours(folder: st
     for path, tree in modules(folder).items():
         ours = {name.partition(".")[0] for name in imported(tree)} & set(OURS)
         assert ours <= MAY_IMPORT[folder], path
+
+
+SHARED = "what they share"
+
+
+def test_what_projections_share_is_below_all_of_them_and_no_two_stand_on_each_other() -> None:
+    known = {path.split("/")[1] for path in modules("projections") if path.count("/") > 1}
+    below: dict[str, set[str]] = {name: set() for name in (*known, SHARED)}
+    for path, tree in modules("projections").items():
+        own = path.split("/")[1] if path.count("/") > 1 else SHARED
+        told = {name.split(".")[1] for name in imported(tree) if name.startswith("projections.")}
+        below[own] |= (told & known) - {own}
+    assert below[SHARED] == set()
+    TopologicalSorter(below).prepare()  # raises where there is a circle
 
 
 PARTS_OF_EVENTS = {
@@ -110,7 +125,6 @@ LIVE = {
     "projections/books/booked.py": "reads the books' file",
     "projections/books/books.py": "a file of its own",
     "projections/books/snapshot.py": "that file, read once more",
-    "projections/books/books_file.py": "opens that file",
     "projections/books/break_rows.py": "reads the books' file",
     "projections/callbacks/queue.py": "a file of its own",
     "projections/reconciliation/comparison.py": "reads the books",
@@ -122,7 +136,7 @@ LIVE = {
     "projections/follow.py": "reads the log",
     "projections/reports/journal.py": "`draw` follows the log",
     "projections/reports/parquet.py": "writes a table into memory",
-    "projections/replay/parts.py": "works in other processes",
+    "projections/replay/workers.py": "works in other processes",
     "projections/places.py": "looks a place up in the log",
     "projections/audit/prove.py": "reads the log as a tree",
     "projections/refill.py": "fills a store",
@@ -136,9 +150,9 @@ LIVE = {
     "projections/reports/rows.py": "writes lines into memory",
     "projections/side_file.py": "a file beside the ledger's",
     "projections/reconciliation/self_check.py": "reads the books",
-    "projections/audit/sieve.py": "reads the store",
-    "projections/audit/sieve_log.py": "reads the log",
-    "projections/audit/sieve_tasks.py": "reads the tasks",
+    "projections/audit/quick_check.py": "reads the store",
+    "projections/audit/quick_log.py": "reads the log",
+    "projections/audit/quick_tasks.py": "reads the tasks",
     "projections/replay/task_pages.py": "reads the tasks",
     "projections/reports/as_of.py": "reads the log",
     "projections/reconciliation/statement_records.py": "reads lines out of memory",
@@ -349,7 +363,6 @@ BUILDS_SQL = {
     "ledger/sqlite_upgrades.py": 3,  # of constants
     "ledger/sqlite_wipe.py": 1,  # a pragma, with a number
     "projections/books/booked.py": 5,  # of constants: columns, and as many marks as there are values
-    "projections/replay/file.py": 4,  # the founding, and names of its own tables
     "projections/side_file.py": 4,  # of constants: our tables by their names, and pragmas
 }
 """How many statements are put together outside of the files for it, ``*_sql.py``; values are parameters everywhere."""

@@ -6,18 +6,17 @@ provider's statement is held against, and what is asked whether anything is left
 
 from collections import defaultdict
 from collections.abc import AsyncIterator, Collection, Container, Iterable, Sequence
-from typing import Any, NamedTuple, Protocol, TypeAlias, TypeVar
+from typing import Any, NamedTuple, Protocol, TypeAlias
 
 import msgspec
 
-from ledger.errors import DamagedError
 from ledger.events import School
 from ledger.ids import TaskId
 from ledger.records import Recorded
 from ledger.task import TERMINAL
 from projections.books.movements import Purpose
+from projections.facts import facts_of
 
-T = TypeVar("T")
 READ_MAX = 500
 """Tasks asked for by their ids in one statement."""
 PAGE_MAX = 2000
@@ -73,9 +72,9 @@ class _Wished(msgspec.Struct, gc=False):
     unsupported: bool = False
 
 
-_created = msgspec.json.Decoder(_Created)
-_started = msgspec.json.Decoder(_Started)
-_wished = msgspec.json.Decoder(_Wished)
+_created = msgspec.json.Decoder(_Created).decode
+_started = msgspec.json.Decoder(_Started).decode
+_wished = msgspec.json.Decoder(_Wished).decode
 
 
 class Step(NamedTuple):
@@ -125,7 +124,7 @@ def begun(row: Recorded) -> tuple[int, str | None, int]:
 
     They are what each of its runs is expected to be charged that is charged only when it succeeds.
     """
-    created = _read(_created, row)
+    created = facts_of(row, _created)
     expected_micros = created.terms.estimated_micros if created.terms.school == School.ON_SUCCESS else 0
     return row.entry.effective_at_us, created.resolved_model, expected_micros
 
@@ -160,20 +159,8 @@ def moved(rows: Iterable[Recorded], *, captures: Collection[int]) -> list[tuple[
 
 def provider_ids(rows: Iterable[Recorded]) -> list[tuple[str, bytes]]:
     """The provider's ids that these events tell, each with its task."""
-    told = ((_read(_started, row).provider_task_id, row.stream) for row in rows if row.entry.type == "started")
+    told = ((facts_of(row, _started).provider_task_id, row.stream) for row in rows if row.entry.type == "started")
     return [(provider_id, task) for provider_id, task in told if provider_id is not None]
-
-
-def _read(decoder: msgspec.json.Decoder[T], row: Recorded) -> T:
-    """What *decoder* finds in the facts.
-
-    Raises:
-        DamagedError: they cannot be read.
-    """
-    try:
-        return decoder.decode(row.entry.facts)
-    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
-        raise DamagedError(f"the event at position {row.position} cannot be read: {error}") from error
 
 
 def _step(row: Recorded) -> Step:
@@ -183,8 +170,8 @@ def _step(row: Recorded) -> Step:
         type=kind,
         at_us=entry.effective_at_us,
         status=_STATUSES.get(kind),
-        asked=kind == "cancelled" or (kind == "cancel-requested" and not _read(_wished, row).unsupported),
-        identified=kind == "started" and _read(_started, row).provider_task_id is not None,
+        asked=kind == "cancelled" or (kind == "cancel-requested" and not facts_of(row, _wished).unsupported),
+        identified=kind == "started" and facts_of(row, _started).provider_task_id is not None,
         task=row.stream,
     )
 

@@ -5,13 +5,13 @@ Alternative beaten: sums over the log itself, which has no column for what a tas
 
 from collections.abc import Iterable, Mapping, Sequence
 from enum import StrEnum
+from pathlib import Path
 from typing import Any, NamedTuple, TypeAlias
 
 import aiosqlite
-import msgspec
 
+from ledger.engine import Engine
 from ledger.errors import DamagedError
-from ledger.event_bytes import decode
 from ledger.events import Created, School
 from ledger.records import Recorded
 from projections.books import booked
@@ -29,7 +29,8 @@ from projections.books.books_sql import (
 from projections.books.break_rows import post_breaks
 from projections.books.cost_rows import cost_events, post_lines, post_replaced
 from projections.books.movements import COSTS, NO_SUMS, Kind, Purpose, Sums
-from projections.side_file import SideFile, SideFileError
+from projections.facts import event_of, not_as_its_row_says
+from projections.side_file import SideFile, SideFileError, beside, open_side_file
 
 TASKS_MAX = 50_000
 """Tasks whose purpose is kept in memory; that of others is read from the file."""
@@ -64,7 +65,7 @@ Totals: TypeAlias = "dict[tuple[Purpose, int], Sums]"
 
 
 class Books(SideFile):
-    """The books of one log. `projections.books.books_file.open_books` is the way to get them."""
+    """The books of one log. `open_books` is the way to get them."""
 
     shape = SHAPE
     error = BooksError
@@ -173,14 +174,11 @@ def _purpose(row: Recorded) -> Purpose:
     """What the task is for.
 
     Raises:
-        DamagedError: its event is not the one that its row says.
+        DamagedError: its event cannot be read, or is not the one that its row says.
     """
-    try:
-        event = decode(row.entry.facts, None)  # what is erasable says nothing of money
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
-        raise DamagedError(f"the event at position {row.position} cannot be read: {error}") from error
+    event = event_of(row)
     if not isinstance(event, Created):
-        raise DamagedError(f"the event at position {row.position} is not the creation that its row says")
+        raise not_as_its_row_says(row)
     return Purpose(event.account, event.contract, event.model, event.provider, event.terms.school)
 
 
@@ -209,3 +207,17 @@ def _sums(kind: Kind, purpose: Purpose, *, movements: int, amount_micros: int) -
             return Sums(movements=movements, billed_micros=amount_micros)
         case Kind.CREDITED:
             return Sums(movements=movements, credited_micros=amount_micros)
+
+
+def books_of(ledger: Path) -> Path:
+    """Where the books of the ledger in that file are."""
+    return beside(ledger, "books")
+
+
+async def open_books(path: Path, engine: Engine) -> Books:
+    """The books of *engine*'s log in the file *path*, begun if there are none.
+
+    Raises:
+        CannotOpenError, StorageError: as `open_side_file`.
+    """
+    return await open_side_file(Books, path, engine)
