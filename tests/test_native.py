@@ -944,7 +944,8 @@ async def test_a_route_is_open_to_the_roles_it_is_for_and_to_no_other(service: S
     key = await service.key("chunkr", role=role)
     position = await service.position()
     for route in ROUTES:
-        reply = await service.ask(route.method, route.at("-"), key=key)
+        nonsense = b"" if route.method in {"GET", "HEAD", "DELETE"} else b"-"  # some change something without a body
+        reply = await service.ask(route.method, route.at("-"), key=key, body=nonsense)
         if role in roles_of(route):
             assert reply.status not in {401, 403}, route
         else:
