@@ -1,4 +1,4 @@
-"""The parameters of a report, read from text: of the command line and of a query alike, refused for the same reasons."""
+"""The parameters of a report, read from text: alike on the command line and in a query, refused for the same reasons."""
 
 import re
 from collections.abc import Mapping
