@@ -35,10 +35,10 @@ from projections.audit.findings import Report
 from projections.audit.lineage import misfits, told
 from projections.audit.quick_check import Means, verify
 from projections.follow import Progress
-from projections.log_source import PAGE, BadExport, Export
-from projections.refill import Refill
 from projections.replay.workers import workers_here
-from projections.store_digest import digest_of
+from projections.transfer.log_source import PAGE, BadExport, Export
+from projections.transfer.refill import Refill
+from projections.transfer.store_digest import digest_of
 from scripts import stores
 from scripts.printed import JsonOption, json_line
 from scripts.progress import bar

@@ -41,8 +41,8 @@ from projections.audit.findings import Report
 from projections.audit.lineage import misfits
 from projections.audit.quick_check import Means, verify
 from projections.follow import Progress
-from projections.refill import Refill
 from projections.replay.workers import workers_here
+from projections.transfer.refill import Refill
 from scripts import stores
 from scripts.printed import JsonOption, json_line
 from scripts.progress import bar

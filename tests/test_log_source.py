@@ -9,10 +9,10 @@ from ledger.engine import Engine
 from ledger.lineage import Ancestor
 from ledger.memory import MemoryEngine
 from ledger.records import ClaimRow, Recorded
-from projections import log_source
 from projections.follow import nobody
-from projections.log_source import BadExport, Export
 from projections.places import place_of
+from projections.transfer import log_source
+from projections.transfer.log_source import BadExport, Export
 from scripts.export import lines
 from tests import stored
 

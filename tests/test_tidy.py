@@ -139,7 +139,7 @@ LIVE = {
     "projections/replay/workers.py": "works in other processes",
     "projections/places.py": "looks a place up in the log",
     "projections/audit/prove.py": "reads the log as a tree",
-    "projections/refill.py": "fills a store",
+    "projections/transfer/refill.py": "fills a store",
     "projections/reconciliation/reconcile.py": "follows the log, and appends what differs",
     "projections/replay/replay.py": "reads the store",
     "projections/replay/books.py": "keeps books in files of their own",
@@ -156,7 +156,7 @@ LIVE = {
     "projections/replay/task_pages.py": "reads the tasks",
     "projections/reports/as_of.py": "reads the log",
     "projections/reconciliation/statement_records.py": "reads lines out of memory",
-    "projections/store_digest.py": "reads the store",
+    "projections/transfer/store_digest.py": "reads the store",
 }
 """What may wait, read, draw lots and look at the clock. All else in these folders is pure."""
 PURE_OF_API = (

@@ -1,4 +1,4 @@
-"""The parameters of a report, read from text: alike on the command line and in a query, refused for the same reasons."""
+"""The parameters of a report, read from text: the same on the command line and in a query, refused alike."""
 
 import re
 from collections.abc import Mapping

@@ -12,7 +12,17 @@ from collections.abc import Iterator
 from ledger.chain import GENESIS, Place, link
 from ledger.lineage import Ancestor, descended
 from ledger.records import ClaimId, ClaimRow, Recorded
-from projections.log_lines import FORMAT, ClaimLine, EndLine, EventLine, Line, LogLine, claim_row, decode, recorded
+from projections.transfer.log_lines import (
+    FORMAT,
+    ClaimLine,
+    EndLine,
+    EventLine,
+    Line,
+    LogLine,
+    claim_row,
+    decode,
+    recorded,
+)
 
 PAGE = 1000
 
