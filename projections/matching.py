@@ -1,7 +1,8 @@
 """Matching a statement's lines with the tasks in the books, and what differs between both. Pure.
 
 A line belongs to the task that goes by its provider's id; else to the one that our id on it names; else, where the
-line names none, to the task of its model that ended nearest to it at the same amount. Every line and every task is used
+line names none, to the one that it was billed for before, and if there is none, to the task of its model that ended
+nearest to it at the same amount. Every line and every task is used
 once, and the lines of one task are added up before they are compared.
 
 A task's difference is one break: of what could be said of the same money, the first of *currency*, *unsettled*,
@@ -10,6 +11,7 @@ A task's difference is one break: of what could be said of the same money, the f
 
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from types import MappingProxyType
 from typing import NamedTuple
 
 from ledger.breaks import Difference
@@ -19,6 +21,7 @@ from ledger.money import credits_text
 from ledger.task import TERMINAL, Status
 from ledger.times import US_PER_DAY
 from projections.booked import Booked
+from projections.line_names import amount_key
 from projections.statement_format import StatementFormat, Terms, whole_period
 from projections.statements import Line
 
@@ -35,6 +38,10 @@ class Side(NamedTuple):
     terms: Terms
     since_us: int
     until_us: int
+
+    def is_foreign(self, line: Line) -> bool:
+        """Whether the line is in another currency than agreed, so that its amount says nothing here."""
+        return bool(line.currency) and line.currency != self.currency
 
 
 class Repeat(NamedTuple):
@@ -59,9 +66,16 @@ class Assigned(NamedTuple):
 
 
 def assign(
-    lines: Iterable[Line], by_provider_id: Mapping[str, Sequence[Booked]], by_id: Mapping[TaskId, Booked]
+    lines: Iterable[Line],
+    by_provider_id: Mapping[str, Sequence[Booked]],
+    by_id: Mapping[TaskId, Booked],
+    *,
+    kept: Mapping[int, Booked] = MappingProxyType({}),
 ) -> Assigned:
-    """Match by ids: the provider's first, then ours. *by_id* holds only tasks of this provider."""
+    """Match by ids: the provider's first, then ours. *by_id* holds only tasks of this provider.
+
+    *kept* holds, by the numbers of lines, the tasks for which they were billed before and may stay.
+    """
     groups: dict[TaskId, Sequence[Line]] = {}
     tasks: dict[TaskId, Booked] = {}
     owners: dict[int, Booked] = {}
@@ -80,6 +94,8 @@ def assign(
         named = by_provider_id.get(line.provider_task_id)
         task = _named(line, named or (), by_id) if named is None or len(named) > 1 else named[0]
         if task is None:
+            task = kept.get(line.number)
+        if task is None:
             left.append(line)
             continue
         owners[line.number] = task
@@ -91,6 +107,14 @@ def assign(
         else:
             groups[task.task] = [*own, line]
     return Assigned(groups, tasks, owners, left, repeats)
+
+
+def may_stay(line: Line, task: Booked) -> bool:
+    """Whether a line that no id matches may be this task's: unless one of its ids names another.
+
+    Our id on it does, and the provider's if the task goes by one, or they would have been matched by it.
+    """
+    return not line.our_task_id and not (line.provider_task_id and task.identified)
 
 
 def _named(line: Line, tasks: Sequence[Booked], by_id: Mapping[TaskId, Booked]) -> Booked | None:
@@ -126,7 +150,7 @@ def _looked_at(task: Booked, lines: Sequence[Line], side: Side, before_micros: i
     if _is_late(task, lines, side):
         detail = f"ended long before it is billed, at {credits_text(billed_micros)}"
         yield about_task(task, BreakKind.LATE, abs(billed_micros), detail, lines)
-    foreign = [line for line in lines if line.currency and line.currency != side.currency]
+    foreign = [line for line in lines if side.is_foreign(line)]
     if foreign:
         detail = f"billed in {foreign[0].currency!r}, agreed is {side.currency!r}"
         yield about_task(task, BreakKind.CURRENCY, abs(task.net_micros), detail, foreign)
@@ -256,7 +280,7 @@ def missing_here(rest: Iterable[tuple[Line, Booked | None]], side: Side) -> Iter
     """Lines that no task here answers for. Of those that say the same, each is a break of its own."""
     times: Counter[str] = Counter()
     for line, candidate in rest:
-        key = _line_key(line)
+        key = amount_key(line)
         times[key] += 1
         yield _missing_here(line, candidate, side, about=key if times[key] == 1 else f"{key} again {times[key]}")
 
@@ -290,7 +314,7 @@ def duplicate(repeat: Repeat, side: Side, *, task: Booked | None = None) -> Diff
     return Difference(
         provider=side.provider,
         kind=BreakKind.DUPLICATE,
-        about=f"{_line_key(earlier)} again {f'as {line.line_id}' if has_own_id else nth}",
+        about=f"{amount_key(earlier)} again {f'as {line.line_id}' if has_own_id else nth}",
         at_stake_micros=abs(line.amount_micros),
         since_us=line.at_us or side.since_us,
         detail=f"line {line.number} bills again what line {earlier.number} has billed",
@@ -316,10 +340,3 @@ def about_task(
         lines=tuple(line.number for line in lines[:LINES_MAX]),
         line_ids=tuple(line.line_id for line in lines[:LINES_MAX] if line.line_id),
     )
-
-
-def _line_key(line: Line) -> str:
-    """What a line is known by: its id, or else what it says, which stays when lines are added before it."""
-    if line.line_id:
-        return f"line {line.line_id}"
-    return f"line of {line.provider_task_id}/{line.our_task_id}/{line.model}/{line.amount_micros}/{line.at_us}"

@@ -11,21 +11,23 @@ from api.contracts import parse_any
 from ledger.break_log import NOBODY, BreakLog
 from ledger.breaks import provider_stream
 from ledger.commands import Delete, Start
-from ledger.costs import NOTHING, Owed, Source, Whose, decide_cost, signed_micros
+from ledger.costs import NOTHING, Known, Owed, Source, Whose, decide_cost, signed_micros
 from ledger.engine import Engine
 from ledger.events import CostEvent, ProviderBilled, ProviderCredited, tag_of
 from ledger.ids import Spelling
 from ledger.ledger import Ledger
 from ledger.money import AMOUNT_MAX_MICROS, credits_text
-from ledger.records import SUM_MAX_MICROS, Append, entry
+from ledger.records import Append, entry
+from ledger.statement_rules import Turn
 from projections.audit import audit
 from projections.booked import by_ids
 from projections.books import Books
 from projections.books_file import open_books
-from projections.comparison import Billed, names_of
+from projections.comparison import Billed
 from projections.cost_log import CHUNK_MAX, CostLog
 from projections.cost_rows import lines_known, positions_of_costs
 from projections.follow import PAGE, catch_up
+from projections.line_names import names_of
 from projections.reconcile import Clerk, Told
 from projections.report import By, Report, Wanted, draw
 from projections.statement_format import StatementFormat
@@ -77,7 +79,7 @@ LINES: list[tuple[str, Owed, Owed, list[tuple[str, int, int, Whose]]]] = [
 def test_a_line_moves_by_what_it_says_beyond_what_is_known(
     known: Owed, says: Owed, then: list[tuple[str, int, int, Whose]]
 ) -> None:
-    events = list(decide_cost(known, says, SOURCE))
+    events = list(decide_cost(Known(known), says, SOURCE, Turn()))
     assert [(tag_of(one), one.amount_micros, one.line_micros, whose_of(one)) for one in events] == then
     assert {(one.provider, one.statement, one.line) for one in events} <= {(*SOURCE[:2], "line L1")}
     if says.whose == known.whose or not known.micros:
@@ -105,8 +107,8 @@ def test_no_two_lines_are_known_by_one_name_whatever_their_ids_are() -> None:
 
 def test_a_line_that_was_rounded_is_recorded_with_what_it_says_and_a_line_that_comes_to_nothing_is_not() -> None:
     third, half = Owed("line L1", ACME, 333_333, CREATED_US, "1"), Owed("line L1", GLOBEX, 166_667, CREATED_US, "0.5")
-    assert [one.rounded_from for one in decide_cost(NOTHING, third, SOURCE)] == ["1"]
-    assert [one.rounded_from for one in decide_cost(third, half, SOURCE)] == ["", "0.5"]
+    assert [one.rounded_from for one in decide_cost(Known(), third, SOURCE, Turn())] == ["1"]
+    assert [one.rounded_from for one in decide_cost(Known(third), half, SOURCE, Turn())] == ["", "0.5"]
 
 
 # In the log
@@ -242,7 +244,7 @@ async def test_amounts_beyond_64_bits_are_cost_too(ledger: Ledger, engine: Engin
     most = credits_text(AMOUNT_MAX_MICROS)
     await read(engine, books, statement([row(0, line_id=f"L{number}", amount=most) for number in range(12)]))
     assert (await draw(engine, books, Wanted())).total.cost_credits == str(12 * 10**12)
-    assert (await by_ids(books, [ident(0)]))[ident(0)].billed_micros == SUM_MAX_MICROS
+    assert (await by_ids(books, [ident(0)]))[ident(0)].billed_micros == 12 * AMOUNT_MAX_MICROS
 
 
 # Two months
@@ -357,7 +359,7 @@ async def test_the_books_know_where_in_the_log_a_task_was_billed(ledger: Ledger,
     events = [(await engine.after(position - 1, 1))[0].event for position in places]
     assert [one.amount_micros for one in events if isinstance(one, ProviderBilled)] == [1_500_000, 500_000]
     assert await positions_of_costs(books, ident(0), until=places[0]) == places[:1]
-    assert (await lines_known(books, PROVIDER, ["line L0"]))["line L0"].micros == 2_000_000
+    assert (await lines_known(books, PROVIDER, ["line L0"]))["line L0"].owed.micros == 2_000_000
 
 
 # The audit

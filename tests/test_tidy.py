@@ -139,6 +139,7 @@ LIVE = {
     "projections/sieve_tasks.py": "reads the tasks",
     "projections/task_pages.py": "reads the tasks",
     "projections/then.py": "reads the log",
+    "projections/statement_rows.py": "reads the books' file",
     "projections/statements.py": "reads lines out of memory",
     "projections/store_digest.py": "reads the store",
 }
