@@ -3,7 +3,7 @@
 import asyncio
 import hashlib
 import re
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Collection
 from contextlib import asynccontextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -30,6 +30,7 @@ from projections.comparison import Billed
 from projections.cost_log import CostLog
 from projections.follow import Progress, catch_up
 from projections.places import NoSuchPlaceError, Place, place_of
+from projections.providers import refuse_unknown
 from projections.reconcile import Clerk, Tally, Told
 from projections.self_check import STUCK_HOURS, Scope, late_truths, settlement
 from projections.statement_format import StatementFormat
@@ -74,13 +75,13 @@ def reconcile(
     """Compare the books with themselves and with a statement; exit 1 when a break is open or a line is malformed."""
     period, found = _period(since, until), _settings(config)
     billed = None if statement is None else _billed(statement, provider, found.statements, period)
+    providers = None if new_provider or provider is None else {*found.statements, *_catalogue(found).providers}
     if billed is not None:
-        providers = None if new_provider else {*found.statements, *_catalogue(found).providers}
         billed = billed._replace(providers=providers, replaces=None if replaces is None else _digest(replaces))
     elif replaces is not None or new_provider:
         raise typer.BadParameter("without a statement there is nothing to say it of", param_hint="'--statement'")
     scope = Scope(provider, *(given or whole for given, whole in zip(period, Scope()[1:], strict=True)))
-    wanted = _Wanted(now_us(), billed, scope, stuck_hours, at, writes=not dry_run and at is None)
+    wanted = _Wanted(now_us(), billed, scope, providers, stuck_hours, at, writes=not dry_run and at is None)
     try:
         outcome = asyncio.run(_reconciled(store, wanted, as_json=as_json))
     except NotAStatementError as wrong:
@@ -88,7 +89,8 @@ def reconcile(
     except NoSuchPlaceError as wrong:
         raise typer.BadParameter(str(wrong), param_hint="'--at'") from None
     except UnknownProvider as unknown:
-        raise typer.BadParameter(f"{unknown}; --new-provider takes a new one", param_hint="'--provider'") from None
+        way = "" if billed is None else "; --new-provider takes a new one"
+        raise typer.BadParameter(f"{unknown}{way}", param_hint="'--provider'") from None
     except (NotReplaceable, StatementSuperseded) as refusal:
         hint = "'--replaces'" if isinstance(refusal, NotReplaceable) else "'--statement'"
         raise typer.BadParameter(str(refusal), param_hint=hint) from None
@@ -105,6 +107,8 @@ class _Wanted(NamedTuple):
     billed: Billed | None
     scope: Scope
     """Which tasks the ledger is held against itself for."""
+    providers: Collection[str] | None
+    """As in `Billed`."""
     stuck_hours: int
     at: str | None
     writes: bool
@@ -247,6 +251,8 @@ async def _as_known_at(engine: Engine, place: Place, move: Progress) -> AsyncIte
 async def _compare(costs: CostLog, clerk: Clerk, own: Clerk, wanted: _Wanted, move: Progress) -> None:
     if wanted.billed is not None:
         await clerk.read(wanted.billed, costs, progress=move)
+    elif wanted.scope.provider is not None:
+        await refuse_unknown(costs.books, wanted.scope.provider, wanted.providers or ())
     looked_at = settlement(costs.books, now_us=wanted.now_us, stuck_hours=wanted.stuck_hours, scope=wanted.scope)
     async for found in looked_at:
         await own.take(found)
