@@ -156,6 +156,7 @@ LIVE = {
     "projections/replay/task_pages.py": "reads the tasks",
     "projections/reports/as_of.py": "reads the log",
     "projections/reconciliation/statement_records.py": "reads lines out of memory",
+    "projections/books/statement_rows.py": "reads the books' file",
     "projections/store_digest.py": "reads the store",
 }
 """What may wait, read, draw lots and look at the clock. All else in these folders is pure."""
