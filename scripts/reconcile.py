@@ -56,20 +56,21 @@ def reconcile(
     """Compare the books with themselves and with a statement; exit 1 when a break is open or a line is malformed."""
     period, found = _period(since, until), settings_in(config)
     billed = None if statement is None else _billed(statement, provider, found.statements, period)
+    providers = None if new_provider or provider is None else {*found.statements, *catalogue_of(found).providers}
     if billed is not None:
-        providers = None if new_provider else {*found.statements, *catalogue_of(found).providers}
         billed = billed._replace(providers=providers, replaces=None if replaces is None else _digest(replaces))
     elif replaces is not None or new_provider:
         raise typer.BadParameter("without a statement there is nothing to say it of", param_hint="'--statement'")
     scope = Scope(provider, *(given or whole for given, whole in zip(period, Scope()[1:], strict=True)))
-    wanted = Wanted(now_us(), billed, scope, stuck_hours, at, writes=not dry_run and at is None)
+    wanted = Wanted(now_us(), billed, scope, providers, stuck_hours, at, writes=not dry_run and at is None)
     try:
         with at_option():
             outcome = asyncio.run(reconciled(store, wanted, as_json=as_json))
     except NotAStatementError as wrong:
         raise typer.BadParameter(str(wrong), param_hint="'--statement'") from None
     except UnknownProvider as unknown:
-        raise typer.BadParameter(f"{unknown}; --new-provider takes a new one", param_hint="'--provider'") from None
+        way = "" if billed is None else "; --new-provider takes a new one"
+        raise typer.BadParameter(f"{unknown}{way}", param_hint="'--provider'") from None
     except (NotReplaceable, StatementSuperseded) as refusal:
         hint = "'--replaces'" if isinstance(refusal, NotReplaceable) else "'--statement'"
         raise typer.BadParameter(str(refusal), param_hint=hint) from None

@@ -1,6 +1,6 @@
 """A run of `task-ledger reconcile`: the ledger held against itself and a statement, now or as known at a place."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Collection
 from contextlib import asynccontextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -18,6 +18,7 @@ from projections.reconciliation.balances import account_balances, task_balances
 from projections.reconciliation.break_shapes import told_view
 from projections.reconciliation.comparison import Billed
 from projections.reconciliation.cost_log import CostLog
+from projections.reconciliation.providers import refuse_unknown
 from projections.reconciliation.reconcile import Clerk, Tally, Told
 from projections.reconciliation.self_check import Scope, late_truths, settlement
 from scripts import stores
@@ -36,6 +37,8 @@ class Wanted(NamedTuple):
     billed: Billed | None
     scope: Scope
     """Which tasks the ledger is held against itself for."""
+    providers: Collection[str] | None
+    """As in `Billed`."""
     stuck_hours: int
     at: str | None
     writes: bool
@@ -118,6 +121,8 @@ async def _as_known_at(engine: Engine, place: Place, move: Progress) -> AsyncIte
 async def _compare(costs: CostLog, clerk: Clerk, own: Clerk, wanted: Wanted, move: Progress) -> None:
     if wanted.billed is not None:
         await clerk.read(wanted.billed, costs, progress=move)
+    elif wanted.scope.provider is not None:
+        await refuse_unknown(costs.books, wanted.scope.provider, wanted.providers or ())
     looked_at = settlement(costs.books, now_us=wanted.now_us, stuck_hours=wanted.stuck_hours, scope=wanted.scope)
     async for found in looked_at:
         await own.take(found)

@@ -14,6 +14,7 @@ from ledger.events import School
 from ledger.ids import TaskId
 from ledger.records import Recorded
 from ledger.task import TERMINAL
+from projections.books.books_sql import LOW_BITS
 from projections.books.movements import Purpose
 from projections.facts import facts_of
 
@@ -42,6 +43,8 @@ class Booked(msgspec.Struct, frozen=True, gc=False):
     refunded_micros: int
     billed_micros: int
     """What its provider has billed for it, in all statements that have been read."""
+    billed_came: int
+    """The position of the log at which the latest of the statements came that have billed it; 0: none has."""
     identified: bool
     """Whether anybody has told the provider's own id of it."""
 
@@ -192,8 +195,11 @@ class Asked(Protocol):
 
 _COLUMNS = """
     task, purpose, resolved_model, created_at, status, finished_at, cancel_requested_at, held_at,
-    held_micros, charged_micros, refunded_micros, billed_micros, identified"""
+    held_micros, charged_micros, refunded_micros,
+    billed_high, billed_low, billed_came, identified"""
 _COLUMNS_COUNT = len(_COLUMNS.split(","))
+_BILLED = _COLUMNS_COUNT - 4
+"""Where the two parts of what was billed are among them."""
 PURPOSES_NUMBERED = """
 SELECT purpose, account, contract, model, provider, school
 FROM (SELECT value AS wanted FROM json_each(?)) CROSS JOIN purposes ON purpose = wanted"""
@@ -327,5 +333,7 @@ async def _booked(books: Asked, rows: Sequence[Sequence[Any]], purposes: Purpose
     for row in rows:
         purpose, resolved = purposes[row[1]], row[2]
         model = purpose.model if resolved is None else resolved
-        tasks.append(Booked(row[0], purpose, model, *row[3:_COLUMNS_COUNT]))  # SQLite's 0 and 1 are as true as Python's
+        billed_micros = (row[_BILLED] << LOW_BITS) + row[_BILLED + 1]
+        standing = (*row[3:_BILLED], billed_micros, *row[_BILLED + 2 : _COLUMNS_COUNT])
+        tasks.append(Booked(row[0], purpose, model, *standing))  # SQLite's 0 and 1 are as true as Python's
     return tasks

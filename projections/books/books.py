@@ -27,8 +27,9 @@ from projections.books.books_sql import (
     SHAPE,
 )
 from projections.books.break_rows import post_breaks
-from projections.books.cost_rows import cost_events, post_lines, post_replaced
+from projections.books.cost_rows import costs_of, post_lines
 from projections.books.movements import COSTS, NO_SUMS, Kind, Purpose, Sums
+from projections.books.statement_rows import post_statements, sayings
 from projections.facts import event_of, not_as_its_row_says
 from projections.side_file import SideFile, SideFileError, beside, open_side_file
 
@@ -94,12 +95,14 @@ class Books(SideFile):
         await self._file.executemany(booked.MOVE_MONEY, booked.moved(money, captures=captures))
         await self._file.executemany(booked.ADD_PROVIDER_TASK, booked.provider_ids(rows))
         await self._post_costs(rows)
-        await post_replaced(self._file, rows)
         await post_breaks(self._file, rows)
 
     async def _post_costs(self, rows: Sequence[Recorded]) -> None:
-        """Post what providers have billed, after what made the tasks that it is billed for."""
-        costs = cost_events(rows)
+        """Post what statements have said, after what made the tasks that they bill."""
+        said = sayings(rows)
+        if not said:
+            return
+        costs = costs_of(said, await post_statements(self._file, said))
         if costs:
             numbers = [await self._number(cost.purpose) for cost in costs]
             moved = [cost.movement(number) for cost, number in zip(costs, numbers, strict=True)]
