@@ -363,7 +363,6 @@ BUILDS_SQL = {
     "ledger/sqlite_damage.py": 1,  # a pragma, with a bound
     "ledger/sqlite_upgrades.py": 3,  # of constants
     "ledger/sqlite_wipe.py": 1,  # a pragma, with a number
-    "projections/books/booked.py": 5,  # of constants: columns, and as many marks as there are values
     "projections/side_file.py": 4,  # of constants: our tables by their names, and pragmas
 }
 """How many statements are put together outside of the files for it, ``*_sql.py``; values are parameters everywhere."""

@@ -11,7 +11,8 @@ from ledger.errors import DamagedError
 from ledger.events import CostEvent, ProviderBilled, ProviderCredited
 from ledger.ids import Spelling, TaskId
 from ledger.records import Recorded
-from projections.books.booked import READ_MAX, Asked
+from projections.books.booked import Asked
+from projections.books.booked_sql import READ_MAX
 from projections.books.books_sql import (
     BILL_TASK,
     COSTS_OF_TASK,
