@@ -69,6 +69,15 @@ async def test_a_line_of_many_that_cannot_be_read_is_told_as_well(service: Servi
     assert [(one["task"], "FAILURE" in one["detail"]) for one in await breaks(service)] == [(task, True)]
 
 
+async def test_a_report_that_can_be_read_is_not_unread_for_a_header_of_its_request(service: Service) -> None:
+    task = (await service.bring(Status.RUNNING))["id"]
+    report = {"type": "completed", "actual_credits": "1.2"}
+    for version, status in (("three", 422), ('"99"', 412)):
+        reply = await service.native("POST", f"/tasks/{task}/events", report, If_Match=version)
+        assert reply.status == status
+    assert await breaks(service) == []
+
+
 async def test_what_names_no_task_or_one_that_is_over_opens_nothing(service: Service) -> None:
     over = (await service.bring(Status.FAILED))["id"]
     for task in (over, "019b4e5a-7000-8000-8000-000000000001"):
