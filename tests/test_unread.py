@@ -78,6 +78,17 @@ async def test_a_report_that_can_be_read_is_not_unread_for_a_header_of_its_reque
     assert await breaks(service) == []
 
 
+async def test_of_many_that_cannot_be_read_the_breaks_share_commits_and_hold_up_no_sweep(
+    service: Service, watched: Watched
+) -> None:
+    tasks = [(await service.create())["id"] for _ in range(50)]
+    for task in tasks:
+        await service.report(task, "FAILURE")
+    watched.commits.clear()
+    assert {one["task"] for one in await breaks(service)} == {*tasks}
+    assert len(watched.commits) < 10
+
+
 async def test_what_names_no_task_or_one_that_is_over_opens_nothing(service: Service) -> None:
     over = (await service.bring(Status.FAILED))["id"]
     for task in (over, "019b4e5a-7000-8000-8000-000000000001"):
