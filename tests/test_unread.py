@@ -50,7 +50,7 @@ def test_what_came_while_it_was_told_is_not_forgotten() -> None:
     assert noted.all() == []
 
 
-@pytest.mark.parametrize("status", [*TERMINAL])
+@pytest.mark.parametrize("status", sorted(TERMINAL))
 def test_of_a_task_that_is_over_nothing_is_unknown(status: Status) -> None:
     assert unread_truth(replace(NO_TASK, status=status), Unread("r", 1)) is None
 
