@@ -157,6 +157,7 @@ class PaymentProvider:
         self.declines = False
 
     async def pay_back(self, key: str) -> bool:
+        assert key not in self.calls, "it would pay twice"
         self.calls.append(key)
         await self.gate.pass_through()
         return not self.declines
