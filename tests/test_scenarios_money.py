@@ -157,6 +157,7 @@ class PaymentProvider:
         self.declines = False
 
     async def pay_back(self, key: str) -> bool:
+        assert key not in self.calls, "it would pay twice"
         self.calls.append(key)
         await self.gate.pass_through()
         return not self.declines
@@ -365,17 +366,25 @@ async def test_s15_a_task_is_charged_once_however_often_it_is_polled(service: Se
 async def test_s16_two_pollers_and_a_write_that_times_out_move_every_total_once(
     *, service: Service, watched: Watched, tmp_path: Path, written: bool
 ) -> None:
+    limit = await service.native("PUT", f"/accounts/{ACCOUNT}/limit", {"limit_credits": "0.07"})
+    assert limit.status == 200
     task = (await service.bring(Status.RUNNING, "chunkr"))["id"]
     watched.faults_come_late = written
     watched.commit_faults.append(StorageError("timed out"))
     for _ in range(2):
-        await asyncio.gather(*(service.report(task, "completed", event_id=f"poller-{number}") for number in range(2)))
+        reports = [
+            service.report(task, "completed", actual_credits="0.07", event_id=f"poller-{number}") for number in range(2)
+        ]
+        await asyncio.gather(*reports)
     assert (await service.task(task))["status"] == "completed"
     for by in By:
         line = await booked(watched, tmp_path, by)
-        assert (line.movements, line.charged_credits, line.net_credits) == (1, "0.01", "0.01")
+        assert (line.movements, line.charged_credits, line.net_credits) == (1, "0.07", "0.07")
     (row,) = (await watched.accounts(None)).values()
-    assert (row.charged_micros, row.held_micros, row.expected_micros) == (10_000, 0, 0), "what admits new work as well"
+    assert (row.charged_micros, row.held_micros, row.expected_micros) == (70_000, 0, 0)
+    order = {"account": ACCOUNT, "contract": "chunkr", "model": MODELS["chunkr"]}
+    refused = await service.native("POST", "/tasks", order)
+    assert (refused.status, refused.json()["exposure_credits"]) == (402, "0.07"), "what admits new work as well"
 
 
 # S17
