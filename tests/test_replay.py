@@ -27,7 +27,7 @@ from projections.replay.books_sql import TABLES
 from projections.replay.file import alone, replay_of
 from scripts.cli import app, run
 from tests import stored
-from tests.builders import ACCOUNT, CREATED_US, create, ident, start
+from tests.builders import ACCOUNT, CREATED_US, cancel, create, delete, ident, start
 
 NAME = Spelling.UUID.spell(ident(0))
 
@@ -330,6 +330,35 @@ def test_accounts_that_moved_while_rows_were_staged_are_right_after_the_switch(
 async def created(path: Path, task: TaskId) -> None:
     async with stored.serving(path) as ledger:
         await ledger.handle(create(task))
+
+
+def test_of_a_task_that_is_deleted_just_before_its_row_is_staged_none_is_staged(
+    path: Path, replay: Shell, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its content would be in the file again, and stay there if the replay died."""
+    task, in_slices, staged = ident(900), sqlite_staging.in_slices, list[list[bytes]]()
+    asyncio.run(created(path, task))
+    plant(path, "UPDATE tasks SET created_at = created_at + 1 WHERE task IN (?, ?)", ident(0), task)
+
+    def after_a_deletion(db: sqlite3.Connection, items: Any, do: Any) -> None:  # noqa: ANN401 - as they come
+        if not staged:
+            with ThreadPoolExecutor(1) as elsewhere:
+                elsewhere.submit(asyncio.run, erased(path, task)).result()
+        in_slices(db, items, do)
+        staged.append([one for (one,) in db.execute("SELECT task FROM fresh_tasks")])
+
+    monkeypatch.setattr(replay_switch, "in_slices", after_a_deletion)
+    assert replay().switched["tasks"] == 2, (
+        "what is wrong of the deleted one's row was found once more, without content"
+    )
+    assert staged[0] == [ident(0)]
+    assert findings(path) == 0
+
+
+async def erased(path: Path, task: TaskId) -> None:
+    async with stored.serving(path) as ledger:
+        await ledger.handle(cancel(task))
+        await ledger.handle(delete(task))
 
 
 def test_two_replays_at_once_are_one_too_many(path: Path, replay: Shell) -> None:
