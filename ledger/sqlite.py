@@ -33,8 +33,6 @@ async def open_to_serve(path: Path) -> SqliteEngine:
     try:
         if path.stat().st_size <= LOOKED_AT_FIRST_MAX_BYTES:
             await engine.look_through()
-        with suppress(ReadOnlyError):  # what writes nothing has no switch to heed
-            await engine.heed_switches()
         await engine.wipe()
     except BaseException:  # whoever waited for it may have left: its threads would outlive the program
         await engine.close()
@@ -80,7 +78,14 @@ async def _open_to_write(path: Path, *, lock_fd: int | None) -> SqliteEngine:
     except BaseException:
         await writer.close()
         raise
-    return SqliteEngine(reader=reader, writer=writer, lock_fd=lock_fd, meta=meta, path=path)
+    engine = SqliteEngine(reader=reader, writer=writer, lock_fd=lock_fd, meta=meta, path=path)
+    try:
+        with suppress(ReadOnlyError):  # what writes nothing has no switch to heed
+            await engine.heed_switches()  # nothing is in memory yet
+    except BaseException:
+        await engine.close()
+        raise
+    return engine
 
 
 async def _upgrade(writer: aiosqlite.Connection, path: Path, *, lock_fd: int | None) -> None:

@@ -111,7 +111,6 @@ class SqliteEngine:
 
     async def _commit(self, writer: aiosqlite.Connection, batch: Sequence[Append]) -> Plan:
         planned = await self._after_known_head(writer, batch) or await self._under_lock(writer, batch)
-        self._head = planned.head
         self.end.moved(planned.head.position, recorded_at_us=planned.head.recorded_at_us)
         return planned
 
@@ -125,6 +124,7 @@ class SqliteEngine:
             await write(writer, planned, after=head)
         except sqlite3.IntegrityError:
             return None
+        self._head = planned.head
         return planned
 
     async def _under_lock(self, writer: aiosqlite.Connection, batch: Sequence[Append]) -> Plan:
@@ -136,7 +136,9 @@ class SqliteEngine:
             planned = plan(batch, head=head, found=replace(found, switched=switches > self._switches))
             await write(writer, planned, after=head)
             await writer.commit()
-            self._switches = switches
+            if switches == self._switches or any(append.task is not None for append in batch):
+                self._switches, self._head = switches, planned.head
+            # else who decides on tasks has not been told: so this is where their next commit comes too
             return planned
 
     async def heed_switches(self) -> None:

@@ -5,7 +5,7 @@ import json
 import sqlite3
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from pathlib import Path
@@ -15,6 +15,8 @@ import pytest
 
 from ledger import sqlite_staging
 from ledger.ids import Spelling, TaskId
+from ledger.keys import Role
+from ledger.ledger import Ledger
 from ledger.sqlite_staging import State, state_of
 from ledger.task import Task
 from projections.audit.audit import audit
@@ -25,7 +27,7 @@ from projections.replay.books_sql import TABLES
 from projections.replay.file import alone, replay_of
 from scripts.cli import app, run
 from tests import stored
-from tests.builders import ACCOUNT, create, ident, start
+from tests.builders import ACCOUNT, CREATED_US, cancel, create, delete, ident, start
 
 NAME = Spelling.UUID.spell(ident(0))
 
@@ -235,9 +237,23 @@ async def test_a_task_that_has_moved_on_since_the_switch_is_not_put_back(path: P
     assert (await audited(path)).found == 1
 
 
+async def nothing(_: Ledger) -> None:
+    """No commit."""
+
+
+async def limit(ledger: Ledger) -> None:
+    await ledger.accounts.set_limit(ACCOUNT, 10**9, by="test", at_us=CREATED_US)
+
+
+async def key(ledger: Ledger) -> None:
+    await ledger.keys.issue(account=ACCOUNT, contract="beatra", role=Role.CLIENT, by="test", at_us=CREATED_US)
+
+
+@pytest.mark.parametrize("first", [nothing, limit, key])
 async def test_a_serving_process_decides_on_what_was_put_there_and_not_on_what_it_had_in_memory(
-    path: Path, replay_apart: Shell
+    path: Path, replay_apart: Shell, first: Callable[[Ledger], Awaitable[None]]
 ) -> None:
+    """Whatever it commits *first* after the switch, which need not be of a task."""
     task = ident(900)
     async with stored.serving(path) as ledger:
         await ledger.handle(create(task))
@@ -250,6 +266,7 @@ async def test_a_serving_process_decides_on_what_was_put_there_and_not_on_what_i
     async with stored.serving(path) as ledger:
         assert await read(ledger, task) != right, "it has the wrong one in memory"
         assert replay_apart().switched["tasks"] == 1
+        await first(ledger)
         outcome = await ledger.handle(start(task))
         assert outcome.task.model == right.model
         await ledger.heed_switches()
@@ -313,6 +330,35 @@ def test_accounts_that_moved_while_rows_were_staged_are_right_after_the_switch(
 async def created(path: Path, task: TaskId) -> None:
     async with stored.serving(path) as ledger:
         await ledger.handle(create(task))
+
+
+def test_of_a_task_that_is_deleted_just_before_its_row_is_staged_none_is_staged(
+    path: Path, replay: Shell, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its content would be in the file again, and stay there if the replay died."""
+    task, in_slices, staged = ident(900), sqlite_staging.in_slices, list[list[bytes]]()
+    asyncio.run(created(path, task))
+    plant(path, "UPDATE tasks SET created_at = created_at + 1 WHERE task IN (?, ?)", ident(0), task)
+
+    def after_a_deletion(db: sqlite3.Connection, items: Any, do: Any) -> None:  # noqa: ANN401 - as they come
+        if not staged:
+            with ThreadPoolExecutor(1) as elsewhere:
+                elsewhere.submit(asyncio.run, erased(path, task)).result()
+        in_slices(db, items, do)
+        staged.append([one for (one,) in db.execute("SELECT task FROM fresh_tasks")])
+
+    monkeypatch.setattr(replay_switch, "in_slices", after_a_deletion)
+    assert replay().switched["tasks"] == 2, (
+        "what is wrong of the deleted one's row was found once more, without content"
+    )
+    assert staged[0] == [ident(0)]
+    assert findings(path) == 0
+
+
+async def erased(path: Path, task: TaskId) -> None:
+    async with stored.serving(path) as ledger:
+        await ledger.handle(cancel(task))
+        await ledger.handle(delete(task))
 
 
 def test_two_replays_at_once_are_one_too_many(path: Path, replay: Shell) -> None:

@@ -124,9 +124,7 @@ class _Fresh:
         stage(self._db)
         if self._has_tasks:
             for page in self._file.differing():
-                found = [(task, *opened_fresh(task, row, key_of(self._db, task))) for task, row in page]
-                good = [(task, fresh) for task, fresh, is_good in found if is_good]
-                in_slices(self._db, good, lambda one: put_task(self._db, *one))
+                in_slices(self._db, page, lambda one: self._stage_task(*one))
         in_slices(self._db, self._accounts, lambda one: put_account(self._db, one.account, one.fresh))
         for _ in range(ROUNDS_MAX):
             with snapshot(self._db):
@@ -162,13 +160,17 @@ class _Fresh:
         self._file.keep_again(differing, tasks=moved.tasks if self._has_tasks else ())
         return differing
 
+    def _stage_task(self, task: bytes, row: bytes) -> None:
+        """Opened in the transaction that stages it: of a task that is deleted by then nothing opens."""
+        fresh, is_good = opened_fresh(task, row, key_of(self._db, task))
+        if is_good:
+            put_task(self._db, task, fresh)
+
     def _stage_task_again(self, task: bytes) -> None:
         forget_task(self._db, task)
         row = self._file.difference(task)
         if row is not None:
-            fresh, is_good = opened_fresh(task, row, key_of(self._db, task))
-            if is_good:
-                put_task(self._db, task, fresh)
+            self._stage_task(task, row)
 
     def _stage_account_again(self, account: str, one: AccountDifference | None) -> None:
         forget_account(self._db, account)
