@@ -128,6 +128,7 @@ LIVE = {
     "projections/books/break_rows.py": "reads the books' file",
     "projections/callbacks/queue.py": "a file of its own",
     "projections/reconciliation/comparison.py": "reads the books",
+    "projections/reconciliation/known_lines.py": "reads the books",
     "projections/reconciliation/cost_log.py": "costs are looked up, and appended",
     "projections/books/cost_rows.py": "reads the books' file",
     "projections/reconciliation/providers.py": "reads the books' file",
