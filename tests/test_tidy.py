@@ -139,6 +139,7 @@ LIVE = {
     "projections/reconciliation/balances.py": "reads the books and the accounts",
     "projections/reconciliation/comparison.py": "reads the books",
     "projections/reconciliation/cost_log.py": "costs are looked up, and appended",
+    "projections/reconciliation/known_lines.py": "reads the books",
     "projections/reconciliation/providers.py": "reads the books' file",
     "projections/reconciliation/reconcile.py": "follows the log, and appends what differs",
     "projections/reconciliation/self_check.py": "reads the books",

@@ -4,16 +4,12 @@ Totals are never compared: two faults that cancel each other out are two breaks.
 of tasks: what is found is handed on in chunks. What the statement's ids name is looked up; then the provider's tasks of
 the period go by in order, for the lines that name none, and to find those that the statement has left out.
 
-A statement that was read before tells nothing of what others have billed since it came (`ledger.statement_rules`): of a
-line that one of them has moved, and of a task that one of them bills. They have told of it.
-
 What other statements have billed for a task counts with what this one does; what this one has billed when it was read
 before does not count twice, for its lines are known. Nor does what a statement has billed that this one replaces: what
 of it is not billed here comes to nothing.
 """
 
 import asyncio
-from collections import Counter
 from collections.abc import AsyncIterator, Collection, Container, Iterator, Sequence
 from functools import cached_property
 from typing import NamedTuple
@@ -21,15 +17,14 @@ from typing import NamedTuple
 from msgspec.structs import replace
 
 from ledger.breaks import Difference
-from ledger.costs import UNKNOWN, Known, Owed, Source, Whose
+from ledger.costs import Owed, Source, Whose
 from ledger.events import BreakKind
 from ledger.ids import Spelling, TaskId
 from ledger.statement_rules import Turn
 from projections.books.booked import Asked, Booked, by_end, by_end_but, by_ids, by_provider_ids
-from projections.books.cost_rows import lines_known, lines_of, stream_version
-from projections.books.statement_rows import replaced_by, turn_of
 from projections.follow import Progress, nobody
 from projections.reconciliation.differences import Side, compare, duplicate, missing_here, missing_there
+from projections.reconciliation.known_lines import KnownLines, Replaced, known_lines, task_named
 from projections.reconciliation.leftovers import Leftovers
 from projections.reconciliation.line_names import names_of
 from projections.reconciliation.matching import Assigned, assign, may_stay
@@ -97,23 +92,15 @@ class Comparison:
         """Whose each line is, by its number; that of nobody's is not in it."""
         self._agreeing: set[TaskId] = set()
         """Tasks that have lines here, and agree with all that they were billed."""
-        self._counted: Counter[TaskId] = Counter()
-        """Micro-credits that the tasks were billed before by these very lines, or by those that they stand for."""
-        self.replaced: frozenset[str] = frozenset()
-        """The statements that this one stands for, once `differences` has begun."""
-        self._gone: list[Known] = []
-        """Lines of theirs that this one does not name."""
-        self._turn = Turn()
-        self._known: dict[int, Known] = {}
-        """What the lines come to that have been read before, by their numbers."""
+        self._known = KnownLines(Turn(), Replaced())
+        """What the lines come to already, once `differences` has begun."""
         self._kept: dict[int, Booked] = {}
         """For whom lines were billed before, and may be still, by their numbers."""
-        self._passed: set[int] = set()
-        """The numbers of lines in which it has no say any more."""
-        self._passed_ids: set[str] = set()
-        """The ids that they have, or empty."""
-        self._untold: set[TaskId] = set()
-        """Tasks of which others tell."""
+
+    @property
+    def replaced(self) -> frozenset[str]:
+        """The statements that this one stands for, once `differences` has begun."""
+        return self._known.replaced.statements
 
     @cached_property
     def _names(self) -> list[str]:
@@ -123,13 +110,13 @@ class Comparison:
     async def differences(self, *, progress: Progress = nobody) -> AsyncIterator[list[Difference]]:
         """What differs between the books and the statement, in chunks."""
         assigned = await self._assigned()
-        yield [duplicate(one, self.side) for one in assigned.repeats if one.line.number not in self._passed]
+        yield [duplicate(one, self.side) for one in assigned.repeats if not self._known.is_passed(one.line)]
         groups = list(assigned.groups.items())
         for start in range(0, len(groups), LINES_PAGE):
             some = groups[start : start + LINES_PAGE]
             yield [found for task, own in some for found in self._compared(assigned.tasks[task], own)]
             progress(start + len(some), len(self._lines))
-        left = Leftovers([line for line in assigned.left if line.number not in self._passed], self.side)
+        left = Leftovers(self._known.own(assigned.left), self.side)
         async for found in self._gone_by(assigned, left):
             yield found
         for earlier, line, _ in assigned.repeats:
@@ -146,7 +133,7 @@ class Comparison:
         it was corrected to that is given back: chosen.
         """
         for line, name in zip(self._lines, self._names, strict=True):
-            if line.number in self._passed:
+            if self._known.is_passed(line):
                 continue
             whose = _whose(line, self._owners.get(line.number))
             at_us = self.side.since_us if line.at_us is None else line.at_us
@@ -154,7 +141,7 @@ class Comparison:
                 yield Owed(name, whose, 0, at_us)
             else:
                 yield Owed(name, whose, line.amount_micros, at_us, line.rounded_from)
-        for gone in self._gone:
+        for gone in self._known.replaced.gone:
             yield replace(gone.owed, micros=0)
 
     def has_gone(self, found: Difference) -> bool:
@@ -163,19 +150,19 @@ class Comparison:
         A task without a line that ended outside this statement's period is missing still; and what others tell of is
         theirs.
         """
-        if _task_named(found.task) in self._untold or not self._passed_ids.isdisjoint(found.line_ids or ("",)):
+        if self._known.leaves(found):
             return False
         return found.kind is not BreakKind.MISSING_THERE or self.side.since_us <= found.since_us < self.side.until_us
 
     def agrees(self, found: Difference) -> bool:
         """Whether the task that *found* is about has lines here, and agrees with all that it was billed."""
-        return _task_named(found.task) in self._agreeing
+        return task_named(found.task) in self._agreeing
 
     async def _assigned(self) -> Assigned:
         """The lines with the tasks that their ids name, or for which they were billed before."""
         books, lines, provider = self._books, self._lines, self.billed.provider
-        await self._find_gone()
-        await self._look_up()
+        known = await known_lines(books, self.billed.source, lines, lambda: self._names, replaces=self.billed.replaces)
+        self._known = known
         provider_ids = list(dict.fromkeys([line.provider_task_id for line in lines]))
         by_provider_id = await by_provider_ids(books, provider, [name for name in provider_ids if name])
         ids: list[TaskId] = []
@@ -193,59 +180,17 @@ class Comparison:
         assigned = await asyncio.to_thread(assign, lines, by_provider_id, by_id, kept=self._kept)
         self._owners = assigned.owners
         for earlier, line, _ in assigned.repeats:
-            if earlier.number in self._passed and line.number in self._known:
-                self._passed.add(line.number)  # whose it is was told with the earlier one
+            known.pass_repeat(earlier, line)
         return assigned
 
     def _billed_before(self, by_provider_id: Container[str]) -> dict[int, TaskId]:
         """For which tasks those lines were billed before that no id of the provider's matches, by their numbers."""
-        if not self._known:
-            return {}
         return {
             line.number: task
             for line in self._lines
-            if line.provider_task_id not in by_provider_id and line.number not in self._passed
-            for task in _task_of(self._known.get(line.number, UNKNOWN))
+            if line.provider_task_id not in by_provider_id
+            for task in self._known.tasks_of(line)
         }
-
-    async def _look_up(self) -> None:
-        """Take note of what these lines come to already, and in which of them this statement has a say."""
-        books, provider = self._books, self.billed.provider
-        if not await stream_version(books, provider):
-            return
-        same = await lines_known(books, provider, self._names)
-        if self.billed.replaces in {None, *await replaced_by(books, provider, self.billed.statement.digest)}:
-            self._turn = await turn_of(books, provider, self.billed.statement.digest)  # else it comes now, or anew
-        for line, name in zip(self._lines, self._names, strict=True):
-            known = same.get(name)
-            if known is None:
-                continue
-            self._known[line.number] = known
-            if self._turn.has_say(known.came):
-                self._count(known)
-            else:
-                self._passed.add(line.number)
-                self._passed_ids.add(line.line_id)
-                self._untold.update(_task_of(known))
-        for gone in self._gone:
-            self._count(gone)
-
-    def _count(self, known: Known) -> None:
-        for task in _task_of(known):
-            self._counted[task] += known.owed.micros
-
-    async def _find_gone(self) -> None:
-        """Find the lines of the statements that this one replaces, now or before, and that it does not bill."""
-        books, provider, statement = self._books, self.billed.provider, self.billed.statement.digest
-        replaced = set(await replaced_by(books, provider, statement))
-        if self.billed.replaces is not None:
-            replaced |= {self.billed.replaces, *await replaced_by(books, provider, self.billed.replaces)}
-        self.replaced = frozenset(replaced)
-        if not replaced:
-            return
-        named = set(self._names)
-        async for page in lines_of(books, provider, replaced):
-            self._gone += [one for one in page if one.owed.line not in named]
 
     async def _gone_by(self, assigned: Assigned, left: Leftovers) -> AsyncIterator[list[Difference]]:
         """Let the provider's tasks of the period go by, in the order of their ends, page by page.
@@ -262,9 +207,9 @@ class Comparison:
             found: list[Difference] = []
             left.pass_by(page)
             for task in page:
-                if task.task in assigned.groups or not self._tells_of(task):
+                if task.task in assigned.groups or not self._known.tells_of(task):
                     continue
-                before_micros = self._before(task)
+                before_micros = self._known.before_micros(task)
                 due_micros = task.net_micros - before_micros
                 if due_micros <= 0:
                     continue
@@ -277,33 +222,13 @@ class Comparison:
             yield found
 
     def _compared(self, task: Booked, lines: Sequence[Line]) -> Sequence[Difference]:
-        own = lines if not self._passed else [line for line in lines if line.number not in self._passed]
-        others_tell = self._turn.is_read and len(own) < len(lines)
-        if not own or others_tell or not self._turn.tells_of(task.billed_came):
-            self._untold.add(task.task)
+        own = self._known.told_by(task, lines)
+        if not own:
             return ()
-        found = compare(task, own, self.side, before_micros=self._before(task))
+        found = compare(task, own, self.side, before_micros=self._known.before_micros(task))
         if not found or BESIDE.issuperset(one.kind for one in found):
             self._agreeing.add(task.task)
         return found
-
-    def _tells_of(self, task: Booked) -> bool:
-        """Whether no other statement tells of a task for which this one has no line."""
-        return task.task not in self._untold and self._turn.tells_of(task.billed_came)
-
-    def _before(self, task: Booked) -> int:
-        """What other statements have billed for it; also where all bills together come to nothing."""
-        return task.billed_micros - self._counted.get(task.task, 0)
-
-
-def _task_named(spelled: str | None) -> TaskId | None:
-    return None if spelled is None else Spelling.UUID.parse(spelled)
-
-
-def _task_of(known: Known) -> list[TaskId]:
-    """The task that the line was billed for, if it was for one."""
-    task = _task_named(known.owed.whose.task)
-    return [] if task is None else [task]
 
 
 def _whose(line: Line, task: Booked | None) -> Whose:
