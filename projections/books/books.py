@@ -14,7 +14,7 @@ from ledger.engine import Engine
 from ledger.errors import DamagedError
 from ledger.events import Created, School
 from ledger.records import Recorded
-from projections.books import booked
+from projections.books import booking
 from projections.books.books_sql import (
     ADD_MOVEMENT,
     ADD_PURPOSE,
@@ -85,15 +85,15 @@ class Books(SideFile):
     async def _post(self, rows: Sequence[Recorded]) -> None:
         begun = [row for row in rows if row.entry.type == "created"]
         created = [(row.stream, await self._number(_purpose(row))) for row in begun]
-        added = [(*known, *booked.begun(row)) for known, row in zip(created, begun, strict=True)]
+        added = [(*known, *booking.begun(row)) for known, row in zip(created, begun, strict=True)]
         await self._file.executemany(ADD_TASK, added)
         self._remember(created)
         money = [row for row in rows if row.entry.amount_micros is not None and row.entry.type in OF_TASKS]
         await self._file.executemany(ADD_MOVEMENT, [await self._values(row) for row in money])
         captures = {row.position for row in money if row.entry.type == "charged" and await self._captures(row)}
-        await self._file.executemany(booked.STEP, booked.steps(rows))
-        await self._file.executemany(booked.MOVE_MONEY, booked.moved(money, captures=captures))
-        await self._file.executemany(booked.ADD_PROVIDER_TASK, booked.provider_ids(rows))
+        await self._file.executemany(booking.STEP, booking.steps(rows))
+        await self._file.executemany(booking.MOVE_MONEY, booking.moved(money, captures=captures))
+        await self._file.executemany(booking.ADD_PROVIDER_TASK, booking.provider_ids(rows))
         await self._post_costs(rows)
         await post_breaks(self._file, rows)
 
