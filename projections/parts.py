@@ -4,9 +4,9 @@ Parts are worked on in no order, and what each comes to is taken as it comes. A 
 begin, in which a thread has done a short log and a good part of a longer one: so a thread always works, and processes
 do when the log is long. On Linux a thread has a priority of its own, which ends with it; elsewhere this process keeps
 the low one. Alternatives beaten: to lower that of this process, which switches rows afterwards and would hold the
-store's lock at it; a process for each core while this one waits, one more to begin. With that and larger pages, a replay
-of 210,000 events asked the processors for 8.0 us an event and now for 6.0, `verify` of 118,000 for 22.6 and now for
-19.8, all that begins included. With a process from 50,000 events on, `verify` was no sooner on a busy machine.
+store's lock at it; a process for each core while this one waits, one more to begin. With that and larger pages a
+replay of 210,000 events asked the processors for 8.0 us an event and now for 6.0, `verify` of 118,000 for 22.6 and now
+for 19.8, all that begins included. With a process from 50,000 events on, `verify` was no sooner on a busy machine.
 """
 
 import multiprocessing
