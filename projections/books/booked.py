@@ -37,12 +37,12 @@ class Booked(msgspec.Struct, frozen=True, gc=False):
     held_micros: int
     charged_micros: int
     refunded_micros: int
-    billed_micros: int
-    """What its provider has billed for it, in all statements that have been read."""
     billed_came: int
     """The position of the log at which the latest of the statements came that have billed it; 0: none has."""
     identified: bool
     """Whether anybody has told the provider's own id of it."""
+    billed_micros: int
+    """What its provider has billed for it, in all statements that have been read."""
 
     @property
     def net_micros(self) -> int:
@@ -64,9 +64,9 @@ class Asked(Protocol):
 _COLUMNS = """
     task, purpose, resolved_model, created_at, status, finished_at, cancel_requested_at, held_at,
     held_micros, charged_micros, refunded_micros,
-    billed_high, billed_low, billed_came, identified"""
+    billed_came, identified, billed_high, billed_low"""
 _COLUMNS_COUNT = len(_COLUMNS.split(","))
-_BILLED = _COLUMNS_COUNT - 4
+_BILLED = _COLUMNS_COUNT - 2
 """Where the two parts of what was billed are among them."""
 PURPOSES_NUMBERED = """
 SELECT purpose, account, contract, model, provider, school
@@ -202,6 +202,5 @@ async def _booked(books: Asked, rows: Sequence[Sequence[Any]], purposes: Purpose
         purpose, resolved = purposes[row[1]], row[2]
         model = purpose.model if resolved is None else resolved
         billed_micros = (row[_BILLED] << LOW_BITS) + row[_BILLED + 1]
-        standing = (*row[3:_BILLED], billed_micros, *row[_BILLED + 2 : _COLUMNS_COUNT])
-        tasks.append(Booked(row[0], purpose, model, *standing))  # SQLite's 0 and 1 are as true as Python's
+        tasks.append(Booked(row[0], purpose, model, *row[3:_BILLED], billed_micros))  # type: ignore[call-arg]  # the columns are its fields, in order
     return tasks
