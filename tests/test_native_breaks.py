@@ -291,6 +291,8 @@ async def test_an_account_whose_row_is_not_what_the_books_say_is_a_break_of_its_
     assert (one["kind"], one["about"], one["at_stake_credits"]) == ("amount", "account acme by its own row", "0.000005")
     assert one["detail"] == "account acme: 3 charged in the books, 3.000005 charged by its own row"
     assert told["accounts_not_compared"] == 0
+    opened = (await service.native("POST", "/billing/reconciliation")).json()
+    assert (opened["new"], opened["open"]) == (opened["found"], opened["found"]), "what it opens is among what is open"
 
 
 async def accounts(engine: Engine) -> dict[str, AccountRow]:
