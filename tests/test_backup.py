@@ -167,6 +167,21 @@ def test_a_backup_that_fails_halfway_leaves_nothing(shell: Shell, file: Path, mo
     assert list(file.parent.iterdir()) == []
 
 
+def test_a_store_of_which_a_part_lies_beside_it_gets_no_name(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What lies in a write-ahead log would not go along with the file, and closing does not tell that it does."""
+    monkeypatch.setattr(sqlite_copies, "BUSY_TIMEOUT_SECONDS", 0)
+    named = {"log_id": "0" * 16, "lineage": (), "pepper": bytes(32)}
+    with closing(sqlite3.connect(path, isolation_level=None)) as reader:
+        reader.execute("BEGIN")
+        reader.execute("SELECT count(*) FROM meta").fetchone()
+        with pytest.raises(StorageError, match="has it open"):
+            sqlite_copies.begin_epoch(path, **named)  # type: ignore[arg-type]
+    sqlite_copies.begin_epoch(path, **named)  # type: ignore[arg-type]
+    alone = path.with_name("alone.db")
+    alone.write_bytes(path.read_bytes())
+    assert log_id(alone) == "0" * 16
+
+
 def test_the_file_and_its_folder_are_synced_before_it_is_told(
     shell: Shell, file: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
