@@ -87,7 +87,7 @@ def verifier(text: str | None) -> VerifierKey:
     """
     if text is None:
         raise typer.BadParameter("name the verifier key that signatures are checked with", param_hint="'--key'")
-    return _or_wrong(lambda: verifier_key(text), what="this", hint="--key")
+    return _or_wrong(lambda: verifier_key(text), what=repr(text), hint="--key")
 
 
 # Notes

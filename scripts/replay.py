@@ -92,9 +92,9 @@ class _Wanted(NamedTuple):
 
 def _put_back(store: str, wanted: _Wanted) -> None:
     if wanted.in_ledger:
-        _tell_switched(_back(wanted), as_json=wanted.as_json)
+        _tell_switched(_back(wanted), nothing="nothing to put back", as_json=wanted.as_json)
     if Projection.BOOKS in wanted.projections:
-        _tell_books(asyncio.run(_books_back(store, wanted)), wanted)
+        _tell_books(asyncio.run(_books_back(store, wanted)), wanted, nothing="nothing to put back")
 
 
 def _replayed(store: str, wanted: _Wanted, *, verify: bool) -> bool:
@@ -106,7 +106,7 @@ def _replayed(store: str, wanted: _Wanted, *, verify: bool) -> bool:
         with bar("books") as move:
             lines, done = asyncio.run(_replayed_books(store, wanted, move, verify=verify))
         _tell_lines(wanted, iter(lines))
-        _tell_books(done, wanted)
+        _tell_books(done, wanted, nothing="nothing was switched" if lines else "no difference")
         fine = fine and not (verify and lines)
     return fine
 
@@ -141,14 +141,14 @@ async def _books_back(store: str, wanted: _Wanted) -> Taken | None:
         return await switch_books(engine, what, by=BY, at_us=now_us())
 
 
-def _tell_books(done: Taken | None, wanted: _Wanted) -> None:
+def _tell_books(done: Taken | None, wanted: _Wanted, *, nothing: str) -> None:
     rows, position = (0, None) if done is None else (done.replaced, done.position)
     if wanted.as_json:
         json_line({"books_rows": rows, "position": position})
     elif position is not None:
         print(f"switched {rows} rows of the books at position {position}")
     else:
-        print("books: nothing was switched")
+        print(f"books: {nothing}")
 
 
 def _replayed_tasks(wanted: _Wanted, *, verify: bool) -> bool:
@@ -164,7 +164,7 @@ def _replayed_tasks(wanted: _Wanted, *, verify: bool) -> bool:
             file.end()
             return count == 0
         done = switch(wanted.path, file, wanted.in_ledger, by=BY, at_us=now_us())
-        _tell_switched(done, as_json=wanted.as_json)
+        _tell_switched(done, nothing="nothing was switched", as_json=wanted.as_json)
         return done.left == 0
 
 
@@ -220,11 +220,11 @@ def _tell_compared(found: Compared, wanted: _Wanted, *, changes: int) -> None:
         print(f"{found.unreadable_tasks} tasks cannot be folded, so no account was compared: see `task-ledger verify`")
 
 
-def _tell_switched(done: Switched, *, as_json: bool) -> None:
+def _tell_switched(done: Switched, *, nothing: str, as_json: bool) -> None:
     if as_json:
         json_line(done)
     elif done.position is None:
-        print("nothing was switched")
+        print(nothing)
     else:
         print(
             f"switched {done.tasks} tasks and {done.accounts} accounts at position {done.position}, "
