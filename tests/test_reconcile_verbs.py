@@ -4,8 +4,10 @@ import asyncio
 import hashlib
 import json
 import sqlite3
+import sys
 from contextlib import closing
 from pathlib import Path
+from subprocess import PIPE, Popen
 from typing import Any, NamedTuple
 
 import pytest
@@ -18,7 +20,7 @@ from scripts.cli import app, run
 from tests.billing import PROVIDER, begin, row, statement
 from tests.billing import run as run_tasks
 from tests.builders import ident
-from tests.processes import Server, keys_in
+from tests.processes import ROOT, Server, keys_in
 from tests.simulated import planted_in
 from tests.wire import request
 
@@ -384,6 +386,32 @@ def test_a_statement_replaces_another_by_its_file_or_its_digest(shell: Shell, ba
     ended = shell("reconcile", "--statement", bad, "--provider", PROVIDER)
     assert (ended.code, ended.out) == (2, "")
     assert f"statement {digest} has been replaced by" in ended.err
+    assert shell("verify").code == 0
+
+
+def test_of_two_processes_whose_statements_replace_each_other_one_is_refused_and_the_other_stands(
+    shell: Shell, bad: Path, good: Path
+) -> None:
+    for file in (bad, good):
+        shell("reconcile", "--statement", file, "--provider", PROVIDER)
+    words = {
+        new: ("reconcile", "--statement", new, "--provider", PROVIDER, "--replaces", old)
+        for new, old in ((good, bad), (bad, good))
+    }
+    both = {
+        new: Popen([sys.executable, "-m", "scripts.cli", *line], cwd=ROOT, stdout=PIPE, stderr=PIPE)
+        for new, line in words.items()
+    }
+    told = {new: process.communicate(timeout=60)[1].decode() for new, process in both.items()}
+    ended = {new: process.returncode for new, process in both.items()}
+    clean = {good: 0, bad: 1}
+    ((loser, code),) = {new: code for new, code in ended.items() if code != clean[new]}.items()
+    assert code == 2, told
+    assert "has been replaced by" in told[loser]
+    position = shell.positions()
+    for new, line in words.items():
+        assert shell(*line).code == ended[new]
+    assert shell.positions() == position
     assert shell("verify").code == 0
 
 
