@@ -110,6 +110,11 @@ def _of_the_ledger(ledger: Ledger) -> Iterator[Metric]:
     for outcome in ("delivered", "failed"):
         called.add_metric((outcome,), ledger.attempts[outcome])
     yield called
+    yield CounterMetricFamily(
+        "task_ledger_unread_reports_let_go",
+        "Reports that could not be read and open no break: too many came between two sweeps.",
+        value=ledger.unread.let_go,
+    )
 
 
 def _histogram(name: str, what: str, counted: Histogram, *, unit: int = 1) -> Metric:

@@ -4,6 +4,7 @@ A write answers with the task at or after its own change.
 """
 
 from collections.abc import Mapping
+from contextlib import suppress
 from typing import NamedTuple
 
 from msgspec.structs import replace
@@ -20,7 +21,7 @@ from api.native_shapes import event_view, task_view
 from api.native_tags import etag, has_seen, if_match, news
 from api.refusals import Invalid
 from ledger.commands import CancelPolicy, Charge, Effect, Refund, RequestCancel
-from ledger.errors import TaskNotFound
+from ledger.errors import StorageError, TaskNotFound
 from ledger.ids import TaskId
 from ledger.ledger import Outcome
 from ledger.task import Status, Task
@@ -71,16 +72,25 @@ async def take_report(deps: Deps, asked: Asked, task_id: TaskId) -> Reported:
 
     Raises:
         Invalid: the body, then ``If-Match``, cannot be read. Whoever gets the header wrong is told, and nobody else is.
+        DamagedError: of the task, so that its report was not looked at further.
         Refusal, StorageError: as `Ledger.handle`.
     """
     try:
         command = report_in(asked, task_id, keyed=deps.ledger.keys.keyed)
     except Invalid as wrong:
-        deps.ledger.unread.note(task_id, wrong.reason, at_us=asked.now_us)
+        await _note_unread(deps, task_id, wrong, at_us=asked.now_us)
         raise
     outcome = await deps.ledger.handle(replace(command, expected_version=if_match(asked)))
     has_moved_before = isinstance(command, Charge | Refund) and not outcome.appended
     return Reported(outcome, outcome.replayed or has_moved_before)
+
+
+async def _note_unread(deps: Deps, task_id: TaskId, wrong: Invalid, *, at_us: int) -> None:
+    """Note the report for the sweep, unless there is no such task: ids that are made up would push out the others."""
+    with suppress(StorageError):  # nobody knows: the sweep looks again
+        if await deps.ledger.views.get(task_id) is None:
+            return
+    deps.ledger.unread.note(task_id, wrong.reason, at_us=at_us)
 
 
 async def history(deps: Deps, asked: Asked) -> Answer:

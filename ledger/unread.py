@@ -14,7 +14,7 @@ from ledger.ids import Spelling, TaskId
 from ledger.task import TERMINAL, Task
 
 UNREAD_MAX = 1000
-"""Tasks that are noted; of more the oldest are let go, and noted again when their reports are sent again."""
+"""Tasks that are noted; of more the oldest are let go, counted, and noted again when their reports are sent again."""
 REASON_MAX_CHARS = 200
 
 
@@ -30,13 +30,16 @@ class UnreadReports:
 
     def __init__(self) -> None:
         self._noted: OrderedDict[TaskId, Unread] = OrderedDict()
+        self.let_go = 0
+        """How many of them, since the process began, nobody will be told of."""
 
     def note(self, task: TaskId, reason: str, *, at_us: int) -> None:
-        """A report of *task*, if there is one, could not be read."""
+        """A report of *task* could not be read."""
         self._noted.pop(task, None)
         self._noted[task] = Unread(reason[:REASON_MAX_CHARS], at_us)
         while len(self._noted) > UNREAD_MAX:
             self._noted.popitem(last=False)
+            self.let_go += 1
 
     def all(self) -> list[tuple[TaskId, Unread]]:
         """All that are noted, the oldest first."""

@@ -16,7 +16,8 @@ from ledger.keys import Role
 from ledger.memory import MemoryEngine
 from ledger.silence import SECONDS
 from ledger.task import Status
-from tests.builders import Watched
+from ledger.unread import UNREAD_MAX
+from tests.builders import Watched, ident
 from tests.http import query
 from tests.receiving import BROKEN, FINE, TO_LOOPBACK, receiving
 from tests.serving import Service, queued, serving, spelled
@@ -123,6 +124,12 @@ async def test_what_is_held_what_differs_and_who_is_silent_is_told_as_of_the_las
     assert {kind: figure(found, "open_breaks", kind=kind) for kind in BreakKind} == {
         kind: float(kind is BreakKind.STATUS_CONFLICT) for kind in BreakKind
     }
+
+
+async def test_reports_of_which_no_break_will_tell_are_counted(service: Service) -> None:
+    for number in range(UNREAD_MAX + 3):
+        service.ledger.unread.note(ident(number), "unreadable", at_us=number)
+    assert figure(await figures(service), "unread_reports_let_go_total") == 3
 
 
 async def test_callbacks_are_counted_by_their_outcome(service: Service) -> None:

@@ -7,6 +7,7 @@ import msgspec
 import pytest
 from msgspec.structs import replace
 
+from api.contracts import parse_any
 from ledger.errors import StorageError
 from ledger.task import NO_TASK, TERMINAL, Status
 from ledger.unread import REASON_MAX_CHARS, UNREAD_MAX, Unread, UnreadReports, unread_truth
@@ -29,12 +30,14 @@ async def breaks(service: Service) -> list[dict[str, Any]]:
     return found
 
 
-def test_the_last_of_each_task_is_kept_and_no_more_tasks_than_the_bound() -> None:
+def test_the_last_of_each_task_is_kept_and_no_more_tasks_than_the_bound_and_the_others_are_counted() -> None:
     noted = UnreadReports()
     for number in range(UNREAD_MAX + 5):
         noted.note(ident(number), "x" * 1000, at_us=number)
+    assert noted.let_go == 5
     noted.note(ident(10), "again", at_us=1)
     kept = noted.all()
+    assert noted.let_go == 5, "the last of a task pushes out no other"
     assert (len(kept), kept[0][0], kept[-1]) == (UNREAD_MAX, ident(5), (ident(10), Unread("again", 1)))
     assert {len(one.reason) for _, one in kept[:-1]} == {REASON_MAX_CHARS}
 
@@ -95,6 +98,26 @@ async def test_what_names_no_task_or_one_that_is_over_opens_nothing(service: Ser
         await service.report(task, "FAILURE")
     assert await breaks(service) == []
     assert service.ledger.unread.all() == []
+
+
+async def test_what_names_no_task_is_not_noted_however_it_is_sent(service: Service) -> None:
+    task, nobody = (await service.bring(Status.RUNNING))["id"], "019b4e5a-7000-8000-8000-000000000001"
+    lines = [msgspec.json.encode({"task": one, "type": "FAILURE"}) for one in (nobody, task)]
+    told = (("Content-Type", "application/x-ndjson"),)
+    await service.ask("POST", "/ledger/v1/events", key=service.worker, body=b"\n".join(lines), headers=told)
+    await service.report(nobody, "FAILURE")
+    assert [one for one, _ in service.ledger.unread.all()] == [parse_any(task)]
+
+
+async def test_of_a_store_that_does_not_answer_a_report_is_noted_and_told_of_when_it_does(
+    service: Service, watched: Watched
+) -> None:
+    task = (await service.bring(Status.RUNNING))["id"]
+    service.ledger.views.forget()
+    watched.read_faults.append(StorageError("the disk is gone"))
+    assert (await service.report(task, "FAILURE")).status == 422
+    assert not watched.read_faults
+    assert [one["task"] for one in await breaks(service)] == [task]
 
 
 async def test_a_break_that_could_not_be_written_is_opened_by_the_next_sweep(
