@@ -37,7 +37,7 @@ from api.traces import Traces, exported
 from ledger.catalogue import Catalogue
 from ledger.entropy import Entropy
 from ledger.ledger import Ledger
-from projections.books.books_file import books_of
+from projections.books.books import books_of
 from projections.callbacks.queue import queue_of
 from projections.deadlines.deadlines import deadlines_of
 from projections.reconciliation.statement_format import StatementFormat

@@ -15,8 +15,7 @@ from api.keepers import Keeper
 from api.refusals import Unavailable
 from ledger.engine import Engine
 from ledger.errors import Refusal
-from projections.books.books import Books
-from projections.books.books_file import open_books
+from projections.books.books import Books, open_books
 from projections.places import NoSuchPlaceError
 from projections.reports.report import Report, Wanted, draw
 

@@ -8,8 +8,8 @@ import msgspec
 from api.native_shapes import event_view
 from ledger.ids import Spelling, TaskId
 from ledger.records import Recorded
+from ledger.streams import is_task_stream
 from ledger.times import rfc3339
-from projections.audit.findings import is_task_stream
 
 _encoder = msgspec.json.Encoder()
 

@@ -18,12 +18,11 @@ from api.contracts import parse_any
 from api.contracts.shape import Answer, Asked
 from api.deps import Deps
 from api.native_refusals import problem_of
-from api.native_reports import report_in
+from api.native_tasks import Reported, take_report
 from api.refusals import Broken, Invalid, Unavailable
 from ledger.cursors import position_cursor
 from ledger.errors import Overloaded, Refusal, StorageError, TaskNotFound
 from ledger.ids import Spelling, TaskId
-from ledger.ledger import Outcome
 
 BATCH_MAX_BYTES = 8 * 2**20
 LINES_MAX = 1000
@@ -88,7 +87,7 @@ async def report_many(deps: Deps, asked: Asked) -> Answer:
         by_task[line.report and line.report[0]].append(line)
     room = asyncio.Semaphore(TASKS_AT_ONCE)
 
-    async def take(some: Sequence[Line]) -> list[tuple[int, Outcome | Exception]]:
+    async def take(some: Sequence[Line]) -> list[tuple[int, Reported | Exception]]:
         async with room:
             return [(line.number, await _taken(deps, asked, line)) for line in some]
 
@@ -99,22 +98,19 @@ async def report_many(deps: Deps, asked: Asked) -> Answer:
     return Answer(200, _encoder.encode_lines(shown), "application/x-ndjson")
 
 
-async def _taken(deps: Deps, asked: Asked, line: Line) -> Outcome | Exception:
+async def _taken(deps: Deps, asked: Asked, line: Line) -> Reported | Exception:
     """What the line came to, whatever that is."""
     if line.report is None:
         assert line.wrong is not None
         return line.wrong
     task, report = line.report
     try:
-        command = report_in(asked._replace(body=report, headers={}), task, keyed=deps.ledger.keys.keyed)
-        return await deps.ledger.handle(command)
+        return await take_report(deps, asked._replace(body=report, headers={}), task)
     except Exception as error:  # noqa: BLE001 - told in the line, and seen to below
-        if isinstance(error, Invalid):
-            deps.ledger.unread.note(task, error.reason, at_us=asked.now_us)
         return error
 
 
-def _see_to_faults(deps: Deps, asked: Asked, came_to: Sequence[Outcome | Exception]) -> None:
+def _see_to_faults(deps: Deps, asked: Asked, came_to: Sequence[Reported | Exception]) -> None:
     """Log what was no line's own fault, once; raise it when nothing in the request was anything else."""
     faults = [one for one in came_to if isinstance(one, Exception) and _is_ours(one)]
     if not faults:
@@ -132,19 +128,20 @@ def _is_ours(error: Exception) -> bool:
     return isinstance(error, Overloaded) or not isinstance(error, Refusal)
 
 
-def _view(asked: Asked, came_to: Outcome | Exception) -> dict[str, Any]:
+def _view(asked: Asked, came_to: Reported | Exception) -> dict[str, Any]:
     if isinstance(came_to, Exception):
         return problem_of(_refusal(came_to), asked.request_id)
-    task = came_to.task
+    outcome, is_repeat = came_to
+    task = outcome.task
     return {
         "status": 200,
         "id": Spelling.UUID.spell(task.task_id),
         "task_status": task.status,
         "version": task.version,
-        "cursor": position_cursor(asked.log_id, came_to.position),
+        "cursor": position_cursor(asked.log_id, outcome.position),
         "cancel_requested": task.run.cancel_requested_at_us is not None,
-        "late": came_to.late,
-        "replayed": came_to.replayed,
+        "late": outcome.late,
+        "replayed": is_repeat,
     }
 
 

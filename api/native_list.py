@@ -45,8 +45,9 @@ def _wanted(asked: Asked) -> TaskFilter:
     query = asked.query
     only(asked, LIST_PARAMS)
     status = query.get("status")
-    if status is not None and status not in set(Status) - {Status.ABSENT}:
-        raise Invalid("status is not one of a task's", param="status")
+    statuses = [one for one in Status if one is not Status.ABSENT]
+    if status is not None and status not in statuses:
+        raise Invalid(f"status is one of {', '.join(statuses)}", param="status")
     order = query.get("order", "desc")
     if order not in {"asc", "desc"}:
         raise Invalid("order is asc or desc", param="order")

@@ -22,7 +22,6 @@ from api.native_bodies import (
     positive_credits,
     time_in,
 )
-from api.native_tags import if_match
 from api.refusals import Invalid
 from ledger.commands import Charge, Claim, Complete, ConfirmCancel, Fail, Progress, Refund, Start
 from ledger.events import Notice
@@ -58,7 +57,7 @@ def report_in(
     """The report of *task* in the request; its claim on an event id is kept as `Keyring.keyed` gives it.
 
     Raises:
-        Invalid: the body or ``If-Match`` cannot be read.
+        Invalid: the body cannot be read.
     """
     body: ReportBody = read_json(asked.body, ReportBody)  # type: ignore[arg-type]
     common: dict[str, Any] = {
@@ -66,7 +65,6 @@ def report_in(
         "at_us": asked.now_us,
         "actor": asked.key_id,
         "request_id": asked.request_id,
-        "expected_version": if_match(asked),
         "effective_at_us": time_in(body.effective_at, "effective_at"),
         "claims": () if body.event_id is None else keyed((_event_claim(body, task),)),
     }

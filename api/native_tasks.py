@@ -4,6 +4,9 @@ A write answers with the task at or after its own change.
 """
 
 from collections.abc import Mapping
+from typing import NamedTuple
+
+from msgspec.structs import replace
 
 from api.bodies import read_json_or
 from api.contracts import parse_any
@@ -51,15 +54,33 @@ async def read(deps: Deps, asked: Asked) -> Answer:
 
 async def report(deps: Deps, asked: Asked) -> Answer:
     """Take what a worker reports. Its answer tells the worker whether a cancel has been asked for."""
-    task_id = _task_id(asked)
+    outcome, is_repeat = await take_report(deps, asked, _task_id(asked))
+    return await outcome_answer(deps, asked, outcome, status=200, headers=REPEATED if is_repeat else None)
+
+
+class Reported(NamedTuple):
+    """What a report came to."""
+
+    outcome: Outcome
+    is_repeat: bool
+    """It came before: by its event id, or by the key under which it moves money once."""
+
+
+async def take_report(deps: Deps, asked: Asked, task_id: TaskId) -> Reported:
+    """Take the report of a task in the request's body; one that cannot be read is noted for the sweep.
+
+    Raises:
+        Invalid: the body, then ``If-Match``, cannot be read. Whoever gets the header wrong is told, and nobody else is.
+        Refusal, StorageError: as `Ledger.handle`.
+    """
     try:
         command = report_in(asked, task_id, keyed=deps.ledger.keys.keyed)
     except Invalid as wrong:
         deps.ledger.unread.note(task_id, wrong.reason, at_us=asked.now_us)
         raise
-    outcome = await deps.ledger.handle(command)
-    has_moved_before = isinstance(command, Charge | Refund) and not outcome.appended  # by its own key
-    return await outcome_answer(deps, asked, outcome, status=200, headers=REPEATED if has_moved_before else None)
+    outcome = await deps.ledger.handle(replace(command, expected_version=if_match(asked)))
+    has_moved_before = isinstance(command, Charge | Refund) and not outcome.appended
+    return Reported(outcome, outcome.replayed or has_moved_before)
 
 
 async def history(deps: Deps, asked: Asked) -> Answer:

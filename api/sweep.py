@@ -149,9 +149,14 @@ class Sweeper(Keeper[Deadlines]):
 
     async def _open_unread(self) -> None:
         """Open a break for each live task of which something was reported that cannot be read; it is one, ever."""
-        for task, unread in self._ledger.unread.all():
-            seen = await self._ledger.views.get(task)
-            found = None if seen is None else unread_truth(seen.task, unread)
-            if found is not None:
-                await BreakLog(self._engine).open([OpenBreak(at_us=self._clock(), found=found)], by=NAME)
-            self._ledger.unread.done(task, unread)
+        noted = self._ledger.unread.all()
+        for start in range(0, len(noted), LATE_PAGE_MAX):
+            page = noted[start : start + LATE_PAGE_MAX]
+            seen = await self._ledger.views.get_all([task for task, _ in page])
+            found = [
+                unread_truth(one.task, unread) for one, (_, unread) in zip(seen, page, strict=True) if one is not None
+            ]
+            opens = [OpenBreak(at_us=self._clock(), found=one) for one in found if one is not None]
+            await BreakLog(self._engine).open(opens, by=NAME)
+            for task, unread in page:
+                self._ledger.unread.done(task, unread)

@@ -24,7 +24,7 @@ import msgspec
 from msgspec.structs import asdict, replace
 
 from ledger.errors import BreakClosed, UnknownBreak
-from ledger.events import BreakCorrected, BreakEvent, BreakExplained, BreakKind, BreakOpened
+from ledger.events import BreakCorrected, BreakEvent, BreakExplained, BreakKind, BreakOpened, tag_of
 from ledger.streams import STREAM_BYTES, named_stream
 
 
@@ -163,6 +163,17 @@ def evolve_break(old: Break | None, event: BreakEvent) -> Break:
             assert_never(event)
 
 
+def break_violation(known: Break | None, event: BreakEvent) -> str | None:
+    """What is wrong with this event after *known*; None: nothing."""
+    if isinstance(event, BreakOpened) is (known is not None):
+        return f"{tag_of(event)} of a break that {'was' if known else 'was never'} opened before"
+    if known is not None and known.life is Life.CORRECTED:
+        return f"{tag_of(event)} of a break that has been corrected"
+    if isinstance(event, BreakOpened) and evolve_break(None, event).found.break_id != event.break_id:
+        return "the id is not the digest of provider, kind and what it is about"
+    return None
+
+
 def fold_break(events: list[BreakEvent]) -> Break | None:
     """The break that these events, oldest first, leave behind; None for none."""
     none: Break | None = None
@@ -176,11 +187,6 @@ def break_stream(break_id: str) -> bytes | None:
     except ValueError:
         return None
     return stream if len(stream) == STREAM_BYTES and break_id == stream.hex() else None
-
-
-def opens_as(event: BreakOpened) -> bool:
-    """Whether its id is the digest of what it opens."""
-    return evolve_break(None, event).found.break_id == event.break_id
 
 
 def statement_stream(provider: str, statement: str) -> bytes:

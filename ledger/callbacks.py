@@ -218,15 +218,7 @@ def evolve_arranged(arranged: Arranged, event: CallbackEvent) -> Arranged:
     webhooks = arranged.webhooks
     match event:
         case WebhookAdded():
-            added = Webhook(
-                webhook_id=event.webhook_id,
-                contract=event.contract,
-                url=event.url,
-                tells=event.tells,
-                sealed_secret=event.sealed_secret,
-                created_at_us=event.at_us,
-            )
-            return replace(arranged, webhooks={**webhooks, event.webhook_id: added})
+            return replace(arranged, webhooks={**webhooks, event.webhook_id: added_webhook(event)})
         case WebhookChanged(webhook_id=webhook_id):
             known = webhooks.get(webhook_id)
             if known is None:
@@ -242,7 +234,7 @@ def evolve_arranged(arranged: Arranged, event: CallbackEvent) -> Arranged:
             assert_never(event)
 
 
-def callback_breaks(arranged: Arranged, event: CallbackEvent) -> Iterable[str]:
+def callback_violations(arranged: Arranged, event: CallbackEvent) -> Iterable[str]:
     """What is wrong with this event after *arranged*."""
     match event:
         case WebhookAdded(webhook_id=webhook_id) if webhook_id in arranged.webhooks:
@@ -258,6 +250,18 @@ def callback_breaks(arranged: Arranged, event: CallbackEvent) -> Iterable[str]:
                 yield "the id of the callback is not the digest of task, event and webhook"
         case _:
             pass
+
+
+def added_webhook(event: WebhookAdded) -> Webhook:
+    """The webhook that *event* adds."""
+    return Webhook(
+        webhook_id=event.webhook_id,
+        contract=event.contract,
+        url=event.url,
+        tells=event.tells,
+        sealed_secret=event.sealed_secret,
+        created_at_us=event.at_us,
+    )
 
 
 def changed_webhook(known: Webhook, event: WebhookChanged) -> Webhook:

@@ -6,7 +6,8 @@ that it is wrong is a break, and what puts it right is another line, or the same
 costs that are only posted where they agree, which would add up to no invoice.
 
 All lines of a provider are one stream, so that of two who read statements of the same provider at once one decides
-anew. A line that turns out to be another task's is given back for the one and billed for the other.
+anew. A line that turns out to be another task's is given back for the one and billed for the other. Of two statements
+that bill the same line, the one that came later has the say (`ledger.statement_rules`).
 """
 
 from collections.abc import Iterator
@@ -15,6 +16,7 @@ from typing import NamedTuple
 import msgspec
 
 from ledger.events import CostEvent, ProviderBilled, ProviderCredited
+from ledger.statement_rules import Turn
 
 
 class Whose(NamedTuple):
@@ -44,6 +46,16 @@ NOTHING = Owed("", Whose(), 0, 0)
 """What is known of a line that nobody has read."""
 
 
+class Known(NamedTuple):
+    """What a line comes to so far, and the position at which the statement came that was the last to move it."""
+
+    owed: Owed = NOTHING
+    came: int = 0
+
+
+UNKNOWN = Known()
+
+
 class Source(NamedTuple):
     """Who says so, in which statement, and by which rate its amounts are credits."""
 
@@ -52,8 +64,14 @@ class Source(NamedTuple):
     credits_per_unit: str = "1"
 
 
-def decide_cost(known: Owed, owed: Owed, source: Source) -> Iterator[CostEvent]:
-    """The events by which a line that is *known* so far comes to what is *owed*; none when it does already."""
+def decide_cost(before: Known, owed: Owed, source: Source, turn: Turn) -> Iterator[CostEvent]:
+    """The events by which a line that came to something *before* comes to what is *owed*.
+
+    None when it does already, or when its statement, whose *turn* it is, has no say in it any more.
+    """
+    if not turn.has_say(before.came):
+        return
+    known = before.owed
     if known.micros and known.whose != owed.whose:
         yield _moved(known, -known.micros, to_micros=0, source=source)
         known = NOTHING

@@ -18,6 +18,7 @@ taken back has nothing, and is not unlimited again. Alternatives beaten: a balan
 from, a second book that could disagree with the tasks'; and grants without keys, which a retry would double.
 """
 
+from collections.abc import Iterable
 from typing import TypeAlias
 
 import msgspec
@@ -244,6 +245,19 @@ def evolve_credit(credit: Credit, event: CreditEvent) -> Credit:
                 credit.left[grant] = credit.left_of(grant) - amount
                 credit.granted_micros = (credit.granted_micros or 0) - amount
     return credit
+
+
+def credit_violations(before: Credit, event: CreditEvent) -> Iterable[str]:
+    """What is wrong with this event after *before*."""
+    match event:
+        case CreditGranted(key=key) if key in before.grants:
+            yield f"key {key!r} grants a second time"
+        case CreditRevoked(key=key) if key in before.revoked:
+            yield f"key {key!r} takes back a second time"
+        case CreditRevoked(grant=grant, amount_micros=amount) if amount > before.left_of(grant):
+            yield f"more is taken back of grant {grant!r} than was left of it"
+        case _:
+            pass
 
 
 def _exceeds(

@@ -24,8 +24,8 @@ async def open_to_serve(path: Path) -> SqliteEngine:
     """
     await refuse_foreign(path)
     lock_fd = take_lock(path)
-    sweep(path)  # whoever was to make it may have been killed, with all that is in it
     try:
+        sweep(path)  # whoever was to make it may have been killed, with all that is in it
         engine = await _open_to_write(path, lock_fd=lock_fd)
     except BaseException:
         os.close(lock_fd)

@@ -5,6 +5,11 @@ another stands for all of it: what the other billed and this one does not is giv
 showed are corrected. That it is replaced stands in the stream of the statement that is, so that of two that would
 replace it at once one is refused. It stands there first, so that a run that was killed is carried on by the same one,
 and by no other. Alternative beaten: a note among what the new one says of itself, which two could say at once.
+
+Several may bill the same line, and each may be read again at any time. *The latest has the say*: a statement comes when
+it first says something in the log, and anew when it replaces another, and a line that one which came later has moved is
+that one's. So a folder that is read over and over, in whatever order, comes to rest. Alternative beaten: whoever is
+read last, by which two statements that differ would take a line back from each other at every reading.
 """
 
 from collections.abc import Iterable
@@ -19,6 +24,26 @@ class Standing(NamedTuple):
 
     is_read: bool = False
     replaced_by: str | None = None
+
+
+class Turn(NamedTuple):
+    """Where a statement stands among those of its provider."""
+
+    came: int = 0
+    """The position of the log at which it came; 0: it has not come yet."""
+    is_read: bool = False
+    """Whether it has been read to its end, and not only begun."""
+
+    def has_say(self, came: int) -> bool:
+        """Whether it may move a line that the statement which came at that position was the last to move; 0: none."""
+        return not self.came or came <= self.came
+
+    def tells_of(self, came: int) -> bool:
+        """Whether it is compared with a task that the statement which came at that position was the latest to bill.
+
+        A run that was killed is: what it had left undone may be what differs.
+        """
+        return not self.is_read or came <= self.came
 
 
 def evolve_standing(old: Standing, event: AnyEvent) -> Standing:

@@ -39,5 +39,10 @@ def not_as_its_row_says(row: Recorded) -> DamagedError:
     return DamagedError(f"the event at position {row.position} is not the {row.entry.type} that its row says")
 
 
+def brief(error: Exception) -> str:
+    """What cannot be read, in one line of bearable length."""
+    return " ".join(f"{type(error).__name__}: {error}".split())[:200]
+
+
 def _decode(facts: bytes) -> AnyEvent:
     return decode(facts, None)

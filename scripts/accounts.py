@@ -13,15 +13,16 @@ from typing import Annotated
 import msgspec
 import typer
 
-from api import settings
 from api.native_shapes import account_view
+from api.settings import Settings
 from ledger.accounts import Accounts
 from ledger.credit import Grant, RevokeGrant
 from ledger.money import credits_text, parse_credits
 from ledger.records import AccountRow, TaskFilter
 from scripts import stores
+from scripts.configured import settings_in
+from scripts.options import BY, account_in, now_us
 from scripts.printed import JsonOption, json_line, table
-from scripts.typed import BY, account_in, now_us, wrong_config
 
 KEY_MAX_CHARS = 255
 
@@ -78,7 +79,7 @@ def show(
 ) -> None:
     """Show what accounts may spend, what their tasks cost, and how many are under way."""
     name = None if account is None else account_in(account)
-    found = None if config is None else _settings(config)
+    found = None if config is None else settings_in(config)
     rows, known = asyncio.run(_rows(store, name))
     _tell(rows, as_json=as_json, caps=None if found is None else _caps(found, rows))
     if not known:
@@ -154,14 +155,7 @@ async def _revoke(store: str, account: str, command: RevokeGrant) -> AccountRow:
         return (await Accounts(engine).revoke(account, command, by=BY)).row
 
 
-def _settings(config: Path) -> settings.Settings:
-    try:
-        return settings.read(config)
-    except (ValueError, OSError) as error:
-        raise wrong_config(error) from error
-
-
-def _caps(found: settings.Settings, rows: list[AccountRow]) -> Mapping[str, int | None]:
+def _caps(found: Settings, rows: list[AccountRow]) -> Mapping[str, int | None]:
     """How many tasks each of the accounts may have under way."""
     limits = found.budgets()
     return {row.account: limits.tasks_max(row.account) for row in rows}

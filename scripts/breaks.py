@@ -11,12 +11,12 @@ from ledger.breaks import Break, CorrectBreak, ExplainBreak, Life
 from ledger.events import BreakKind
 from ledger.money import credits_text
 from ledger.times import rfc3339
-from projections.books.break_rows import PAGE_MAX, Wanted, list_breaks
+from projections.books.break_rows import Wanted, all_breaks
 from projections.follow import catch_up
 from projections.reconciliation.break_shapes import break_view
 from scripts import stores
+from scripts.options import BY, now_us
 from scripts.printed import JsonOption, json_line, table
-from scripts.typed import BY, now_us
 
 REASON_MAX_CHARS = 500
 
@@ -92,12 +92,9 @@ def resolve(
 async def _list(store: str, wanted: Wanted, tell: Callable[[Break], None]) -> None:
     async with stores.with_books(store) as (engine, books):
         await catch_up(engine, books)
-        while page := await list_breaks(books, wanted):
+        async for page in all_breaks(books, wanted):
             for known in page:
                 tell(known)
-            if len(page) < PAGE_MAX:
-                return
-            wanted = wanted._replace(after=page[-1].break_id)
 
 
 async def _carried_out(store: str, command: ExplainBreak | CorrectBreak) -> Break:

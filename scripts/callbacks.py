@@ -22,11 +22,9 @@ from projections.callbacks.queue import CallbackQueue, open_queue, queue_of
 from projections.callbacks.rows import Delivery, State, Wanted, callback_view
 from projections.follow import catch_up
 from scripts import stores
+from scripts.options import BY, OVERLAP_MAX_SECONDS, OVERLAP_SECONDS, account_in, now_us
 from scripts.printed import JsonOption, json_line, table
-from scripts.typed import BY, account_in, now_us
 
-OVERLAP_SECONDS = 86_400
-OVERLAP_MAX_SECONDS = 366 * 86_400
 PAGE = 200
 
 app = typer.Typer(name="callbacks", help="List callbacks, send them again, show secrets.", add_completion=False)

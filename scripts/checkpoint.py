@@ -16,6 +16,7 @@ from ledger.notes import Checkpoint, SignerKey, sign_checkpoint
 from projections.audit.prove import NotThisLogError, tree_of
 from projections.follow import Progress
 from scripts import note_files, stores
+from scripts.options import OutputOption
 from scripts.printed import JsonOption, json_line
 from scripts.progress import bar
 
@@ -31,7 +32,7 @@ def checkpoint(
     only_key: Annotated[
         bool, typer.Option("--verifier-key", help="Print the key to check signatures with, and sign nothing.")
     ] = False,
-    output: note_files.OutputOption = None,
+    output: OutputOption = None,
     store: stores.StoreOption = stores.DEFAULT,
     as_json: JsonOption = False,
 ) -> None:

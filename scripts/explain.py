@@ -21,8 +21,9 @@ from projections.explain.explain import Explanation, Figure, Given, explanations
 from projections.explain.fields import FIELDS, NoSuchFieldError, named
 from projections.explain.rules import Inexact, Rate, rounded_words
 from projections.explain.steps import steps_of
-from projections.places import NoSuchPlaceError, Place, place_of
+from projections.places import Place, place_of
 from scripts import stores
+from scripts.options import at_option
 from scripts.printed import JsonOption, json_line, plain
 
 
@@ -78,10 +79,8 @@ class _Found(NamedTuple):
 
 async def _history(store: str, task: TaskId, at: str | None) -> _Found:
     async with stores.to_read(store) as engine, engine.snapshot():
-        try:
+        with at_option():
             place = await place_of(engine, at)
-        except NoSuchPlaceError as error:
-            raise typer.BadParameter(str(error), param_hint="'--at'") from error
         rows = [row for row in await engine.streams([task]) if row.position <= place.position]
         return _Found(engine.log_id, place, rows)
 
@@ -95,10 +94,8 @@ class _Billed(NamedTuple):
 
 async def _cost(store: str, task: TaskId, spelled: str, at: str | None) -> _Billed:
     async with stores.with_books(store) as (engine, books):
-        try:
+        with at_option():
             place = await place_of(engine, at)
-        except NoSuchPlaceError as error:
-            raise typer.BadParameter(str(error), param_hint="'--at'") from error
         if not await engine.tasks([task]):
             raise typer.BadParameter(f"there is no task {spelled}", param_hint="'TASK'")
         return _Billed(place, await explain_cost(engine, books, task, place))

@@ -17,9 +17,9 @@ from ledger.engine import Engine
 from ledger.errors import DamagedError
 from ledger.lineage import earlier
 from projections.follow import Progress
-from projections.log_lines import FORMAT, FORMATS, EndLine, Format, Line, LogLine, claim_line, event_line
 from projections.places import NoSuchPlaceError, Place, place_of
-from projections.store_digest import digest_of
+from projections.transfer.log_lines import FORMAT, FORMATS, EndLine, Format, Line, LogLine, claim_line, event_line
+from projections.transfer.store_digest import digest_of
 from scripts import stores
 from scripts.progress import bar
 

@@ -5,45 +5,46 @@ and its hash. Where those come out as they were, the log is the same under anoth
 good in it. Where they cannot (another engine has other lanes, an older log has times that ran backwards), the log has
 been placed and chained anew. Either way every row is folded anew, the proof of the export, if it has one, must be the
 proof of the store, the store must be clean, and it remembers whose log it was and the hash at that one's end.
+
+An export that ends before an erasure lacks the key of what was erased later, and is refused. A restore deletes such
+tasks once more, for it has the event before it that erased them: who did it, and when. Here there is no more than a key
+that is not there, which may just as well have been taken out of the file: to delete for that would make an erasure, at
+a time of our own, of what nobody erased, and a log that is not the one that was exported.
 """
 
 import asyncio
 import os
 import secrets
-import struct
 import sys
 import time
-from collections import defaultdict
 from collections.abc import Iterator
+from itertools import count
 from pathlib import Path
 from typing import Annotated, BinaryIO
 
 import msgspec
 import typer
 
-from ledger.chain import GENESIS, Place, link
 from ledger.errors import DamagedError
 from ledger.ids import Spelling
-from ledger.lineage import Ancestor, descended
-from ledger.records import ClaimId, ClaimRow, Recorded
+from ledger.records import Recorded
 from ledger.sqlite import open_to_serve
 from ledger.sqlite_copies import begin_epoch, publish
 from ledger.sqlite_scratch import scratch
 from projections.audit.findings import Report
 from projections.audit.lineage import misfits, told
-from projections.audit.sieve import Means, verify
+from projections.audit.quick_check import Means, verify
 from projections.follow import Progress
-from projections.log_lines import FORMAT, ClaimLine, EndLine, EventLine, Line, LogLine, claim_row, decode, recorded
-from projections.refill import Refill
-from projections.store_digest import digest_of
+from projections.replay.workers import workers_here
+from projections.transfer.log_source import PAGE, BadExport, Export
+from projections.transfer.refill import Refill
+from projections.transfer.store_digest import digest_of
 from scripts import stores
 from scripts.printed import JsonOption, json_line
 from scripts.progress import bar
-from scripts.replay_projections import workers
 from scripts.restore import NEW_ID_BYTES, alone_at, reading
 from scripts.verify import tell
 
-PAGE = 1000
 LINE_MAX_BYTES = 32 * 2**20
 
 app = typer.Typer(name="import", add_completion=False)
@@ -67,10 +68,6 @@ class Imported(msgspec.Struct, frozen=True, kw_only=True):
     claims: int
     seconds: float
     report: Report
-
-
-class BadExport(Exception):
-    """The file is not what an export has written."""
 
 
 @app.command("import")
@@ -110,10 +107,10 @@ async def _import(file: BinaryIO, target: Path) -> Imported:
     """
     began_at = time.perf_counter()
     with alone_at(target), scratch(target) as written, bar("import") as move:
-        source = _Source(file, move)
+        source = Export(_texts(file, move))
         claims = await _fill(source, written)
         async with reading(written) as engine:
-            report = await verify(engine, written, Means(workers()), progress=move)
+            report = await verify(engine, written, Means(workers_here()), progress=move)
             proven = None if source.end.proof is None else source.end.proof == await digest_of(engine)
             same = report.head == source.end.hash
             lineage = source.lineage(same=same)
@@ -139,7 +136,19 @@ async def _import(file: BinaryIO, target: Path) -> Imported:
     )
 
 
-async def _fill(source: "_Source", written: Path) -> int:
+def _texts(file: BinaryIO, progress: Progress) -> Iterator[bytes]:
+    """The lines of the file, none longer than `LINE_MAX_BYTES`: what is, comes in pieces that are no lines."""
+    size = os.fstat(file.fileno()).st_size if file.seekable() else 0
+    for number in count(1):
+        text = file.readline(LINE_MAX_BYTES)
+        if not text:
+            return
+        if size and number % PAGE == 0:
+            progress(file.tell(), size)
+        yield text
+
+
+async def _fill(source: Export, written: Path) -> int:
     """Write all that the export has; how many claims that were."""
     store = await open_to_serve(written)
     try:
@@ -160,125 +169,6 @@ async def _fill(source: "_Source", written: Path) -> int:
     finally:
         await store.close()
     return claims
-
-
-class _Source:
-    """An export while it is read, line by line."""
-
-    log: LogLine
-    end: EndLine
-
-    def __init__(self, file: BinaryIO, progress: Progress) -> None:
-        self._file, self._progress = file, progress
-        self._size = os.fstat(file.fileno()).st_size if file.seekable() else 0
-        self._number = self._events = self._claims = 0
-        self._hashes: dict[int, bytes] = defaultdict(lambda: GENESIS)
-        self._positions: dict[int, int] = defaultdict(int)
-        self._claimed: ClaimId | None = None
-
-    def lineage(self, *, same: bool) -> tuple[Ancestor, ...]:
-        """Whose log it was; where it has other positions now, none of them is shared."""
-        if same:
-            return descended(self.log.lineage, log_id=self.log.log_id, position=self.end.position, end=self.end.hash)
-        return (Ancestor(log_id=self.log.log_id, position=0, hash=self.end.hash),)
-
-    def pages(self) -> Iterator[list[Recorded] | list[ClaimRow]]:
-        """The events and then the claims, in pages; at the end they have been found whole."""
-        events: list[Recorded] = []
-        claims: list[ClaimRow] = []
-        for line in self._lines():
-            match line:
-                case EventLine():
-                    events.append(self._event(line))
-                case ClaimLine():
-                    claims.append(self._claim(line))
-                case _:
-                    raise self._bad("a log begins in the middle of another")
-            if len(events) >= PAGE or (events and claims):
-                yield events
-                events = []
-            if len(claims) >= PAGE:
-                yield claims
-                claims = []
-        if events:
-            yield events
-        if claims:
-            yield claims
-
-    def _lines(self) -> Iterator[Line]:
-        first = self._line()
-        if not isinstance(first, LogLine):
-            raise self._bad("no export of a log begins so")
-        if first.format != FORMAT:
-            raise self._bad(f"an export of format {first.format}, this program reads {FORMAT}")
-        if first.after:
-            raise self._bad(f"an export that begins after position {first.after}: an import needs all of the log")
-        self.log = first
-        while (line := self._line()) is not None:
-            if isinstance(line, EndLine):
-                self._ended(line)
-                if self._file.read(1):
-                    raise self._bad("the export ends here, and the file goes on")
-                return
-            yield line
-        raise self._bad("the file was cut short: the line that ends an export is not there")
-
-    def _line(self) -> Line | None:
-        text = self._file.readline(LINE_MAX_BYTES)
-        if not text:
-            return None
-        self._number += 1
-        if self._size and self._number % PAGE == 0:
-            self._progress(self._file.tell(), self._size)
-        try:
-            return decode(text)
-        except ValueError as error:
-            raise self._bad(f"cannot be read: {error}") from error
-
-    def _event(self, line: EventLine) -> Recorded:
-        """The event, which is the next one of its lane and has the hash that its bytes give."""
-        if self._claimed is not None:
-            raise self._bad("an event follows the claims, which are of all events")
-        try:
-            row = recorded(line)
-        except ValueError as error:
-            raise self._bad(f"cannot be read: {error}") from error
-        self._events += 1
-        if row.position != self._positions[row.lane] + 1:
-            raise self._bad(f"position {row.position} follows {self._positions[row.lane]}")
-        place = Place(row.lane, row.position, row.stream, row.version, row.account)
-        try:
-            wanted = link(self._hashes[row.lane], place, row.entry)
-        except (struct.error, OverflowError) as error:
-            raise self._bad(f"cannot be read: {error}") from error
-        if wanted != row.hash:
-            raise self._bad(f"the event at position {row.position} is not what was written: it has another hash")
-        self._hashes[row.lane], self._positions[row.lane] = row.hash, row.position
-        return row
-
-    def _claim(self, line: ClaimLine) -> ClaimRow:
-        """The claim, which comes after the one before by its id: so that each is there once."""
-        self._claims += 1
-        try:
-            row = claim_row(line)
-        except ValueError as error:
-            raise self._bad(f"cannot be read: {error}") from error
-        if self._claimed is not None and row.id <= self._claimed:
-            raise self._bad("a claim stands before the one before it, or a second time")
-        self._claimed = row.id
-        return row
-
-    def _ended(self, line: EndLine) -> None:
-        if (line.events, line.claims) != (self._events, self._claims):
-            raise self._bad(
-                f"{line.events} events and {line.claims} claims told, {self._events} and {self._claims} seen"
-            )
-        if line.events and line.hash not in {one.hex() for one in self._hashes.values()}:
-            raise self._bad("the log ends with another event than was exported")
-        self.end = line
-
-    def _bad(self, what: str) -> BadExport:
-        return BadExport(f"line {self._number}: {what}")
 
 
 if __name__ == "__main__":

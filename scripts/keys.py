@@ -11,11 +11,8 @@ from ledger.keys import Role, is_dead
 from ledger.records import KeyRow
 from ledger.times import US_PER_SECOND, rfc3339
 from scripts import stores
+from scripts.options import BY, OVERLAP_MAX_SECONDS, OVERLAP_SECONDS, account_in, now_us
 from scripts.printed import JsonOption, json_line, table
-from scripts.typed import BY, account_in, now_us
-
-OVERLAP_SECONDS = 86_400
-OVERLAP_MAX_SECONDS = 366 * 86_400
 
 app = typer.Typer(name="keys", help="Issue, list, revoke and rotate API keys.", add_completion=False)
 

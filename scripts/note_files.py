@@ -33,7 +33,6 @@ _OTHERS = stat.S_IRWXG | stat.S_IRWXO
 
 T = TypeVar("T")
 
-OutputOption = Annotated[Path | None, typer.Option(metavar="FILE", help="Write it there.")]
 VerifierOption = Annotated[
     str | None, typer.Option("--key", metavar="KEY", help="The verifier key, as `checkpoint --verifier-key` tells it.")
 ]
@@ -88,7 +87,7 @@ def verifier(text: str | None) -> VerifierKey:
     """
     if text is None:
         raise typer.BadParameter("name the verifier key that signatures are checked with", param_hint="'--key'")
-    return _or_wrong(lambda: verifier_key(text), what="this", hint="--key")
+    return _or_wrong(lambda: verifier_key(text), what=repr(text), hint="--key")
 
 
 # Notes

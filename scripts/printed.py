@@ -12,8 +12,8 @@ from ledger.errors import DamagedError
 from ledger.ids import Spelling, TaskId
 from ledger.money import credits_text
 from ledger.records import Recorded
+from ledger.streams import is_task_stream
 from ledger.times import rfc3339
-from projections.audit.findings import is_task_stream
 
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON instead, one object a line.")]
 

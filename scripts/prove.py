@@ -22,6 +22,7 @@ from ledger.records import Recorded
 from projections.audit import prove as proving
 from projections.follow import Progress
 from scripts import note_files, stores
+from scripts.options import OutputOption
 from scripts.printed import JsonOption, event_json, facts_text, instant, json_line, plain, table, task_of
 from scripts.progress import bar
 
@@ -44,7 +45,7 @@ def prove(
         Path | None, typer.Option("--check", metavar="FILE", help="Check this proof; no ledger is needed.")
     ] = None,
     key: note_files.VerifierOption = None,
-    output: note_files.OutputOption = None,
+    output: OutputOption = None,
     store: stores.StoreOption = stores.DEFAULT,
     as_json: JsonOption = False,
 ) -> None:

@@ -1,9 +1,10 @@
 """`task-ledger replay`: what is folded from the log, folded anew beside a running server, compared, and switched."""
 
 import asyncio
+import sqlite3
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Annotated, Any, NamedTuple
+from typing import Annotated, NamedTuple
 
 import typer
 
@@ -21,17 +22,18 @@ from projections.replay.books import (
     settle_books,
     switch_books,
 )
-from projections.replay.file import ReplayFile, alone, open_replay, opened, replay_of
-from projections.replay.lines import Line, account_lines, task_lines
+from projections.replay.file import ReplayFile, alone, open_replay, replay_of
+from projections.replay.lines import Line, Projection, account_lines, task_lines
 from projections.replay.ranges import key_of
 from projections.replay.replay import Compared, catch_up, compared, replay_tasks
+from projections.replay.stored_differences import opened
 from projections.replay.switch import Switched, switch, switch_back
 from projections.replay.task_pages import reading, snapshot
+from projections.replay.workers import workers_here
 from scripts import stores
+from scripts.options import BY, now_us
 from scripts.printed import JsonOption, json_line, plain
 from scripts.progress import bar
-from scripts.replay_projections import Projection, workers
-from scripts.typed import BY, now_us
 
 
 def replay(
@@ -67,7 +69,7 @@ def replay(
         from scripts.replay_as_of import show_as_of  # noqa: PLC0415 - all contracts, for how tasks are shown
 
         words = {"at": at, "clock": clock}
-        show_as_of(store, projection or Projection.TASKS, words, workers=workers(), as_json=as_json)
+        show_as_of(store, projection or Projection.TASKS, words, workers=workers_here(), as_json=as_json)
         return
     wanted = _Wanted(stores.existing(store), tuple(Projection) if projection is None else (projection,), as_json)
     with alone(replay_of(wanted.path)):
@@ -83,16 +85,16 @@ class _Wanted(NamedTuple):
     as_json: bool
 
     @property
-    def in_ledger(self) -> list[str]:
+    def in_ledger(self) -> list[Projection]:
         """Of the projections, those in the ledger's own file."""
         return [one for one in self.projections if one is not Projection.BOOKS]
 
 
 def _put_back(store: str, wanted: _Wanted) -> None:
     if wanted.in_ledger:
-        _tell_switched(_back(wanted), as_json=wanted.as_json)
+        _tell_switched(_back(wanted), nothing="nothing to put back", as_json=wanted.as_json)
     if Projection.BOOKS in wanted.projections:
-        _tell_books(asyncio.run(_books_back(store, wanted)), wanted)
+        _tell_books(asyncio.run(_books_back(store, wanted)), wanted, nothing="nothing to put back")
 
 
 def _replayed(store: str, wanted: _Wanted, *, verify: bool) -> bool:
@@ -104,7 +106,7 @@ def _replayed(store: str, wanted: _Wanted, *, verify: bool) -> bool:
         with bar("books") as move:
             lines, done = asyncio.run(_replayed_books(store, wanted, move, verify=verify))
         _tell_lines(wanted, iter(lines))
-        _tell_books(done, wanted)
+        _tell_books(done, wanted, nothing="nothing was switched" if lines else "no difference")
         fine = fine and not (verify and lines)
     return fine
 
@@ -139,20 +141,20 @@ async def _books_back(store: str, wanted: _Wanted) -> Taken | None:
         return await switch_books(engine, what, by=BY, at_us=now_us())
 
 
-def _tell_books(done: Taken | None, wanted: _Wanted) -> None:
+def _tell_books(done: Taken | None, wanted: _Wanted, *, nothing: str) -> None:
     rows, position = (0, None) if done is None else (done.replaced, done.position)
     if wanted.as_json:
         json_line({"books_rows": rows, "position": position})
     elif position is not None:
         print(f"switched {rows} rows of the books at position {position}")
     else:
-        print("books: nothing was switched")
+        print(f"books: {nothing}")
 
 
 def _replayed_tasks(wanted: _Wanted, *, verify: bool) -> bool:
     with open_replay(replay_of(wanted.path)) as file, reading(wanted.path) as db:
         with bar("replay") as move:
-            replay_tasks(db, wanted.path, file, workers=workers(), progress=move)
+            replay_tasks(db, wanted.path, file, workers=workers_here(), progress=move)
         with snapshot(db):
             catch_up(db, file)  # so that accounts are compared as of the moment to which they are added up
             found = compared(db, file)
@@ -162,7 +164,7 @@ def _replayed_tasks(wanted: _Wanted, *, verify: bool) -> bool:
             file.end()
             return count == 0
         done = switch(wanted.path, file, wanted.in_ledger, by=BY, at_us=now_us())
-        _tell_switched(done, as_json=wanted.as_json)
+        _tell_switched(done, nothing="nothing was switched", as_json=wanted.as_json)
         return done.left == 0
 
 
@@ -171,7 +173,9 @@ def _back(wanted: _Wanted) -> Switched:
         return switch_back(wanted.path, file, by=BY, at_us=now_us())
 
 
-def _lines(db: Any, file: ReplayFile, found: Compared, projections: Sequence[str]) -> Iterator[Line]:  # noqa: ANN401
+def _lines(
+    db: sqlite3.Connection, file: ReplayFile, found: Compared, projections: Sequence[Projection]
+) -> Iterator[Line]:
     """What would change, accounts first: those are figures all over."""
     if Projection.ACCOUNTS in projections:
         yield from account_lines(found.accounts)
@@ -216,11 +220,11 @@ def _tell_compared(found: Compared, wanted: _Wanted, *, changes: int) -> None:
         print(f"{found.unreadable_tasks} tasks cannot be folded, so no account was compared: see `task-ledger verify`")
 
 
-def _tell_switched(done: Switched, *, as_json: bool) -> None:
+def _tell_switched(done: Switched, *, nothing: str, as_json: bool) -> None:
     if as_json:
         json_line(done)
     elif done.position is None:
-        print("nothing was switched")
+        print(nothing)
     else:
         print(
             f"switched {done.tasks} tasks and {done.accounts} accounts at position {done.position}, "

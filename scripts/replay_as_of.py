@@ -3,17 +3,16 @@
 import asyncio
 from collections.abc import AsyncIterator, Mapping
 from pathlib import Path
-from typing import Any
 
 import msgspec
-import typer
 
 from api.native_shapes import account_view, task_view
+from ledger.engine import Engine
 from ledger.ids import Spelling, TaskId
 from ledger.money import credits_text
 from ledger.records import TaskFilter
 from ledger.task import Task
-from projections.places import NoSuchPlaceError
+from projections.replay.lines import Projection
 from projections.replay.ranges import Until
 from projections.replay.replay import sums_then
 from projections.replay.task_pages import reading
@@ -21,8 +20,8 @@ from projections.reports.as_of import Moment, Stood, moment_of, tasks_as_of
 from projections.reports.parameters import wanted_of
 from projections.reports.report import Report, draw
 from scripts import stores
+from scripts.options import at_option
 from scripts.printed import json_line, plain, table
-from scripts.replay_projections import Projection
 
 PAGE = 200
 
@@ -30,7 +29,7 @@ PAGE = 200
 def show_as_of(store: str, projection: Projection, words: Mapping[str, str], *, workers: int, as_json: bool) -> None:
     """Print the projection as it stood at the moment that *words* name."""
     path = stores.existing(store)
-    try:
+    with at_option():
         match projection:
             case Projection.TASKS:
                 asyncio.run(_tasks(store, words, as_json=as_json))
@@ -38,8 +37,6 @@ def show_as_of(store: str, projection: Projection, words: Mapping[str, str], *, 
                 _accounts(path, asyncio.run(_moment(store, words)), workers=workers, as_json=as_json)
             case Projection.BOOKS:
                 _report(asyncio.run(_books(store, words)), as_json=as_json)
-    except NoSuchPlaceError as wrong:
-        raise typer.BadParameter(str(wrong), param_hint="'--at'") from None
 
 
 async def _moment(store: str, words: Mapping[str, str]) -> Moment:
@@ -64,7 +61,7 @@ def _line(task: Task) -> str:
     return f"{Spelling.UUID.spell(task.task_id)} v{task.version} {task.account} {task.model} {task.status} {money}"
 
 
-async def _all_as_of(engine: Any, moment: Moment) -> AsyncIterator[Stood]:  # noqa: ANN401
+async def _all_as_of(engine: Engine, moment: Moment) -> AsyncIterator[Stood]:
     beyond: TaskId | None = None
     while True:
         page, beyond = await tasks_as_of(engine, TaskFilter(after=beyond, oldest_first=True, limit=PAGE), moment)

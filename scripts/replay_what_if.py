@@ -2,7 +2,8 @@
 
 import asyncio
 from collections import Counter
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
 from fractions import Fraction
 from itertools import groupby
 from pathlib import Path
@@ -57,17 +58,19 @@ def _catalogue(path: Path, option: str) -> Catalogue:
     try:
         return read(path)
     except (ValueError, OSError) as error:
-        raise typer.BadParameter(str(error), param_hint=f"'{option}'") from None
+        what = f"{path}: {error.strerror}" if isinstance(error, OSError) else str(error)
+        raise typer.BadParameter(what, param_hint=f"'{option}'") from None
 
 
 async def _tell(store: str, rates: Rates, move: Progress, *, as_json: bool) -> None:
     more, differing, remainder = Counter[str](), Counter[str](), Fraction()
-    async for cost in _costs(store, rates, move):
-        remainder += cost.remainder
-        if cost.more_micros:
-            more[cost.was.account] += cost.more_micros
-            differing[cost.was.account] += 1
-            _print(_line(cost), as_json=as_json)
+    async with aclosing(_costs(store, rates, move)) as costs:  # the store is closed here, also if printing fails
+        async for cost in costs:
+            remainder += cost.remainder
+            if cost.more_micros:
+                more[cost.was.account] += cost.more_micros
+                differing[cost.was.account] += 1
+                _print(_line(cost), as_json=as_json)
     for account in sorted(more):
         line = AccountLine(account=account, tasks=differing[account], more_credits=credits_text(more[account]))
         _print(line, as_json=as_json)
@@ -82,7 +85,7 @@ async def _tell(store: str, rates: Rates, move: Progress, *, as_json: bool) -> N
         print(f"amounts are rounded to the nearest micro-credit: remainder {mixed_text(remainder)} of one in all")
 
 
-async def _costs(store: str, rates: Rates, move: Progress) -> AsyncIterator[Cost]:
+async def _costs(store: str, rates: Rates, move: Progress) -> AsyncGenerator[Cost, None]:
     """What every task came to and would come to, in the order of their creation."""
     async with stores.to_read(store) as engine:
         end, done = (await engine.head()).position, 0

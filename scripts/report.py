@@ -11,13 +11,13 @@ from typing import Annotated, TypeAlias
 import typer
 
 from projections.books.books import Clock
-from projections.places import NoSuchPlaceError
 from projections.reports import beancount, hledger
 from projections.reports.journal import Journal, draw_journal
 from projections.reports.parameters import WrongWordError, wanted_of
 from projections.reports.report import By, Line, Report, Wanted, draw
 from projections.reports.rows import csv_text, json_lines
 from scripts import stores
+from scripts.options import OutputOption, at_option
 from scripts.printed import JsonOption, json_line, table
 from scripts.progress import bar
 
@@ -44,7 +44,6 @@ ClockOption = Annotated[Clock, typer.Option(help="By which time a movement belon
 AtOption = Annotated[
     str | None, typer.Option(metavar="POSITION|TIME", help="As known there in the log; at its end if not told.")
 ]
-OutputOption = Annotated[Path | None, typer.Option(metavar="FILE", help="Write it there.")]
 
 
 def report(
@@ -90,16 +89,13 @@ Tell: TypeAlias = Callable[[], None]
 
 
 async def _drawn(store: str, wanted: Wanted, chosen: Format) -> Tell:
-    try:
-        with bar("report") as move:
-            async with stores.with_books(store) as (engine, books):
-                if chosen in JOURNALS:
-                    journal = await draw_journal(engine, books, wanted, progress=move)
-                    return lambda: _print(JOURNALS[chosen](journal))
-                drawn = await draw(engine, books, wanted, progress=move)
-                return lambda: REPORTS[chosen](drawn)
-    except NoSuchPlaceError as wrong:
-        raise typer.BadParameter(str(wrong), param_hint="'--at'") from None
+    with at_option(), bar("report") as move:
+        async with stores.with_books(store) as (engine, books):
+            if chosen in JOURNALS:
+                journal = await draw_journal(engine, books, wanted, progress=move)
+                return lambda: _print(JOURNALS[chosen](journal))
+            drawn = await draw(engine, books, wanted, progress=move)
+            return lambda: REPORTS[chosen](drawn)
 
 
 # Formats

@@ -39,13 +39,13 @@ from ledger.sqlite_scratch import scratch
 from ledger.views import seen_of
 from projections.audit.findings import Report
 from projections.audit.lineage import misfits
-from projections.audit.sieve import Means, verify
+from projections.audit.quick_check import Means, verify
 from projections.follow import Progress
-from projections.refill import Refill
+from projections.replay.workers import workers_here
+from projections.transfer.refill import Refill
 from scripts import stores
 from scripts.printed import JsonOption, json_line
 from scripts.progress import bar
-from scripts.replay_projections import workers
 from scripts.verify import tell
 
 PAGE = 1000
@@ -118,7 +118,7 @@ async def restore_to(source: Path, target: Path, *, until: int | None = None) ->
         if until is not None and until != was.position:
             cut, made = await _cut(copied, written, until=until, progress=move), written
         async with reading(made) as engine:
-            report = await verify(engine, made, Means(workers()), progress=move)
+            report = await verify(engine, made, Means(workers_here()), progress=move)
         new_id = None
         if not report.found:
             new_id = await _begin_epoch(copied, made, cut)

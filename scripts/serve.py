@@ -14,17 +14,18 @@ import structlog
 import typer
 import uvloop
 
-from api import logs, settings
+from api import logs
 from api.app import service
+from api.settings import Settings
 from api.traces import NotInstalledError
 from ledger.catalogue import Catalogue
 from ledger.errors import ReadOnlyError
 from ledger.ledger import Ledger
 from ledger.sqlite import open_to_serve
 from ledger.sqlite_engine import SqliteEngine
+from scripts.configured import catalogue_of, settings_in
 from scripts.listening import allow_files, bound_url, listen
 from scripts.stores import DEFAULT, StoreOption, path_of, pepper, real_path
-from scripts.typed import wrong_config
 
 GC_THRESHOLD = 10_000
 """Objects between two looks of the garbage collector; requests leave few cycles behind."""
@@ -39,11 +40,8 @@ def serve(
     log: Annotated[logs.Format, typer.Option(help="How the log on stdout looks.")] = logs.Format.JSON,
 ) -> None:
     """Serve the ledger: the four vendor contracts, and the native API."""
-    try:
-        found = settings.read(config)
-        catalogue = found.models()
-    except (ValueError, OSError) as error:
-        raise wrong_config(error) from error
+    found = settings_in(config)
+    catalogue = catalogue_of(found)
     path = path_of(store)
     lines = logs.configure(sys.stdout, log)
     allow_files()
@@ -55,7 +53,7 @@ def serve(
         lines.flush()
 
 
-async def _serve(path: Path, found: settings.Settings, catalogue: Catalogue, *, listener: socket.socket) -> None:
+async def _serve(path: Path, found: Settings, catalogue: Catalogue, *, listener: socket.socket) -> None:
     engine = await open_to_serve(path)
     ledger = Ledger(
         engine,

@@ -12,8 +12,7 @@ import typer
 from ledger import sqlite
 from ledger.engine import Engine
 from ledger.errors import CannotOpenError
-from projections.books.books import Books
-from projections.books.books_file import books_of, open_books
+from projections.books.books import Books, books_of, open_books
 from projections.deadlines.deadlines import Deadlines, deadlines_of, open_deadlines
 
 DEFAULT = "sqlite:ledger.db"

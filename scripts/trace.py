@@ -15,9 +15,9 @@ from ledger.task import Task
 from ledger.times import US_PER_SECOND
 from projections.books.books import Clock
 from projections.explain.steps import Step, steps_of
-from projections.places import NoSuchPlaceError
 from projections.reports.as_of import moment_of
 from scripts import stores
+from scripts.options import at_option
 from scripts.printed import JsonOption, event_json, facts_text, instant, json_line, plain, table
 
 _IN_TITLE = frozenset({"contract", "capability", "model", "resolved_model", "provider"})
@@ -52,10 +52,8 @@ def trace(
 
 async def _history(store: str, task: TaskId, words: dict[str, str]) -> tuple[str, list[Recorded]]:
     async with stores.to_read(store) as engine:
-        try:
+        with at_option():
             moment = await moment_of(engine, words)
-        except NoSuchPlaceError as wrong:
-            raise typer.BadParameter(str(wrong), param_hint="'--at'") from None
         rows = await engine.streams([task])
         return engine.log_id, rows if moment is None else moment.shown(rows)
 

@@ -2,7 +2,7 @@
 
 All of it is one process, so nothing is left behind however it ends. The worker still asks over HTTP.
 
-What is printed on stdout is shell (`scripts.up_page`).
+What is printed on stdout is shell (`scripts.demo.page`).
 """
 
 import asyncio
@@ -23,11 +23,11 @@ from api.settings import Settings
 from ledger.keys import Role
 from ledger.ledger import Ledger
 from ledger.sqlite import open_to_serve
+from scripts.demo.page import DEMOS, Access, account_of, page
+from scripts.demo.worker import Habits, KeyRefused, RequestRefused, Worker, open_session
 from scripts.listening import listen, local_url
 from scripts.stores import DEFAULT, StoreOption, path_of, pepper, real_path
-from scripts.up_page import DEMOS, Access, account_of, page
 from scripts.work import PACE_MAX_SECONDS
-from scripts.worker import Habits, KeyRefused, RequestRefused, Worker, open_session
 
 DELAY_PACES = 5
 """How long a task stays queued, in steps of the worker: time enough to paste a cancel."""

@@ -9,12 +9,12 @@ import typer
 
 from ledger.notes import Checkpoint
 from projections.audit.findings import Finding, Report
-from projections.audit.sieve import Means
-from projections.audit.sieve import verify as verify_store
+from projections.audit.quick_check import Means
+from projections.audit.quick_check import verify as verify_store
+from projections.replay.workers import workers_here
 from scripts import note_files, stores
 from scripts.printed import JsonOption, json_line, table
 from scripts.progress import bar
-from scripts.replay_projections import workers
 
 
 def verify(
@@ -50,7 +50,7 @@ def _signed(paths: Sequence[Path], key: str | None) -> list[Checkpoint]:
 async def _audit(store: str, checkpoints: Sequence[Checkpoint]) -> Report:
     with bar("verify") as move:
         async with stores.to_read(store) as engine:
-            means = Means(workers(), checkpoints=checkpoints)
+            means = Means(workers_here(), checkpoints=checkpoints)
             return await verify_store(engine, stores.path_of(store), means, progress=move)
 
 

@@ -11,9 +11,9 @@ from urllib.parse import urlsplit
 import typer
 
 from ledger.keys import parse
+from scripts.demo.plan import View
+from scripts.demo.worker import Habits, KeyRefused, RequestRefused, Worker, open_session
 from scripts.printed import JsonOption, json_line
-from scripts.work_plan import View
-from scripts.worker import Habits, KeyRefused, RequestRefused, Worker, open_session
 
 CONCURRENCY_MAX = 64
 NAME_MAX_CHARS = 128

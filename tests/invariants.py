@@ -13,11 +13,10 @@ from ledger.engine import Engine
 from ledger.ids import TaskId
 from ledger.ledger import fold_rows
 from ledger.records import AccountRow, Placed, Recorded
+from ledger.streams import is_task_stream
 from ledger.views import row_of
 from projections.audit.audit import audit
-from projections.audit.findings import is_task_stream
-from projections.books.books import Books
-from projections.books.books_file import open_books
+from projections.books.books import Books, open_books
 from projections.reports.report import By, Wanted, draw
 
 OUTCOMES = frozenset({"completed", "failed", "cancelled", "expired", "update-reverted"})

@@ -10,8 +10,8 @@ from ledger.engine import Engine
 from ledger.ids import Spelling, TaskId
 from ledger.ledger import Ledger, fold_rows
 from ledger.records import Recorded, TaskFilter
+from ledger.streams import is_task_stream
 from ledger.times import US_PER_SECOND, rfc3339
-from projections.audit.findings import is_task_stream
 from projections.books.books import Clock
 from projections.places import NoSuchPlaceError
 from projections.reports import as_of

@@ -20,8 +20,7 @@ from ledger.ledger import Ledger
 from ledger.memory import MemoryEngine
 from ledger.records import Head, Recorded
 from ledger.times import rfc3339
-from projections.books.books import Books, Clock, Period
-from projections.books.books_file import open_books
+from projections.books.books import Books, Clock, Period, open_books
 from projections.books.books_sql import SCHEMA_VERSION
 from projections.reports.parameters import NAMES
 from projections.reports.report import By, Wanted, draw

@@ -20,8 +20,7 @@ from ledger.money import AMOUNT_MAX_MICROS, parse_credits
 from ledger.records import Recorded
 from ledger.sqlite import open_to_serve
 from ledger.times import rfc3339
-from projections.books.books import Books, Clock, Period
-from projections.books.books_file import books_of, open_books
+from projections.books.books import Books, Clock, Period, books_of, open_books
 from projections.books.movements import Book, Kind, Sums, posting
 from projections.follow import PAGE, Checkpoint, catch_up
 from projections.places import NoSuchPlaceError, place_of

@@ -23,8 +23,8 @@ from ledger.callbacks import (
     RemoveWebhook,
     Resend,
     RotateSecret,
-    callback_breaks,
     callback_id,
+    callback_violations,
     callbacks_stream,
     decide_callback,
     due_us,
@@ -115,7 +115,7 @@ def arranged(*commands: CallbackCommand) -> Arranged:
     now = NOTHING_ARRANGED
     for command in commands:
         for event in decide_callback(now, command):
-            assert list(callback_breaks(now, event)) == []
+            assert list(callback_violations(now, event)) == []
             now = evolve_arranged(now, event)
     return now
 
@@ -185,7 +185,7 @@ BROKEN: dict[str, tuple[Sequence[CallbackCommand], CallbackEvent]] = {
 def test_the_audit_finds(what: str) -> None:
     before, event = BROKEN[what]
     now = arranged(*before)
-    assert len(list(callback_breaks(now, event))) == 1
+    assert len(list(callback_violations(now, event))) == 1
     evolve_arranged(now, event)  # which is total
 
 

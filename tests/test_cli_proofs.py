@@ -262,7 +262,7 @@ WRONG = [
     (["prove", "1", "--key", KEY], "a key checks, it does not prove"),
     (["prove", "1", "--check", "letter"], "a proof is checked with --key"),
     (["prove", "--check", "letter"], "name the verifier key"),
-    (["prove", "--check", "letter", "--key", "k"], "this is no Ed25519 key"),
+    (["prove", "--check", "letter", "--key", "k"], "'--key': 'k': this is no Ed25519 key"),
     (["prove", "--check", "letter", "--key", KEY], "another id than its name and bytes give"),
     (["verify", "--checkpoint", "letter"], "name the verifier key"),
     (["verify", "--key", KEY], "there is a key, and no --checkpoint"),

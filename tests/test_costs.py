@@ -9,27 +9,29 @@ from msgspec.structs import replace
 
 from api.contracts import parse_any
 from ledger.break_log import NOBODY, BreakLog
-from ledger.breaks import provider_stream
+from ledger.breaks import Life, provider_stream
 from ledger.commands import Delete, Start
-from ledger.costs import NOTHING, Owed, Source, Whose, decide_cost, signed_micros
+from ledger.costs import NOTHING, Known, Owed, Source, Whose, decide_cost, signed_micros
 from ledger.engine import Engine
 from ledger.events import CostEvent, ProviderBilled, ProviderCredited, tag_of
 from ledger.ids import Spelling
 from ledger.ledger import Ledger
 from ledger.money import AMOUNT_MAX_MICROS, credits_text
-from ledger.records import SUM_MAX_MICROS, Append, entry
+from ledger.records import Append, entry
+from ledger.statement_rules import Turn
 from projections.audit.audit import audit
 from projections.books.booked import by_ids
-from projections.books.books import Books
-from projections.books.books_file import open_books
+from projections.books.books import Books, open_books
 from projections.books.cost_rows import lines_known, positions_of_costs
 from projections.follow import PAGE, catch_up
-from projections.reconciliation.comparison import Billed, names_of
+from projections.reconciliation.comparison import Billed
 from projections.reconciliation.cost_log import CHUNK_MAX, CostLog
+from projections.reconciliation.line_names import amount_key, names_of
 from projections.reconciliation.reconcile import Clerk, Told
 from projections.reconciliation.statement_format import StatementFormat
-from projections.reconciliation.statements import read_statement
+from projections.reconciliation.statements import Line, read_statement
 from projections.reports.report import By, Report, Wanted, draw
+from projections.reports.rows import csv_text
 from tests.billing import MODEL, PROVIDER, begin, ended_us, finish, row, run, statement
 from tests.builders import CREATED_US, ident
 
@@ -77,7 +79,7 @@ LINES: list[tuple[str, Owed, Owed, list[tuple[str, int, int, Whose]]]] = [
 def test_a_line_moves_by_what_it_says_beyond_what_is_known(
     known: Owed, says: Owed, then: list[tuple[str, int, int, Whose]]
 ) -> None:
-    events = list(decide_cost(known, says, SOURCE))
+    events = list(decide_cost(Known(known), says, SOURCE, Turn()))
     assert [(tag_of(one), one.amount_micros, one.line_micros, whose_of(one)) for one in events] == then
     assert {(one.provider, one.statement, one.line) for one in events} <= {(*SOURCE[:2], "line L1")}
     if says.whose == known.whose or not known.micros:
@@ -103,10 +105,46 @@ def test_no_two_lines_are_known_by_one_name_whatever_their_ids_are() -> None:
     assert len(set(names)) == 5
 
 
+SLASHES = [  # no two of them are the same line
+    {"provider_task_id": "a/b", "our_task_id": "c", "model": "m"},
+    {"provider_task_id": "a", "our_task_id": "b/c", "model": "m"},
+    {"provider_task_id": "a", "our_task_id": "b", "model": "c/m"},
+    {"provider_task_id": "a/b", "our_task_id": "", "model": "c/m"},
+    {"line_id": "of a/b/c/m"},
+    {"line_id": '["a/b","c","m"]'},
+    {"line_id": ': ["of a/b/c/m"]'},
+]
+
+
+@pytest.mark.parametrize("name", [lambda line: names_of([line])[0], amount_key], ids=["its name", "of its break"])
+def test_lines_whose_ids_have_slashes_share_no_name_across_statements(name: Callable[[Line], str]) -> None:
+    told = [
+        name(line)
+        for other in SLASHES
+        for line in read_statement(statement([row(2, line_id="") | other]), StatementFormat(), task_in=parse_any).lines
+    ]
+    assert len(set(told)) == len(SLASHES)
+
+
+NAMES: list[tuple[dict[str, str], str]] = [
+    ({}, "line L1"),
+    ({"line_id": "of 1/2"}, 'line: ["of 1/2"]'),
+    ({"line_id": "a/b"}, "line a/b"),
+    ({"line_id": "", "our_task_id": "", "billed_at": ""}, "line of prov-1//seedance-2.0/1/2/None"),
+    ({"line_id": "", "our_task_id": "o/1", "billed_at": ""}, 'line: ["prov-1","o/1","seedance-2.0",1,2,null]'),
+]
+
+
+@pytest.mark.parametrize(("other", "name"), NAMES)
+def test_names_are_as_they_stand_in_the_log(other: dict[str, str], name: str) -> None:
+    (line,) = read_statement(statement([row(1) | other]), StatementFormat(), task_in=parse_any).lines
+    assert names_of([replace(line, started_at_us=1, finished_at_us=2)]) == [name]
+
+
 def test_a_line_that_was_rounded_is_recorded_with_what_it_says_and_a_line_that_comes_to_nothing_is_not() -> None:
     third, half = Owed("line L1", ACME, 333_333, CREATED_US, "1"), Owed("line L1", GLOBEX, 166_667, CREATED_US, "0.5")
-    assert [one.rounded_from for one in decide_cost(NOTHING, third, SOURCE)] == ["1"]
-    assert [one.rounded_from for one in decide_cost(third, half, SOURCE)] == ["", "0.5"]
+    assert [one.rounded_from for one in decide_cost(Known(), third, SOURCE, Turn())] == ["1"]
+    assert [one.rounded_from for one in decide_cost(Known(third), half, SOURCE, Turn())] == ["", "0.5"]
 
 
 # In the log
@@ -231,6 +269,23 @@ async def test_what_is_billed_in_a_currency_that_nobody_agreed_to_has_no_amount_
     assert [one.line for one in await costs(engine)] == ["line L1"]
 
 
+async def test_a_line_that_is_corrected_to_a_currency_nobody_agreed_to_is_given_back_and_its_break_stands(
+    ledger: Ledger, engine: Engine, books: Books
+) -> None:
+    await run(ledger, range(2))
+    await read(engine, books, statement([row(0), row(1)]))
+    for _ in range(2):
+        (told,) = await read(engine, books, statement([row(0), row(1, currency="EUR")]))
+        assert (told.found.kind, told.life) == ("currency", Life.OPEN)
+    assert [(tag_of(one), one.line, one.line_micros) for one in await costs(engine)][2:] == [
+        ("provider-credited", "line L1", 0)
+    ]
+    assert await cost_of(engine, books) == {"acme": ("1.5", "1.5")}
+    await read(engine, books, statement([row(0), row(1, billed_at="")]))
+    assert await cost_of(engine, books) == {"acme": ("3", "0")}, "until it is corrected once more"
+    assert (await audit(engine)).findings == ()
+
+
 async def test_a_trial_posts_nothing(ledger: Ledger, engine: Engine, books: Books) -> None:
     await run(ledger, range(2))
     await read(engine, books, statement([row(0), row(1)]), writes=False)
@@ -242,7 +297,20 @@ async def test_amounts_beyond_64_bits_are_cost_too(ledger: Ledger, engine: Engin
     most = credits_text(AMOUNT_MAX_MICROS)
     await read(engine, books, statement([row(0, line_id=f"L{number}", amount=most) for number in range(12)]))
     assert (await draw(engine, books, Wanted())).total.cost_credits == str(12 * 10**12)
-    assert (await by_ids(books, [ident(0)]))[ident(0)].billed_micros == SUM_MAX_MICROS
+    assert (await by_ids(books, [ident(0)]))[ident(0)].billed_micros == 12 * AMOUNT_MAX_MICROS
+
+
+async def test_what_was_billed_beyond_64_bits_comes_back_exactly(ledger: Ledger, engine: Engine, books: Books) -> None:
+    await run(ledger, range(1))
+    for amount in ("", "-"):
+        most = amount + credits_text(AMOUNT_MAX_MICROS)
+        lines = [row(0), *(row(0, line_id=f"M{number}", amount=most) for number in range(12))]
+        await read(engine, books, statement(lines))
+        micros = 1_500_000 + int(f"{amount}{12 * AMOUNT_MAX_MICROS}")
+        assert (await by_ids(books, [ident(0)]))[ident(0)].billed_micros == micros
+    assert (
+        await read(engine, books, statement([row(0), *(row(0, line_id=f"M{n}", amount="0") for n in range(12))])) == []
+    )
 
 
 # Two months
@@ -288,6 +356,26 @@ async def test_the_rest_of_a_task_is_matched_by_what_is_due_yet(ledger: Ledger, 
     rest = row(0, line_id="N", provider_task_id="", our_task_id="", amount="1")
     assert await read(engine, books, statement([rest])) == []
     assert (await costs(engine))[-1].task == UUID(ident(0))
+
+
+async def test_a_month_that_is_closed_is_printed_as_it_was_known_then_however_it_is_corrected_later(
+    ledger: Ledger, engine: Engine, books: Books, tmp_path: Path
+) -> None:
+    await run(ledger, range(3))
+    first = statement([row(0), row(1, amount="2"), row(8, provider_task_id="stray", our_task_id="", amount="0.25")])
+    await read(engine, books, first)
+    closed = Wanted(since_us=CREATED_US, until_us=NOW_US, at=str((await engine.head()).position))
+    printed = {by: csv_text(await draw(engine, books, closed._replace(by=by))) for by in By}
+    await read(engine, books, statement([row(0, currency="EUR"), row(1), row(2)]))
+    await read(engine, books, first)
+    now = csv_text(await draw(engine, books, closed._replace(at=None)))
+    assert now.split(",")[:-2] != printed[By.ACCOUNT].split(",")[:-2]
+    anew = await open_books(tmp_path / "anew", engine)
+    await catch_up(engine, anew)
+    for by in By:
+        for one in (books, anew):
+            assert csv_text(await draw(engine, one, closed._replace(by=by))) == printed[by]
+    await anew.close()
 
 
 # Rebuilt, killed, raced
@@ -357,7 +445,7 @@ async def test_the_books_know_where_in_the_log_a_task_was_billed(ledger: Ledger,
     events = [(await engine.after(position - 1, 1))[0].event for position in places]
     assert [one.amount_micros for one in events if isinstance(one, ProviderBilled)] == [1_500_000, 500_000]
     assert await positions_of_costs(books, ident(0), until=places[0]) == places[:1]
-    assert (await lines_known(books, PROVIDER, ["line L0"]))["line L0"].micros == 2_000_000
+    assert (await lines_known(books, PROVIDER, ["line L0"]))["line L0"].owed.micros == 2_000_000
 
 
 # The audit

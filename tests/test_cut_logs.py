@@ -20,11 +20,12 @@ from ledger.notes import Checkpoint
 from ledger.records import AccountRow, Recorded
 from ledger.sqlite_rows import read_event, task_values
 from ledger.sqlite_sql import ACCOUNT_COLUMNS, EVENTS, TASK_COLUMNS
+from ledger.streams import is_task_stream
 from ledger.task import fold
 from ledger.views import row_of
 from projections.audit.accounts import AccountBooks
 from projections.audit.audit import audit
-from projections.audit.findings import Check, Findings, Report, is_task_stream
+from projections.audit.findings import Check, Findings, Report
 from projections.audit.prove import NotThisLogError, tree_of
 from tests import simulated, stored
 from tests.builders import create, ident

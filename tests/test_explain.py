@@ -426,7 +426,7 @@ def test_a_field_is_named_in_full_or_by_its_end_or_with_its_group(text: str, fie
         ("message", "'message' may be progress.message or error.message"),
         ("charged", "a task has no field 'charged'; near it are billing.charged_credits"),
         ("statsu", "a task has no field 'statsu'; near it are status"),
-        ("zzz", "a task has no field 'zzz'"),
+        ("zzz", "a task has no field 'zzz'; without a field all are explained"),
         ("", "a task has no field ''"),
     ],
 )

@@ -21,8 +21,7 @@ from hypothesis import strategies as st
 from ledger.ledger import Ledger
 from ledger.memory import MemoryEngine
 from ledger.times import US_PER_SECOND
-from projections.books.books import Books, Clock, Totals
-from projections.books.books_file import open_books
+from projections.books.books import Books, Clock, Totals, open_books
 from projections.books.books_sql import SCHEMA_VERSION
 from projections.books.movements import Purpose, Sums
 from projections.places import Place

@@ -12,7 +12,7 @@ from ledger.engine import Engine
 from ledger.events import BreakKind
 from ledger.sqlite import open_to_serve
 from ledger.task import Status
-from projections.deadlines.late import Late, late_truth
+from projections.deadlines.late_reports import Late, late_truth
 from scripts.cli import app, run
 from tests.builders import Watched
 from tests.invariants import common_invariant

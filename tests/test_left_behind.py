@@ -13,7 +13,7 @@ import pytest
 from ledger.engine import Engine
 from ledger.memory import MemoryEngine
 from ledger.sqlite import open_beside, open_to_serve
-from projections.books.books_file import open_books
+from projections.books.books import open_books
 from projections.deadlines.deadlines import open_deadlines
 from tests.processes import ROOT
 

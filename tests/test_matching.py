@@ -40,6 +40,7 @@ def booked(number: int, **other: object) -> Booked:
         charged_micros=1_500_000,
         refunded_micros=0,
         billed_micros=0,
+        billed_came=0,
         identified=True,
     )
     return replace(task, **other)
@@ -63,7 +64,7 @@ def breaks(tasks: Sequence[Booked], rows: Rows, form: StatementFormat | None = N
     found = [duplicate(repeat, side) for repeat in assigned.repeats]
     for task, lines in assigned.groups.items():
         found += compare(assigned.tasks[task], lines, side)
-    left = Leftovers(assigned.left, side.terms)
+    left = Leftovers(assigned.left, side)
     for one in sorted(tasks, key=lambda task: task.finished_at_us or 0):
         if one.finished_at_us is None:
             continue

@@ -19,7 +19,7 @@ from ledger.ids import Spelling, TaskId
 from ledger.keyring import Keyring
 from ledger.keys import Role, parse
 from ledger.sqlite import open_to_read
-from projections.log_lines import ClaimLine, EventLine, as_cloud_event, decode, recorded
+from projections.transfer.log_lines import ClaimLine, EventLine, as_cloud_event, decode, recorded
 from scripts.cli import EXIT_INTERRUPT
 from tests import stored
 from tests.builders import ACCOUNT, complete, create, delete, ident, start

@@ -1,6 +1,6 @@
 """A thousand random mutations of a ledger's file, each by its seed: the audit finds every one, and where it begins.
 
-No less does the sieve that is shaken before it: of none of them does it say that nothing is wrong.
+No less does the quick check before it: of none of them does it say that nothing is wrong.
 
 `test_audit.py` tells what the audit says of this and that. Here nothing is chosen: table, kind, column, row and bit are
 drawn by the seed, so ``mutated(path, seed)`` makes the same one again.
@@ -32,7 +32,7 @@ from ledger.sqlite_sql import (
 )
 from projections.audit.audit import audit
 from projections.audit.findings import Report
-from projections.audit.sieve import Means, sift
+from projections.audit.quick_check import Means, quick_check
 from tests import simulated, stored
 from tests.builders import ident
 from tests.rules_dsl import ON_SUCCESS, create
@@ -300,11 +300,11 @@ def mutated(original: Path, copy: Path, seed: int) -> int | None:
 
 
 async def told(path: Path) -> Report | None:
-    """What the audit says, and the sieve before it as well; None: the ledger is not even opened."""
+    """What the audit says, and the quick check before it as well; None: the ledger is not even opened."""
     try:
         async with stored.reading(path) as engine:
             report = await audit(engine)
-            assert await sift(engine, path, Means(workers=1)) == (None if report.found else report), "the sieve"
+            assert await quick_check(engine, path, Means(workers=1)) == (None if report.found else report)
             return report
     except CannotOpenError:
         return None

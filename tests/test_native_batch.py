@@ -10,6 +10,7 @@ import pytest
 from api.native_batch import LINES_MAX
 from ledger.errors import StorageError
 from ledger.memory import MemoryEngine
+from ledger.task import Status
 from tests.builders import ENGINES, Watched, whole_ledger
 from tests.serving import ROUTES, Service, serving
 from tests.wire import Reply
@@ -116,6 +117,17 @@ async def test_a_report_is_one_whether_it_comes_alone_or_in_a_line(service: Serv
     assert (again["status"], again["replayed"]) == (200, True)
     (other,) = await results(service, line(task, "progressed", percent=6, event_id="e1"))
     assert (other["status"], other["code"]) == (422, "idempotency_key_reused")
+
+
+@pytest.mark.parametrize("kind", ["charged", "refunded"])
+async def test_money_that_was_moved_under_its_key_before_is_told_as_replayed(service: Service, kind: str) -> None:
+    """As the same report alone has it in ``Idempotent-Replayed``: of several who send it one is first."""
+    task = (await service.bring(Status.RUNNING))["id"]
+    await service.reported(task, "charged", amount_credits="1", key="first")
+    found = await results(service, *[line(task, kind, amount_credits="0.2", key="part")] * 2)
+    assert [(one["status"], one["replayed"]) for one in found] == [(200, False), (200, True)]
+    alone = await service.report(task, kind, amount_credits="0.2", key="part")
+    assert alone.headers["idempotent-replayed"] == "true"
 
 
 async def test_what_comes_after_the_outcome_is_told_as_late_and_changes_nothing(service: Service) -> None:

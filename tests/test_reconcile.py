@@ -25,8 +25,7 @@ from ledger.views import seen_of
 from projections.audit.audit import audit
 from projections.books import booked
 from projections.books.booked import Booked, by_end, by_ids, by_provider_ids
-from projections.books.books import Books
-from projections.books.books_file import open_books
+from projections.books.books import Books, open_books
 from projections.books.break_rows import Wanted, count_breaks, list_breaks
 from projections.follow import PAGE, catch_up
 from projections.reconciliation.balances import LOOKS_MAX, Balance, account_balances, apart, task_balances

@@ -278,7 +278,7 @@ def test_stuck_holds_are_told_by_age(shell: Shell, path: Path) -> None:
     assert (ended.code, ended.objects[0]["kind"], ended.objects[0]["task"]) == (1, "unsettled", UUID(ident(50)))
     for scope, count in (
         (["--provider", PROVIDER], 1),
-        (["--provider", "another"], 0),
+        (["--provider", "alibaba"], 0),
         (["--since", "2026-01-02", "--until", "2026-01-03"], 1),
         (["--since", "2026-01-03"], 0),
         (["--until", "2026-01-02"], 0),
@@ -330,6 +330,9 @@ WRONG = [
     (["--stuck-hours", "-1"], "'--stuck-hours'"),
     (["--statement", "{good}", "--provider", "volcengin"], "nobody knows a provider 'volcengin'; known are alibaba, "),
     (["--statement", "{good}", "--provider", "volcengin", "--dry-run"], "--new-provider takes a new one"),
+    (["--provider", "volcengin"], "nobody knows a provider 'volcengin'; known are alibaba, "),
+    (["--provider", "volcengin", "--dry-run"], "'--provider'"),
+    (["--provider", "volcengin", "--at", "1"], "'--provider'"),
     (["--statement", "{good}", "--provider", PROVIDER, "--replaces", "0" * 64], "has not been read"),
     (["--statement", "{good}", "--provider", PROVIDER, "--replaces", "0" * 64, "--dry-run"], "has not been read"),
     (["--statement", "{good}", "--provider", PROVIDER, "--replaces", "{good}"], "does not replace itself"),

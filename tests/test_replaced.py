@@ -17,8 +17,7 @@ from ledger.records import Append, entry
 from ledger.statement_log import StatementLog
 from ledger.statement_rules import Standing, decide_replaced, refuse_superseded, standing_of
 from projections.audit.audit import audit
-from projections.books.books import Books
-from projections.books.books_file import open_books
+from projections.books.books import Books, open_books
 from projections.books.break_rows import Wanted, list_breaks
 from projections.follow import catch_up
 from projections.reconciliation.comparison import Billed

@@ -165,6 +165,15 @@ def test_a_wrong_row_is_told_put_right_and_put_back(
     assert rows(path, "tasks") == wrong
 
 
+def test_where_nothing_was_replaced_nothing_is_put_back(path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    verb = ["replay", "--store", f"sqlite:{path}"]
+    assert run(app, [*verb, "--back"]) == 0
+    assert capsys.readouterr().out == "nothing to put back\nbooks: nothing to put back\n"
+    assert run(app, [*verb, "--verify"]) == 0
+    compared, books = capsys.readouterr().out.splitlines()
+    assert (compared.partition(":")[0], books) == ("no difference", "books: no difference")
+
+
 @pytest.mark.parametrize("is_told", [True, False])
 def test_what_a_switch_replaced_in_another_log_that_had_this_path_is_not_put_back(
     *, path: Path, replay: Shell, capsys: pytest.CaptureFixture[str], is_told: bool

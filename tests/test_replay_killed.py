@@ -15,7 +15,7 @@ import pytest
 from ledger.ids import Spelling
 from ledger.keys import Role
 from ledger.sqlite_staging import State, state_of
-from projections.books.books_file import books_of
+from projections.books.books import books_of
 from projections.replay.books import drop, green_of, keeping_of
 from scripts.cli import app, run
 from tests import stored

@@ -16,8 +16,8 @@ from ledger.ids import TaskId
 from ledger.keys import Role
 from ledger.records import TaskFilter
 from projections.audit.audit import audit
-from projections.replay import parts as parts_module
 from projections.replay import replay as replaying
+from projections.replay import workers as crews
 from projections.replay.file import ReplayFile, open_replay, replay_of
 from projections.replay.ranges import Found, Until, replay_part
 from projections.replay.task_pages import Part, reading
@@ -130,7 +130,7 @@ def test_several_processes_find_what_one_finds(path: Path, monkeypatch: pytest.M
     plant(path, "UPDATE tasks SET created_at = 1 WHERE task IN (?, ?)", ident(0), ident(5))
     found = []
     for workers, alone in ((1, 10**9), (2, 0)):
-        monkeypatch.setattr(parts_module, "ALONE_EVENTS", alone)
+        monkeypatch.setattr(crews, "ALONE_EVENTS", alone)
         with open_replay(replay_of(path)) as file, reading(path) as db:
             replaying.replay_tasks(db, path, file, workers=workers)
             found.append(replaying.compared(db, file))

@@ -59,24 +59,38 @@ def moved(events: Sequence[dict[str, Any]]) -> list[tuple[str, str]]:
 # S01
 
 
+@pytest.mark.parametrize("sweep_first", [True, False])
 @pytest.mark.parametrize(("contract", "back"), [("lemondata", ("released", "0.1")), ("beatra", ("refunded", "80"))])
 async def test_s01_pollers_and_a_sweep_that_overlap_refund_a_failed_music_task_once(
-    service: Service, contract: str, back: tuple[str, str]
+    *, service: Service, watched: Watched, contract: str, back: tuple[str, str], sweep_first: bool
 ) -> None:
+    """All three have seen the task alive, and are decided in one batch."""
     task = (await service.bring(Status.RUNNING, contract, model="suno-5.5", expires_at=DEADLINE))["id"]
     service.clock.advance(3600)
     pollers = [
         service.report(task, "failed", code="upstream", message=f"poller {number}", event_id=f"poll-{number}")
         for number in range(2)
     ]
+    watched.commit_gate.shut()
+    blocker = asyncio.create_task(service.create("chunkr", account="somebody-else"))
+    await watched.commit_gate.someone_waits()
+    polling: list[asyncio.Task[Reply]] = []
+    if not sweep_first:
+        polling = [asyncio.create_task(poller) for poller in pollers]
+        await queued(service, 2)
     sweeping = asyncio.create_task(service.sweeper.sweep())
-    replies = await asyncio.gather(*pollers)
+    await queued(service, 1 + len(polling))
+    polling = polling or [asyncio.create_task(poller) for poller in pollers]
+    await queued(service, 3)
+    watched.commit_gate.open()
+    await blocker
+    replies = await asyncio.gather(*polling)
     await sweeping
     events = await service.history(task)
-    assert len(outcomes(events)) == 1
+    assert outcomes(events) == ["expired" if sweep_first else "failed"]
     assert moved(events) == [back]
     final = await service.task(task)
-    assert {reply.json()["status"] for reply in replies} == {final["status"]}
+    assert {(reply.status, reply.json()["status"]) for reply in replies} == {(200, final["status"])}
     assert final["billing"]["net_credits"] == "0"
 
 

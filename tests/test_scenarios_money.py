@@ -18,7 +18,7 @@ from ledger.keys import Role
 from ledger.silence import SECONDS
 from ledger.task import Status
 from ledger.times import rfc3339
-from projections.books.books_file import open_books
+from projections.books.books import open_books
 from projections.explain.explain import Explanation, Show, explanations
 from projections.explain.fields import MONEY
 from projections.explain.steps import Step, steps_of
@@ -157,6 +157,7 @@ class PaymentProvider:
         self.declines = False
 
     async def pay_back(self, key: str) -> bool:
+        assert key not in self.calls, "it would pay twice"
         self.calls.append(key)
         await self.gate.pass_through()
         return not self.declines
@@ -168,6 +169,11 @@ async def test_s05_while_a_refund_is_in_flight_at_the_payment_provider_nobody_st
 ) -> None:
     provider, path = PaymentProvider(), f"/accounts/{ACCOUNT}"
     operators = [await service.key("ledger", account=f"operator-{number}", role=Role.OPERATOR) for number in range(2)]
+    for change, body in (  # of another operator, and over
+        ("grants", {"amount_credits": "5", "key": "order-6"}),
+        ("revocations", {"amount_credits": "5", "key": "payout-6", "grant": "order-6"}),
+    ):
+        assert (await service.native("POST", f"{path}/{change}", body)).status == 200
     given = await service.native("POST", f"{path}/grants", {"amount_credits": "5", "key": "order-7"})
     assert given.json()["granted_credits"] == "5"
 
@@ -365,17 +371,25 @@ async def test_s15_a_task_is_charged_once_however_often_it_is_polled(service: Se
 async def test_s16_two_pollers_and_a_write_that_times_out_move_every_total_once(
     *, service: Service, watched: Watched, tmp_path: Path, written: bool
 ) -> None:
+    limit = await service.native("PUT", f"/accounts/{ACCOUNT}/limit", {"limit_credits": "0.07"})
+    assert limit.status == 200
     task = (await service.bring(Status.RUNNING, "chunkr"))["id"]
     watched.faults_come_late = written
     watched.commit_faults.append(StorageError("timed out"))
     for _ in range(2):
-        await asyncio.gather(*(service.report(task, "completed", event_id=f"poller-{number}") for number in range(2)))
+        reports = [
+            service.report(task, "completed", actual_credits="0.07", event_id=f"poller-{number}") for number in range(2)
+        ]
+        await asyncio.gather(*reports)
     assert (await service.task(task))["status"] == "completed"
     for by in By:
         line = await booked(watched, tmp_path, by)
-        assert (line.movements, line.charged_credits, line.net_credits) == (1, "0.01", "0.01")
+        assert (line.movements, line.charged_credits, line.net_credits) == (1, "0.07", "0.07")
     (row,) = (await watched.accounts(None)).values()
-    assert (row.charged_micros, row.held_micros, row.expected_micros) == (10_000, 0, 0), "what admits new work as well"
+    assert (row.charged_micros, row.held_micros, row.expected_micros) == (70_000, 0, 0)
+    order = {"account": ACCOUNT, "contract": "chunkr", "model": MODELS["chunkr"]}
+    refused = await service.native("POST", "/tasks", order)
+    assert (refused.status, refused.json()["exposure_credits"]) == (402, "0.07"), "what admits new work as well"
 
 
 # S17

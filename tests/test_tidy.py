@@ -9,6 +9,7 @@ import shutil
 import subprocess
 from collections.abc import Callable, Iterator, Mapping
 from functools import cache
+from graphlib import TopologicalSorter
 from pathlib import Path
 
 import pytest
@@ -56,6 +57,20 @@ def test_a_folder_imports_what_lies_below_it_and_nothing_else_of_ours(folder: st
         assert ours <= MAY_IMPORT[folder], path
 
 
+SHARED = "what they share"
+
+
+def test_what_projections_share_is_below_all_of_them_and_no_two_stand_on_each_other() -> None:
+    known = {path.split("/")[1] for path in modules("projections") if path.count("/") > 1}
+    below: dict[str, set[str]] = {name: set() for name in (*known, SHARED)}
+    for path, tree in modules("projections").items():
+        own = path.split("/")[1] if path.count("/") > 1 else SHARED
+        told = {name.split(".")[1] for name in imported(tree) if name.startswith("projections.")}
+        below[own] |= (told & known) - {own}
+    assert below[SHARED] == set()
+    TopologicalSorter(below).prepare()  # raises where there is a circle
+
+
 PARTS_OF_EVENTS = {
     f"ledger.{name}" for name in ("account_events", "book_events", "event_base", "store_events", "task_events")
 }
@@ -99,50 +114,51 @@ LIVE = {
     "ledger/views.py": "reads what it does not have",
     "ledger/waiters.py": "callers wait for them",
     "ledger/writer.py": "the group commit",
-    "projections/audit/audit.py": "reads the store",
     "projections/audit/accounts.py": "reads the accounts",
+    "projections/audit/audit.py": "reads the store",
     "projections/audit/costs.py": "reads the tasks that are billed",
     "projections/audit/findings.py": "reads the log, page by page",
     "projections/audit/lineage.py": "reads the log",
     "projections/audit/log.py": "reads the log",
+    "projections/audit/prove.py": "reads the log as a tree",
+    "projections/audit/quick_check.py": "reads the store",
+    "projections/audit/quick_log.py": "reads the log",
+    "projections/audit/quick_tasks.py": "reads the tasks",
     "projections/audit/tasks.py": "reads the tasks",
-    "projections/reconciliation/balances.py": "reads the books and the accounts",
     "projections/books/booked.py": "reads the books' file",
     "projections/books/books.py": "a file of its own",
-    "projections/books/snapshot.py": "that file, read once more",
-    "projections/books/books_file.py": "opens that file",
     "projections/books/break_rows.py": "reads the books' file",
-    "projections/callbacks/queue.py": "a file of its own",
-    "projections/reconciliation/comparison.py": "reads the books",
-    "projections/reconciliation/cost_log.py": "costs are looked up, and appended",
     "projections/books/cost_rows.py": "reads the books' file",
-    "projections/reconciliation/providers.py": "reads the books' file",
+    "projections/books/snapshot.py": "that file, read once more",
+    "projections/books/statement_rows.py": "reads the books' file",
+    "projections/callbacks/queue.py": "a file of its own",
     "projections/deadlines/deadlines.py": "a file of its own",
     "projections/explain/costs.py": "reads the books and the log",
     "projections/follow.py": "reads the log",
-    "projections/reports/journal.py": "`draw` follows the log",
-    "projections/reports/parquet.py": "writes a table into memory",
-    "projections/replay/parts.py": "works in other processes",
     "projections/places.py": "looks a place up in the log",
-    "projections/audit/prove.py": "reads the log as a tree",
-    "projections/refill.py": "fills a store",
+    "projections/reconciliation/balances.py": "reads the books and the accounts",
+    "projections/reconciliation/comparison.py": "reads the books",
+    "projections/reconciliation/cost_log.py": "costs are looked up, and appended",
+    "projections/reconciliation/known_lines.py": "reads the books",
+    "projections/reconciliation/providers.py": "reads the books' file",
     "projections/reconciliation/reconcile.py": "follows the log, and appends what differs",
-    "projections/replay/replay.py": "reads the store",
+    "projections/reconciliation/self_check.py": "reads the books",
+    "projections/reconciliation/statement_records.py": "reads lines out of memory",
     "projections/replay/books.py": "keeps books in files of their own",
     "projections/replay/file.py": "a file of its own",
     "projections/replay/ranges.py": "reads the store",
+    "projections/replay/replay.py": "reads the store",
     "projections/replay/switch.py": "replaces rows in the store, and tells how long that took",
+    "projections/replay/task_pages.py": "reads the tasks",
+    "projections/replay/workers.py": "works in other processes",
+    "projections/reports/as_of.py": "reads the log",
+    "projections/reports/journal.py": "`draw` follows the log",
+    "projections/reports/parquet.py": "writes a table into memory",
     "projections/reports/report.py": "`draw` follows the log",
     "projections/reports/rows.py": "writes lines into memory",
     "projections/side_file.py": "a file beside the ledger's",
-    "projections/reconciliation/self_check.py": "reads the books",
-    "projections/audit/sieve.py": "reads the store",
-    "projections/audit/sieve_log.py": "reads the log",
-    "projections/audit/sieve_tasks.py": "reads the tasks",
-    "projections/replay/task_pages.py": "reads the tasks",
-    "projections/reports/as_of.py": "reads the log",
-    "projections/reconciliation/statement_records.py": "reads lines out of memory",
-    "projections/store_digest.py": "reads the store",
+    "projections/transfer/refill.py": "fills a store",
+    "projections/transfer/store_digest.py": "reads the store",
 }
 """What may wait, read, draw lots and look at the clock. All else in these folders is pure."""
 PURE_OF_API = (
@@ -348,8 +364,6 @@ BUILDS_SQL = {
     "ledger/sqlite_damage.py": 1,  # a pragma, with a bound
     "ledger/sqlite_upgrades.py": 3,  # of constants
     "ledger/sqlite_wipe.py": 1,  # a pragma, with a number
-    "projections/books/booked.py": 5,  # of constants: columns, and as many marks as there are values
-    "projections/replay/file.py": 4,  # the founding, and names of its own tables
     "projections/side_file.py": 4,  # of constants: our tables by their names, and pragmas
 }
 """How many statements are put together outside of the files for it, ``*_sql.py``; values are parameters everywhere."""

@@ -50,7 +50,7 @@ def test_what_came_while_it_was_told_is_not_forgotten() -> None:
     assert noted.all() == []
 
 
-@pytest.mark.parametrize("status", [*TERMINAL])
+@pytest.mark.parametrize("status", sorted(TERMINAL))
 def test_of_a_task_that_is_over_nothing_is_unknown(status: Status) -> None:
     assert unread_truth(replace(NO_TASK, status=status), Unread("r", 1)) is None
 
@@ -67,6 +67,26 @@ async def test_a_line_of_many_that_cannot_be_read_is_told_as_well(service: Servi
     told = (("Content-Type", "application/x-ndjson"),)
     await service.ask("POST", "/ledger/v1/events", key=service.worker, body=line, headers=told)
     assert [(one["task"], "FAILURE" in one["detail"]) for one in await breaks(service)] == [(task, True)]
+
+
+async def test_a_report_that_can_be_read_is_not_unread_for_a_header_of_its_request(service: Service) -> None:
+    task = (await service.bring(Status.RUNNING))["id"]
+    report = {"type": "completed", "actual_credits": "1.2"}
+    for version, status in (("three", 422), ('"99"', 412)):
+        reply = await service.native("POST", f"/tasks/{task}/events", report, If_Match=version)
+        assert reply.status == status
+    assert await breaks(service) == []
+
+
+async def test_of_many_that_cannot_be_read_the_breaks_share_commits_and_hold_up_no_sweep(
+    service: Service, watched: Watched
+) -> None:
+    tasks = [(await service.create())["id"] for _ in range(50)]
+    for task in tasks:
+        await service.report(task, "FAILURE")
+    watched.commits.clear()
+    assert {one["task"] for one in await breaks(service)} == {*tasks}
+    assert len(watched.commits) < 10
 
 
 async def test_what_names_no_task_or_one_that_is_over_opens_nothing(service: Service) -> None:

@@ -19,9 +19,9 @@ import typer
 
 from ledger.sqlite import open_to_read
 from scripts.cli import run
+from scripts.demo.page import DEMOS, Access, page
+from scripts.demo.worker import Habits
 from scripts.up_demo import up_demo
-from scripts.up_page import DEMOS, Access, page
-from scripts.worker import Habits
 
 ROOT = Path(__file__).parent.parent
 PATIENCE_SECONDS = 30

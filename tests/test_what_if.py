@@ -1,7 +1,10 @@
 """What if: what tasks would have cost under another catalogue."""
 
 import json
+import os
 import sqlite3
+import subprocess
+import sys
 from collections.abc import Sequence
 from contextlib import closing
 from fractions import Fraction
@@ -146,6 +149,30 @@ def test_a_model_that_the_other_catalogue_does_not_have_costs_what_it_cost() -> 
     events = of_model([event for step in history(School.HOLD, 3) for event in step.events])
     without = {name: model for name, model in base.models.items() if name != (CONTRACT, MODEL)}
     assert what_if(ID, events, Rates(base, base._replace(models=without))).more_micros == 0
+
+
+def test_a_reader_who_has_left_ends_the_verb_quietly(tmp_path: Path) -> None:
+    path, other = tmp_path / "ledger.db", tmp_path / "other.toml"
+    stored.make(path)
+    other.write_text(DEFAULT.read_text().replace('price_credits = "', 'price_credits = "9'))
+    reading, writing = os.pipe()
+    os.close(reading)
+    ended = subprocess.run(
+        [sys.executable, "-m", "scripts.replay", "--store", f"sqlite:{path}", "--json", "--what-if", str(other)],
+        stdout=writing,
+        stderr=subprocess.PIPE,
+        env=os.environ | {"PYTHONUNBUFFERED": "1"},
+        check=False,
+    )
+    os.close(writing)
+    assert (ended.returncode, ended.stderr) == (141, b"")
+
+
+def test_a_catalogue_that_is_not_there_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = tmp_path / "ledger.db"
+    stored.make(path)
+    assert run(app, ["replay", "--store", f"sqlite:{path}", "--what-if", "none.toml"]) == 2
+    assert "'--what-if': none.toml: No such file or directory" in capsys.readouterr().err
 
 
 def test_the_verb_tells_who_would_pay_more(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -30,9 +30,9 @@ from ledger.memory import MemoryEngine
 from ledger.records import TaskFilter
 from ledger.sqlite import open_to_serve
 from scripts.cli import run
+from scripts.demo.plan import Billing, Next, Progress, Report, View, after, kind_of, plan
+from scripts.demo.worker import Habits, KeyRefused, RequestRefused, Worker, open_session
 from scripts.work import work
-from scripts.work_plan import Billing, Next, Progress, Report, View, after, kind_of, plan
-from scripts.worker import Habits, KeyRefused, RequestRefused, Worker, open_session
 from tests.http import caller
 from tests.serving import Service, serving
 

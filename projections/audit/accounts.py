@@ -1,27 +1,15 @@
 """The audit of accounts: their rows against the sums of their tasks and the fold of their own events."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
-from ledger.credit import Credit, evolve_credit, moves
+from ledger.credit import Credit, credit_violations, evolve_credit, moves
 from ledger.engine import Engine
-from ledger.events import CreditEvent, CreditGranted, CreditRevoked, TaskEvent
+from ledger.events import CreditEvent, TaskEvent
 from ledger.records import AccountRow, Recorded
 from ledger.task import Task
-from projections.audit.findings import Check, Findings, brief, differences, sound
+from projections.audit.findings import Check, Findings, differences, sound
+from projections.facts import brief
 from projections.replay.account_sums import Sums
-
-
-def _credit_breaks(before: Credit, event: CreditEvent) -> Iterable[str]:
-    """What is wrong with this event after *before*."""
-    match event:
-        case CreditGranted(key=key) if key in before.grants:
-            yield f"key {key!r} grants a second time"
-        case CreditRevoked(key=key) if key in before.revoked:
-            yield f"key {key!r} takes back a second time"
-        case CreditRevoked(grant=grant, amount_micros=amount) if amount > before.left_of(grant):
-            yield f"more is taken back of grant {grant!r} than was left of it"
-        case _:
-            pass
 
 
 class AccountBooks:
@@ -35,7 +23,7 @@ class AccountBooks:
     def credit(self, row: Recorded, event: CreditEvent) -> None:
         """Fold an event of an account's own stream."""
         before = self._credits.setdefault(row.account, Credit())
-        for detail in _credit_breaks(before, event):
+        for detail in credit_violations(before, event):
             self._found.add(Check.MONEY, detail, position=row.position)
         credit = self._credits[row.account] = evolve_credit(before, event)
         credit.version = row.version

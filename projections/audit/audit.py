@@ -24,12 +24,14 @@ from ledger.engine import Engine
 from ledger.ids import TaskId
 from ledger.notes import Checkpoint
 from ledger.records import Head
+from ledger.streams import is_task_stream
 from projections.audit.accounts import AccountBooks
-from projections.audit.findings import Check, Findings, Meter, Report, brief, is_task_stream, log_pages, sound
+from projections.audit.findings import Check, Findings, Meter, Report, log_pages, sound
 from projections.audit.lineage import compare_lineage
 from projections.audit.log import LogPass
 from projections.audit.tasks import TaskPass
 from projections.audit.tree import TreeCheck
+from projections.facts import brief
 from projections.follow import Progress, nobody
 
 

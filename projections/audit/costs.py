@@ -12,7 +12,8 @@ from ledger.events import CostEvent, tag_of
 from ledger.ids import Spelling, TaskId
 from ledger.records import Placed, Recorded
 from ledger.views import seen_of
-from projections.audit.findings import Check, Findings, brief, sound
+from projections.audit.findings import Check, Findings, sound
+from projections.facts import brief
 
 
 class CostBooks:

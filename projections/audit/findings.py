@@ -14,6 +14,8 @@ from ledger.chain import Place, link
 from ledger.engine import Engine
 from ledger.ids import Spelling, TaskId
 from ledger.records import Recorded
+from ledger.streams import is_task_stream
+from projections.facts import brief
 from projections.follow import Progress
 
 FINDINGS_MAX = 100
@@ -163,19 +165,6 @@ def differences(what: str, stands: msgspec.Struct | None, wanted: msgspec.Struct
             yield f"{what}: {field} is {have!r}, the events give {want!r}"
 
 
-def is_task_stream(stream: object) -> bool:
-    """Whether a stream is a task's, and not an account's, a break's or a statement's.
-
-    By the version nibble of its name, whatever else of the row is damaged.
-    """
-    return not (isinstance(stream, bytes) and len(stream) == 16 and stream[6] >> 4 == 8)  # noqa: PLR2004 - RFC 9562
-
-
 def name_of(task: object) -> str:
     """The task as the native API spells it, or whatever stands in its place."""
     return Spelling.UUID.spell(TaskId(task)) if isinstance(task, bytes) else repr(task)
-
-
-def brief(error: Exception) -> str:
-    """The error in one line of bearable length."""
-    return " ".join(f"{type(error).__name__}: {error}".split())[:200]

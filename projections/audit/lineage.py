@@ -9,7 +9,8 @@ from collections.abc import Sequence
 
 from ledger.engine import Engine
 from ledger.lineage import Ancestor
-from projections.audit.findings import Check, Findings, brief
+from projections.audit.findings import Check, Findings
+from projections.facts import brief
 
 
 async def misfits(engine: Engine, lineage: Sequence[Ancestor]) -> list[Ancestor]:

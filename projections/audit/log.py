@@ -4,8 +4,8 @@ The accounts' own events, and what providers bill, are handed on to their books.
 """
 
 from ledger.break_log import NOBODY
-from ledger.breaks import Break, Life, break_stream, evolve_break, opens_as, statement_stream, switch_stream
-from ledger.callbacks import NOTHING_ARRANGED, Arranged, callback_breaks, callbacks_stream, evolve_arranged
+from ledger.breaks import Break, break_stream, break_violation, evolve_break, statement_stream, switch_stream
+from ledger.callbacks import NOTHING_ARRANGED, Arranged, callback_violations, callbacks_stream, evolve_arranged
 from ledger.chain import GENESIS
 from ledger.engine import Engine
 from ledger.events import (
@@ -30,20 +30,12 @@ from ledger.events import (
 from ledger.keys import account_stream, evolve_key
 from ledger.records import Head, KeyRow, Recorded
 from ledger.statement_rules import Standing, evolve_standing
+from ledger.streams import is_task_stream
 from projections.audit.accounts import AccountBooks
 from projections.audit.costs import CostBooks
-from projections.audit.findings import (
-    Check,
-    Findings,
-    Meter,
-    brief,
-    differences,
-    is_task_stream,
-    link_of,
-    log_pages,
-    sound,
-)
+from projections.audit.findings import Check, Findings, Meter, differences, link_of, log_pages, sound
 from projections.audit.tree import TreeCheck
+from projections.facts import brief
 
 _LOWEST = -(2**63)
 
@@ -171,7 +163,7 @@ class LogPass:
         if row.stream != callbacks_stream(row.account):
             detail = f"{tag_of(event)} does not stand in the stream of account {row.account!r}"
             self._found.add(Check.CALLBACKS, detail, position=row.position)
-        for detail in callback_breaks(arranged, event):
+        for detail in callback_violations(arranged, event):
             self._found.add(Check.CALLBACKS, detail, position=row.position)
         self._arranged[row.stream] = evolve_arranged(arranged, event)
 
@@ -213,13 +205,7 @@ class LogPass:
 
     def _break(self, row: Recorded, event: BreakOpened | BreakExplained | BreakCorrected) -> None:
         known = self._breaks.get(row.stream)
-        problem = None
-        if isinstance(event, BreakOpened) is (known is not None):
-            problem = f"{tag_of(event)} of a break that {'was' if known else 'was never'} opened before"
-        elif known is not None and known.life is Life.CORRECTED:
-            problem = f"{tag_of(event)} of a break that has been corrected"
-        elif isinstance(event, BreakOpened) and not opens_as(event):
-            problem = "the id is not the digest of provider, kind and what it is about"
+        problem = break_violation(known, event)
         if problem is not None:
             self._found.add(Check.BREAKS, problem, position=row.position)
         if isinstance(event, BreakOpened) is (known is None):

@@ -23,7 +23,8 @@ from ledger.settlement import violations
 from ledger.task import Task, fold
 from ledger.views import row_of
 from projections.audit.accounts import AccountBooks
-from projections.audit.findings import Check, Findings, Meter, brief, differences, name_of, sound
+from projections.audit.findings import Check, Findings, Meter, differences, name_of, sound
+from projections.facts import brief
 
 PAGE = 64
 
@@ -102,15 +103,15 @@ class TaskPass:
         if not rows:
             self._found.add(Check.VERSIONS, "the task's row has no events", task=task)
             return []
-        for check, position, detail in _order_breaks(rows):
+        for check, position, detail in _order_violations(rows):
             self._found.add(check, detail, position=position, task=task)
-        for check, position, detail in _seal_breaks(placed, rows):
+        for check, position, detail in _seal_violations(placed, rows):
             self._found.add(check, detail, position=position, task=task)
         try:
             events: list[TaskEvent] = [row.event for row in rows]  # type: ignore[misc]
         except Exception:  # noqa: BLE001 - whatever damage makes a decoder raise
             return []
-        for check, position, detail in life_breaks([row.position for row in rows], events):
+        for check, position, detail in life_violations([row.position for row in rows], events):
             self._found.add(check, detail, position=position, task=task)
         try:
             fresh = fold(events, task)
@@ -153,11 +154,11 @@ class TaskPass:
                 self._found.add(Check.CLAIMS, detail, position=one.position, task=one.stream)
 
 
-Break = tuple[Check, int, str]
+Violation = tuple[Check, int, str]
 """What is broken, the position where it shows, and in words."""
 
 
-def _order_breaks(rows: Sequence[Recorded]) -> Iterable[Break]:
+def _order_violations(rows: Sequence[Recorded]) -> Iterable[Violation]:
     """Where versions are not 1..n in the order of the log, or recorded time runs backwards."""
     version, position, recorded_at_us = 0, 0, 0
     for row in rows:
@@ -170,7 +171,7 @@ def _order_breaks(rows: Sequence[Recorded]) -> Iterable[Break]:
         version, position, recorded_at_us = row.version, row.position, row.entry.recorded_at_us
 
 
-def _seal_breaks(placed: Placed, rows: Sequence[Recorded]) -> Iterable[Break]:
+def _seal_violations(placed: Placed, rows: Sequence[Recorded]) -> Iterable[Violation]:
     """Where a task's key is not there exactly as long as there is content that nobody has deleted."""
     last, is_sealed, is_erased = rows[-1].position, False, False
     for row in rows:
@@ -187,7 +188,7 @@ def _seal_breaks(placed: Placed, rows: Sequence[Recorded]) -> Iterable[Break]:
         yield Check.SEALS, last, "there is a key, and no content that it opens"
 
 
-def life_breaks(positions: Sequence[int], events: Sequence[TaskEvent]) -> Iterable[Break]:
+def life_violations(positions: Sequence[int], events: Sequence[TaskEvent]) -> Iterable[Violation]:
     """What cannot follow in a task's life on what went before."""
     is_over = False
     money_keys: set[str] = set()

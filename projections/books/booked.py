@@ -1,25 +1,31 @@
 """What the books know of each task: whose it is, how it stands, and what has been charged for it.
 
-One row a task, moved on by its events' columns; of their facts only a few are read, and no payload ever. It is what a
-provider's statement is held against, and what is asked whether anything is left unsettled.
+One row a task, moved on by its events (`booked_steps`). It is what a provider's statement is held against, and what is
+asked whether anything is left unsettled.
 """
 
 from collections import defaultdict
-from collections.abc import AsyncIterator, Collection, Container, Iterable, Sequence
-from typing import Any, NamedTuple, Protocol, TypeAlias, TypeVar
+from collections.abc import AsyncIterator, Container, Sequence
+from typing import Any, NamedTuple, Protocol, TypeAlias
 
 import msgspec
 
-from ledger.errors import DamagedError
-from ledger.events import School
 from ledger.ids import TaskId
-from ledger.records import Recorded
-from ledger.task import TERMINAL
+from projections.books.booked_sql import (
+    BILLED,
+    BY_END,
+    BY_ID,
+    BY_PROVIDER_ID,
+    HELD,
+    IDS_BY_END,
+    OPEN_HOLDS,
+    PURPOSES_NUMBERED,
+    READ_MAX,
+    REFUNDED_TOO_MUCH,
+)
+from projections.books.books_sql import LOW_BITS
 from projections.books.movements import Purpose
 
-T = TypeVar("T")
-READ_MAX = 500
-"""Tasks asked for by their ids in one statement."""
 PAGE_MAX = 2000
 """Tasks that go by together."""
 
@@ -41,155 +47,17 @@ class Booked(msgspec.Struct, frozen=True, gc=False):
     held_micros: int
     charged_micros: int
     refunded_micros: int
-    billed_micros: int
-    """What its provider has billed for it, in all statements that have been read."""
+    billed_came: int
+    """The position of the log at which the latest of the statements came that have billed it; 0: none has."""
     identified: bool
     """Whether anybody has told the provider's own id of it."""
+    billed_micros: int
+    """What its provider has billed for it, in all statements that have been read."""
 
     @property
     def net_micros(self) -> int:
         """What the customer has paid for it, all said and done."""
         return self.charged_micros - self.refunded_micros
-
-
-# Following
-
-
-class _Terms(msgspec.Struct, gc=False):
-    school: str
-    estimated_micros: int
-
-
-class _Created(msgspec.Struct, gc=False):
-    terms: _Terms
-    resolved_model: str | None = None
-
-
-class _Started(msgspec.Struct, gc=False):
-    provider_task_id: str | None = None
-
-
-class _Wished(msgspec.Struct, gc=False):
-    unsupported: bool = False
-
-
-_created = msgspec.json.Decoder(_Created)
-_started = msgspec.json.Decoder(_Started)
-_wished = msgspec.json.Decoder(_Wished)
-
-
-class Step(NamedTuple):
-    """What an event does to the state in its task's row: the parameters of `STEP`."""
-
-    type: str
-    at_us: int
-    status: str | None
-    asked: bool
-    identified: bool
-    task: bytes
-
-
-STEP = """
-UPDATE tasks SET
-    status = CASE ?1 WHEN 'update-reverted' THEN coalesce(before_update, status) ELSE coalesce(?3, status) END,
-    finished_at = CASE
-        WHEN ?1 = 'update-reverted' THEN before_update_finished_at
-        WHEN ?1 = 'update-requested' THEN NULL
-        WHEN ?1 IN ('completed', 'failed', 'cancelled', 'expired') THEN ?2
-        ELSE finished_at END,
-    before_update = CASE ?1
-        WHEN 'update-requested' THEN coalesce(before_update, status)
-        WHEN 'update-reverted' THEN NULL WHEN 'completed' THEN NULL ELSE before_update END,
-    before_update_finished_at = CASE ?1
-        WHEN 'update-requested' THEN coalesce(before_update_finished_at, finished_at)
-        WHEN 'update-reverted' THEN NULL WHEN 'completed' THEN NULL ELSE before_update_finished_at END,
-    cancel_requested_at = CASE WHEN ?4 THEN coalesce(cancel_requested_at, ?2) ELSE cancel_requested_at END,
-    identified = max(identified, ?5)
-WHERE task = ?6"""
-MOVE_MONEY = """
-UPDATE tasks SET
-    held_at = coalesce(?, held_at),
-    held_micros = held_micros + ?,
-    charged_micros = charged_micros + ?,
-    refunded_micros = refunded_micros + ?
-WHERE task = ?"""
-"""What a page moves of a task in all: no movement looks at its state, so it is one change and not one for each."""
-ADD_PROVIDER_TASK = "INSERT OR IGNORE INTO provider_tasks VALUES (?, ?)"
-
-_STATUSES = {status.value: status.value for status in TERMINAL} | {"started": "running", "update-requested": "queued"}
-_STEPPING = {*_STATUSES, "cancel-requested", "update-reverted"}
-
-
-def begun(row: Recorded) -> tuple[int, str | None, int]:
-    """When the task was created, the model that makes it, where its own name stands for another, and micro-credits.
-
-    They are what each of its runs is expected to be charged that is charged only when it succeeds.
-    """
-    created = _read(_created, row)
-    expected_micros = created.terms.estimated_micros if created.terms.school == School.ON_SUCCESS else 0
-    return row.entry.effective_at_us, created.resolved_model, expected_micros
-
-
-def steps(rows: Iterable[Recorded]) -> list[Step]:
-    """What these events do to the states of their tasks, in order."""
-    return [_step(row) for row in rows if row.entry.type in _STEPPING]
-
-
-def moved(rows: Iterable[Recorded], *, captures: Collection[int]) -> list[tuple[Any, ...]]:
-    """What these movements, in order, come to for each task: the parameters of `MOVE_MONEY`.
-
-    *captures* holds the positions of charges that are taken out of a hold.
-    """
-    sums: dict[bytes, tuple[int | None, int, int, int]] = {}
-    for row in rows:
-        entry, task = row.entry, row.stream
-        kind, amount = entry.type, entry.amount_micros or 0
-        held_at_us, held, charged, refunded = sums.get(task, (None, 0, 0, 0))
-        match kind:
-            case "held":
-                sums[task] = (entry.effective_at_us, held + amount, charged, refunded)
-            case "released":
-                sums[task] = (held_at_us, held - amount, charged, refunded)
-            case "charged":
-                taken = amount if row.position in captures else 0
-                sums[task] = (held_at_us, held - taken, charged + amount, refunded)
-            case "refunded":
-                sums[task] = (held_at_us, held, charged, refunded + amount)
-    return [(*told, task) for task, told in sums.items()]
-
-
-def provider_ids(rows: Iterable[Recorded]) -> list[tuple[str, bytes]]:
-    """The provider's ids that these events tell, each with its task."""
-    told = ((_read(_started, row).provider_task_id, row.stream) for row in rows if row.entry.type == "started")
-    return [(provider_id, task) for provider_id, task in told if provider_id is not None]
-
-
-def _read(decoder: msgspec.json.Decoder[T], row: Recorded) -> T:
-    """What *decoder* finds in the facts.
-
-    Raises:
-        DamagedError: they cannot be read.
-    """
-    try:
-        return decoder.decode(row.entry.facts)
-    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
-        raise DamagedError(f"the event at position {row.position} cannot be read: {error}") from error
-
-
-def _step(row: Recorded) -> Step:
-    entry = row.entry
-    kind = entry.type
-    return Step(
-        type=kind,
-        at_us=entry.effective_at_us,
-        status=_STATUSES.get(kind),
-        asked=kind == "cancelled" or (kind == "cancel-requested" and not _read(_wished, row).unsupported),
-        identified=kind == "started" and _read(_started, row).provider_task_id is not None,
-        task=row.stream,
-    )
-
-
-# Reading
 
 
 Purposes: TypeAlias = dict[int, Purpose]
@@ -203,38 +71,6 @@ class Asked(Protocol):
         """The rows that a statement gives."""
 
 
-_COLUMNS = """
-    task, purpose, resolved_model, created_at, status, finished_at, cancel_requested_at, held_at,
-    held_micros, charged_micros, refunded_micros, billed_micros, identified"""
-_COLUMNS_COUNT = len(_COLUMNS.split(","))
-PURPOSES_NUMBERED = """
-SELECT purpose, account, contract, model, provider, school
-FROM (SELECT value AS wanted FROM json_each(?)) CROSS JOIN purposes ON purpose = wanted"""
-BY_ID = f"SELECT {_COLUMNS} FROM tasks WHERE task IN ({', '.join(['?'] * READ_MAX)})"  # noqa: S608 - constants, here and below
-BY_PROVIDER_ID = f"""
-SELECT {_COLUMNS}, provider_task_id
-FROM (SELECT value AS wanted FROM json_each(?))
-CROSS JOIN provider_tasks ON provider_task_id = wanted JOIN tasks USING (task) JOIN purposes USING (purpose)
-WHERE provider = ?"""  # noqa: S608 - constants are spliced in, values are parameters
-BY_END = f"""
-SELECT {_COLUMNS} FROM tasks JOIN purposes USING (purpose)
-WHERE finished_at IS NOT NULL AND (finished_at, task) > (:at, :task) AND finished_at < :until AND provider = :provider
-ORDER BY finished_at, task LIMIT :limit"""  # noqa: S608
-IDS_BY_END = BY_END.replace(_COLUMNS, " task, finished_at", 1)
-HELD = f"""
-SELECT {_COLUMNS} FROM tasks
-WHERE held_micros <> 0 AND task > :task AND (finished_at IS NOT NULL OR held_micros < 0 OR held_at < :held_before)
-ORDER BY task LIMIT :limit"""  # noqa: S608
-REFUNDED_TOO_MUCH = f"""
-SELECT {_COLUMNS} FROM tasks WHERE task > :task AND refunded_micros > charged_micros ORDER BY task LIMIT :limit"""  # noqa: S608
-
-
-OPEN_HOLDS = """
-SELECT count(*), coalesce(sum(held_micros >> 24), 0), coalesce(sum(held_micros & 16777215), 0)
-FROM tasks WHERE held_micros <> 0"""
-"""The sum in two parts, as all sums of the books."""
-
-
 class Holds(NamedTuple):
     """For how many tasks something is held, and how many micro-credits that is in all."""
 
@@ -245,7 +81,7 @@ class Holds(NamedTuple):
 async def open_holds(books: Asked) -> Holds:
     """What is held now."""
     ((tasks, high, low),) = await books.ask(OPEN_HOLDS)
-    return Holds(tasks, (high << 24) + low)
+    return Holds(tasks, (high << LOW_BITS) + low)
 
 
 async def by_ids(books: Asked, ids: Sequence[TaskId]) -> dict[TaskId, Booked]:
@@ -340,5 +176,6 @@ async def _booked(books: Asked, rows: Sequence[Sequence[Any]], purposes: Purpose
     for row in rows:
         purpose, resolved = purposes[row[1]], row[2]
         model = purpose.model if resolved is None else resolved
-        tasks.append(Booked(row[0], purpose, model, *row[3:_COLUMNS_COUNT]))  # SQLite's 0 and 1 are as true as Python's
+        billed_micros = (row[BILLED] << LOW_BITS) + row[BILLED + 1]
+        tasks.append(Booked(row[0], purpose, model, *row[3:BILLED], billed_micros))  # type: ignore[call-arg]  # the columns are its fields, in order
     return tasks

@@ -5,16 +5,17 @@ Alternative beaten: sums over the log itself, which has no column for what a tas
 
 from collections.abc import Iterable, Mapping, Sequence
 from enum import StrEnum
+from pathlib import Path
 from typing import Any, NamedTuple, TypeAlias
 
 import aiosqlite
-import msgspec
 
+from ledger.engine import Engine
 from ledger.errors import DamagedError
-from ledger.event_bytes import decode
 from ledger.events import Created, School
 from ledger.records import Recorded
-from projections.books import booked
+from projections.books import booked_steps
+from projections.books.booked_sql import ADD_PROVIDER_TASK, MOVE_MONEY, STEP
 from projections.books.books_sql import (
     ADD_MOVEMENT,
     ADD_PURPOSE,
@@ -27,9 +28,11 @@ from projections.books.books_sql import (
     SHAPE,
 )
 from projections.books.break_rows import post_breaks
-from projections.books.cost_rows import cost_events, post_lines, post_replaced
+from projections.books.cost_rows import costs_of, post_lines
 from projections.books.movements import COSTS, NO_SUMS, Kind, Purpose, Sums
-from projections.side_file import SideFile, SideFileError
+from projections.books.statement_rows import post_statements, sayings
+from projections.facts import event_of, not_as_its_row_says
+from projections.side_file import SideFile, SideFileError, beside, open_side_file
 
 TASKS_MAX = 50_000
 """Tasks whose purpose is kept in memory; that of others is read from the file."""
@@ -64,7 +67,7 @@ Totals: TypeAlias = "dict[tuple[Purpose, int], Sums]"
 
 
 class Books(SideFile):
-    """The books of one log. `projections.books.books_file.open_books` is the way to get them."""
+    """The books of one log. `open_books` is the way to get them."""
 
     shape = SHAPE
     error = BooksError
@@ -83,22 +86,24 @@ class Books(SideFile):
     async def _post(self, rows: Sequence[Recorded]) -> None:
         begun = [row for row in rows if row.entry.type == "created"]
         created = [(row.stream, await self._number(_purpose(row))) for row in begun]
-        added = [(*known, *booked.begun(row)) for known, row in zip(created, begun, strict=True)]
+        added = [(*known, *booked_steps.begun(row)) for known, row in zip(created, begun, strict=True)]
         await self._file.executemany(ADD_TASK, added)
         self._remember(created)
         money = [row for row in rows if row.entry.amount_micros is not None and row.entry.type in OF_TASKS]
         await self._file.executemany(ADD_MOVEMENT, [await self._values(row) for row in money])
         captures = {row.position for row in money if row.entry.type == "charged" and await self._captures(row)}
-        await self._file.executemany(booked.STEP, booked.steps(rows))
-        await self._file.executemany(booked.MOVE_MONEY, booked.moved(money, captures=captures))
-        await self._file.executemany(booked.ADD_PROVIDER_TASK, booked.provider_ids(rows))
+        await self._file.executemany(STEP, booked_steps.steps(rows))
+        await self._file.executemany(MOVE_MONEY, booked_steps.moved(money, captures=captures))
+        await self._file.executemany(ADD_PROVIDER_TASK, booked_steps.provider_ids(rows))
         await self._post_costs(rows)
-        await post_replaced(self._file, rows)
         await post_breaks(self._file, rows)
 
     async def _post_costs(self, rows: Sequence[Recorded]) -> None:
-        """Post what providers have billed, after what made the tasks that it is billed for."""
-        costs = cost_events(rows)
+        """Post what statements have said, after what made the tasks that they bill."""
+        said = sayings(rows)
+        if not said:
+            return
+        costs = costs_of(said, await post_statements(self._file, said))
         if costs:
             numbers = [await self._number(cost.purpose) for cost in costs]
             moved = [cost.movement(number) for cost, number in zip(costs, numbers, strict=True)]
@@ -173,14 +178,11 @@ def _purpose(row: Recorded) -> Purpose:
     """What the task is for.
 
     Raises:
-        DamagedError: its event is not the one that its row says.
+        DamagedError: its event cannot be read, or is not the one that its row says.
     """
-    try:
-        event = decode(row.entry.facts, None)  # what is erasable says nothing of money
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
-        raise DamagedError(f"the event at position {row.position} cannot be read: {error}") from error
+    event = event_of(row)
     if not isinstance(event, Created):
-        raise DamagedError(f"the event at position {row.position} is not the creation that its row says")
+        raise not_as_its_row_says(row)
     return Purpose(event.account, event.contract, event.model, event.provider, event.terms.school)
 
 
@@ -209,3 +211,17 @@ def _sums(kind: Kind, purpose: Purpose, *, movements: int, amount_micros: int) -
             return Sums(movements=movements, billed_micros=amount_micros)
         case Kind.CREDITED:
             return Sums(movements=movements, credited_micros=amount_micros)
+
+
+def books_of(ledger: Path) -> Path:
+    """Where the books of the ledger in that file are."""
+    return beside(ledger, "books")
+
+
+async def open_books(path: Path, engine: Engine) -> Books:
+    """The books of *engine*'s log in the file *path*, begun if there are none.
+
+    Raises:
+        CannotOpenError, StorageError: as `open_side_file`.
+    """
+    return await open_side_file(Books, path, engine)

@@ -1,10 +1,9 @@
 """The SQL of the books: their schema, and each statement as one whole text."""
 
-from ledger.records import SUM_MAX_MICROS
 from ledger.times import US_PER_DAY
 from projections.side_file import Shape
 
-SCHEMA_VERSION = 4
+SCHEMA_VERSION = 5
 
 _SCHEMA = """
 CREATE TABLE purposes (
@@ -31,7 +30,9 @@ CREATE TABLE tasks (
     held_micros INTEGER NOT NULL DEFAULT 0,
     charged_micros INTEGER NOT NULL DEFAULT 0,
     refunded_micros INTEGER NOT NULL DEFAULT 0,
-    billed_micros INTEGER NOT NULL DEFAULT 0,
+    billed_high INTEGER NOT NULL DEFAULT 0,
+    billed_low INTEGER NOT NULL DEFAULT 0,
+    billed_came INTEGER NOT NULL DEFAULT 0,
     identified INTEGER NOT NULL DEFAULT 0
 ) STRICT, WITHOUT ROWID;
 CREATE INDEX tasks_by_end ON tasks (finished_at, task, purpose) WHERE finished_at IS NOT NULL;
@@ -72,6 +73,13 @@ CREATE TABLE billed_lines (
     PRIMARY KEY (provider, line)
 ) STRICT, WITHOUT ROWID;
 CREATE TABLE billing_streams (provider TEXT PRIMARY KEY, version INTEGER NOT NULL) STRICT, WITHOUT ROWID;
+CREATE TABLE statements (
+    provider TEXT NOT NULL,
+    statement TEXT NOT NULL,
+    came INTEGER NOT NULL,
+    is_read INTEGER NOT NULL,
+    PRIMARY KEY (provider, statement)
+) STRICT, WITHOUT ROWID;
 CREATE TABLE replaced_statements (
     provider TEXT NOT NULL, statement TEXT NOT NULL, replaced_by TEXT NOT NULL, PRIMARY KEY (provider, statement)
 ) STRICT, WITHOUT ROWID;
@@ -90,6 +98,7 @@ SHAPE = Shape(
         "movements",
         "billed_lines",
         "billing_streams",
+        "statements",
         "replaced_statements",
     ),
 )
@@ -119,15 +128,19 @@ BY_DAY = {
 }
 """The same, and by day: whole days since the epoch, UTC."""
 
-_BILLED = f"max(min(billed_micros + ?, {SUM_MAX_MICROS}), -{SUM_MAX_MICROS})"
-BILL_TASK = f"UPDATE tasks SET billed_micros = {_BILLED} WHERE task = ?"  # noqa: S608 - constants
-"""Kept within what SQLite's integers hold, for a statement may say anything."""
+BILL_TASK = """
+UPDATE tasks SET
+    billed_high = billed_high + ?, billed_low = billed_low + ?, billed_came = max(billed_came, ?) WHERE task = ?"""
+"""In two parts, as all sums: a statement may say anything, and what it gives back must leave what was there before."""
 PUT_LINE = "INSERT OR REPLACE INTO billed_lines VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)"
 PUT_STREAM = "INSERT OR REPLACE INTO billing_streams VALUES (?, ?)"
 STREAM_VERSION = "SELECT version FROM billing_streams WHERE provider = ?"
 LINES_KNOWN = """
-SELECT line, task, account, contract, model, micros, at
-FROM (SELECT value AS wanted FROM json_each(?)) CROSS JOIN billed_lines ON line = wanted AND provider = ?"""
+SELECT line, task, account, contract, model, micros, at, came
+FROM (SELECT value AS wanted FROM json_each(?)) CROSS JOIN billed_lines ON line = wanted AND provider = ?
+JOIN statements USING (provider, statement)"""
+TURN = "SELECT came, is_read FROM statements WHERE provider = ? AND statement = ?"
+PUT_TURN = "INSERT OR REPLACE INTO statements VALUES (?, ?, ?, ?)"
 PUT_REPLACED = "INSERT OR REPLACE INTO replaced_statements VALUES (?, ?, ?)"
 REPLACED_BY = """
 WITH RECURSIVE older (statement) AS (
@@ -138,7 +151,8 @@ WITH RECURSIVE older (statement) AS (
 )
 SELECT statement FROM older"""
 LINES_OF = """
-SELECT line, task, account, contract, model, micros, at FROM billed_lines
+SELECT line, task, account, contract, model, micros, at, came
+FROM billed_lines JOIN statements USING (provider, statement)
 WHERE provider = :provider AND line > :line AND micros <> 0
     AND statement IN (SELECT value FROM json_each(:statements))
 ORDER BY line LIMIT :limit"""

@@ -1,6 +1,6 @@
 """The breaks as they are listed: one row each in the books, folded from the events of their streams."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import aiosqlite
@@ -71,6 +71,13 @@ async def list_breaks(books: Asked, wanted: Wanted) -> list[Break]:
         "limit": wanted.limit,
     }
     return [_decoder.decode(row[0]) for row in await books.ask(BREAKS_LISTED, values)]
+
+
+async def all_breaks(books: Asked, wanted: Wanted) -> AsyncIterator[list[Break]]:
+    """The breaks that are *wanted* and all after them, page by page, as they are when their page comes."""
+    while page := await list_breaks(books, wanted):
+        yield page
+        wanted = wanted._replace(after=page[-1].break_id)
 
 
 async def count_breaks(books: Asked, *, life: Life, provider: str | None = None) -> dict[BreakKind, Count]:

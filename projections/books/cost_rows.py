@@ -6,27 +6,28 @@ from typing import Any, NamedTuple
 import aiosqlite
 import msgspec
 
-from ledger.costs import Owed, Whose, signed_micros
+from ledger.costs import Known, Owed, Whose, signed_micros
 from ledger.errors import DamagedError
-from ledger.events import CostEvent, ProviderBilled, ProviderCredited, StatementReplaced
+from ledger.events import CostEvent, ProviderBilled, ProviderCredited
 from ledger.ids import Spelling, TaskId
 from ledger.records import Recorded
-from projections.books.booked import READ_MAX, Asked
+from projections.books.booked import Asked
+from projections.books.booked_sql import READ_MAX
 from projections.books.books_sql import (
     BILL_TASK,
     COSTS_OF_TASK,
     LINES_KNOWN,
     LINES_OF,
+    LOW_BITS,
     PUT_LINE,
-    PUT_REPLACED,
     PUT_STREAM,
-    REPLACED_BY,
     STREAM_VERSION,
 )
-from projections.books.movements import COSTS, Purpose
-from projections.facts import event_of, not_as_its_row_says
+from projections.books.movements import Purpose
+from projections.books.statement_rows import Saying
 
 NO_TASK = b""
+_LOW = (1 << LOW_BITS) - 1
 
 
 class Cost(NamedTuple):
@@ -35,6 +36,8 @@ class Cost(NamedTuple):
     row: Recorded
     event: CostEvent
     task: bytes
+    came: int
+    """The position at which its statement came."""
 
     @property
     def purpose(self) -> Purpose:
@@ -49,53 +52,51 @@ class Cost(NamedTuple):
         return row.position, self.task, purpose, entry.type, amount_micros, entry.recorded_at_us, entry.effective_at_us
 
 
-def cost_events(rows: Sequence[Recorded]) -> list[Cost]:
-    """Those of *rows* that say what a provider bills.
+def costs_of(said: Sequence[Saying], came: Sequence[int]) -> list[Cost]:
+    """Those events that say what a provider bills, each with when its statement *came*.
 
     Raises:
-        DamagedError: one of them is not what its row says.
+        DamagedError: one of them names no task.
     """
-    return [_cost(row) for row in rows if row.entry.type in COSTS]
+    return [
+        Cost(row, event, _task(row, event), position)
+        for (row, event), position in zip(said, came, strict=True)
+        if isinstance(event, ProviderBilled | ProviderCredited)
+    ]
 
 
 async def post_lines(file: aiosqlite.Connection, costs: Sequence[Cost]) -> None:
     """Move the lines, and what their tasks were billed in all, inside the transaction that is open."""
-    await file.executemany(PUT_LINE, [_line(event) for _, event, _ in costs])
-    await file.executemany(BILL_TASK, [(signed_micros(event), task) for _, event, task in costs if task != NO_TASK])
-    versions = {event.provider: row.version for row, event, _ in costs}
+    await file.executemany(PUT_LINE, [_line(one.event) for one in costs])
+    await file.executemany(BILL_TASK, [_bill(one) for one in costs if one.task != NO_TASK])
+    versions = {one.event.provider: one.row.version for one in costs}
     await file.executemany(PUT_STREAM, list(versions.items()))
 
 
-async def lines_known(books: Asked, provider: str, lines: Sequence[str]) -> dict[str, Owed]:
+def _bill(cost: Cost) -> tuple[int, int, int, bytes]:
+    micros = signed_micros(cost.event)
+    return micros >> LOW_BITS, micros & _LOW, cost.came, cost.task
+
+
+async def lines_known(books: Asked, provider: str, lines: Sequence[str]) -> dict[str, Known]:
     """What those of *provider*'s lines come to that have been read before."""
-    known: dict[str, Owed] = {}
+    known: dict[str, Known] = {}
     for start in range(0, len(lines), READ_MAX):
         wanted = msgspec.json.encode(lines[start : start + READ_MAX]).decode()
-        known |= {row[0]: _owed(row) for row in await books.ask(LINES_KNOWN, (wanted, provider))}
+        known |= {row[0]: _known(row) for row in await books.ask(LINES_KNOWN, (wanted, provider))}
     return known
 
 
-async def post_replaced(file: aiosqlite.Connection, rows: Sequence[Recorded]) -> None:
-    """Take note of the statements that others stand for, inside the transaction that is open."""
-    told = [_replaced(row) for row in rows if row.entry.type == "statement-replaced"]
-    await file.executemany(PUT_REPLACED, [(event.provider, event.statement, event.by) for event in told])
-
-
-async def replaced_by(books: Asked, provider: str, statement: str) -> list[str]:
-    """The statements that this one stands for, directly or by another that it replaces."""
-    return [row[0] for row in await books.ask(REPLACED_BY, (provider, statement))]
-
-
-async def lines_of(books: Asked, provider: str, statements: Iterable[str]) -> AsyncIterator[list[Owed]]:
+async def lines_of(books: Asked, provider: str, statements: Iterable[str]) -> AsyncIterator[list[Known]]:
     """The lines that one of these *statements* was the last to move, and that do not come to nothing, in order."""
     wanted, line = msgspec.json.encode(sorted(statements)).decode(), ""
     while True:
         values = {"provider": provider, "statements": wanted, "line": line, "limit": READ_MAX}
-        page = [_owed(row) for row in await books.ask(LINES_OF, values)]
+        page = [_known(row) for row in await books.ask(LINES_OF, values)]
         if not page:
             return
         yield page
-        line = page[-1].line
+        line = page[-1].owed.line
 
 
 async def stream_version(books: Asked, provider: str) -> int:
@@ -109,9 +110,9 @@ async def positions_of_costs(books: Asked, task: TaskId, *, until: int) -> list[
     return [int(row[0]) for row in await books.ask(COSTS_OF_TASK, (task, until))]
 
 
-def _owed(row: Sequence[Any]) -> Owed:
-    line, task, account, contract, model, micros, at_us = row
-    return Owed(line, Whose(task, account, contract, model), micros, at_us)
+def _known(row: Sequence[Any]) -> Known:
+    line, task, account, contract, model, micros, at_us, came = row
+    return Known(Owed(line, Whose(task, account, contract, model), micros, at_us), came)
 
 
 def _line(event: CostEvent) -> tuple[Any, ...]:
@@ -119,18 +120,8 @@ def _line(event: CostEvent) -> tuple[Any, ...]:
     return event.provider, event.line, *whose, event.line_micros, event.at_us, event.statement
 
 
-def _replaced(row: Recorded) -> StatementReplaced:
-    event = event_of(row)
-    if not isinstance(event, StatementReplaced):
-        raise not_as_its_row_says(row)
-    return event
-
-
-def _cost(row: Recorded) -> Cost:
-    event = event_of(row)
-    if not isinstance(event, ProviderBilled | ProviderCredited):
-        raise not_as_its_row_says(row)
+def _task(row: Recorded, event: CostEvent) -> bytes:
     task = None if event.task is None else Spelling.UUID.parse(event.task)
     if event.task is not None and task is None:
         raise DamagedError(f"the event at position {row.position} names no task: {event.task!r}")
-    return Cost(row, event, NO_TASK if task is None else task)
+    return NO_TASK if task is None else task

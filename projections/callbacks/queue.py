@@ -16,7 +16,7 @@ from typing import NamedTuple
 import aiosqlite
 import msgspec
 
-from ledger.callbacks import Calling, Webhook, callback_id, changed_webhook, due_us
+from ledger.callbacks import Calling, Webhook, added_webhook, callback_id, changed_webhook, due_us
 from ledger.engine import Engine
 from ledger.events import (
     CallbackAttempted,
@@ -200,15 +200,7 @@ class CallbackQueue(SideFile):
         of_account = page.webhooks.setdefault(row.account, {})
         match event:
             case WebhookAdded():
-                added = Webhook(
-                    webhook_id=event.webhook_id,
-                    contract=event.contract,
-                    url=event.url,
-                    tells=event.tells,
-                    sealed_secret=event.sealed_secret,
-                    created_at_us=event.at_us,
-                )
-                await self._put_webhook(row.account, added, of_account)
+                await self._put_webhook(row.account, added_webhook(event), of_account)
             case WebhookChanged(webhook_id=webhook_id) if webhook_id in of_account:
                 changed = changed_webhook(of_account[webhook_id], event)
                 await self._put_webhook(row.account, changed, of_account)

@@ -37,7 +37,7 @@ from projections.deadlines.deadlines_sql import (
     STALLED_COUNT,
     STEP,
 )
-from projections.deadlines.late import Late, grouped, late_rows
+from projections.deadlines.late_reports import Late, grouped, late_rows
 from projections.facts import facts_of
 from projections.side_file import SideFile, SideFileError, beside, open_side_file
 

@@ -100,7 +100,7 @@ def named(text: str) -> tuple[str, ...]:
     if ends:
         return ends
     near = _near(text)
-    hint = f"; near it are {', '.join(near)}" if near else ""
+    hint = f"; near it are {', '.join(near)}" if near else "; without a field all are explained"
     raise NoSuchFieldError(f"a task has no field {text!r}{hint}")
 
 

@@ -10,10 +10,8 @@ of it is not billed here comes to nothing.
 """
 
 import asyncio
-from collections import Counter
-from collections.abc import AsyncIterator, Collection, Iterator, Sequence
+from collections.abc import AsyncIterator, Collection, Container, Iterator, Sequence
 from functools import cached_property
-from itertools import chain
 from typing import NamedTuple
 
 from msgspec.structs import replace
@@ -22,12 +20,14 @@ from ledger.breaks import Difference
 from ledger.costs import Owed, Source, Whose
 from ledger.events import BreakKind
 from ledger.ids import Spelling, TaskId
+from ledger.statement_rules import Turn
 from projections.books.booked import Asked, Booked, by_end, by_end_but, by_ids, by_provider_ids
-from projections.books.cost_rows import lines_known, lines_of, replaced_by, stream_version
 from projections.follow import Progress, nobody
 from projections.reconciliation.differences import Side, compare, duplicate, missing_here, missing_there
+from projections.reconciliation.known_lines import KnownLines, Replaced, known_lines, task_named
 from projections.reconciliation.leftovers import Leftovers
-from projections.reconciliation.matching import Assigned, assign
+from projections.reconciliation.line_names import names_of
+from projections.reconciliation.matching import Assigned, assign, may_stay
 from projections.reconciliation.statement_format import StatementFormat, whole_period
 from projections.reconciliation.statement_records import NotAStatementError
 from projections.reconciliation.statements import Line, Statement
@@ -77,31 +77,6 @@ def side_of(billed: Billed) -> Side:
     return Side(billed.provider, billed.statement.currency, form, form.terms(), since_us, until_us)
 
 
-def names_of(lines: Sequence[Line]) -> list[str]:
-    """What each line is known by, no two the same: its id, or what it names and when, whatever it bills."""
-    told = [_name_of(line) for line in lines]
-    if len(set(told)) == len(told):
-        return told
-    times: Counter[str] = Counter()
-    names: list[str] = []
-    taken: set[str] = set()
-    for said in told:
-        name = said
-        while name in taken:
-            times[said] += 1
-            name = f"{said} again {times[said]}"
-        taken.add(name)
-        names.append(name)
-    return names
-
-
-def _name_of(line: Line) -> str:
-    if line.line_id:
-        return f"line {line.line_id}"
-    named = f"{line.provider_task_id}/{line.our_task_id}/{line.model}"
-    return f"line of {named}/{line.started_at_us}/{line.finished_at_us}/{line.billed_at_us}"
-
-
 class Comparison:
     """A statement held against the books: what differs, and after that which line is billed for which task.
 
@@ -115,15 +90,19 @@ class Comparison:
         self._lines = billed.statement.lines
         self._owners: dict[int, Booked] = {}
         """Whose each line is, by its number; that of nobody's is not in it."""
-        self._looked_at: set[TaskId] | None = None
-        self._apart: set[TaskId] = set()
-        """Tasks that do not agree with their bills."""
-        self._counted: Counter[TaskId] = Counter()
-        """Micro-credits that the tasks were billed before by these very lines, or by those that they stand for."""
-        self.replaced: frozenset[str] = frozenset()
+        self._agreeing: set[TaskId] = set()
+        """Tasks that have lines here, and agree with all that they were billed."""
+        self._known = KnownLines(Turn(), Replaced())
+        """What the lines come to already, once `differences` has begun."""
+        self._tells_all = True
+        """Whether it tells of all its lines: asked for each task, and so here."""
+        self._kept: dict[int, Booked] = {}
+        """For whom lines were billed before, and may be still, by their numbers."""
+
+    @property
+    def replaced(self) -> frozenset[str]:
         """The statements that this one stands for, once `differences` has begun."""
-        self._gone: list[Owed] = []
-        """Lines of theirs that this one does not bill."""
+        return self._known.replaced.statements
 
     @cached_property
     def _names(self) -> list[str]:
@@ -133,90 +112,87 @@ class Comparison:
     async def differences(self, *, progress: Progress = nobody) -> AsyncIterator[list[Difference]]:
         """What differs between the books and the statement, in chunks."""
         assigned = await self._assigned()
-        yield [duplicate(repeat, self.side) for repeat in assigned.repeats]
+        yield [duplicate(one, self.side) for one in assigned.repeats if not self._known.is_passed(one.line)]
         groups = list(assigned.groups.items())
         for start in range(0, len(groups), LINES_PAGE):
             some = groups[start : start + LINES_PAGE]
             yield [found for task, own in some for found in self._compared(assigned.tasks[task], own)]
             progress(start + len(some), len(self._lines))
-        left = Leftovers(assigned.left, self.side.terms)
+        left = Leftovers(self._known.own(assigned.left), self.side)
         async for found in self._gone_by(assigned, left):
             yield found
         for earlier, line, _ in assigned.repeats:
-            if earlier.number in self._owners:
-                self._owners[line.number] = self._owners[earlier.number]
+            owner = self._kept.get(line.number) or self._owners.get(earlier.number)
+            if owner is not None:
+                self._owners[line.number] = owner
         yield list(missing_here(left.rest(), self.side))
         progress(len(self._lines), len(self._lines))
 
     def owed(self) -> Iterator[Owed]:
         """What each line bills for whom, once `differences` has come to its end.
 
-        A line in a currency that nobody agreed to has no amount that could be owed: chosen.
+        A line in a currency that nobody agreed to has no amount that could be owed, and one that had been billed before
+        it was corrected to that is given back: chosen.
         """
         for line, name in zip(self._lines, self._names, strict=True):
-            if self._bills(line):
-                whose = _whose(line, self._owners.get(line.number))
-                at_us = self.side.since_us if line.at_us is None else line.at_us
+            if self._known.is_passed(line):
+                continue
+            whose = _whose(line, self._owners.get(line.number))
+            at_us = self.side.since_us if line.at_us is None else line.at_us
+            if self.side.is_foreign(line):
+                yield Owed(name, whose, 0, at_us)
+            else:
                 yield Owed(name, whose, line.amount_micros, at_us, line.rounded_from)
-        for gone in self._gone:
-            yield replace(gone, micros=0)
-
-    def _bills(self, line: Line) -> bool:
-        return not line.currency or line.currency == self.side.currency
+        for gone in self._known.replaced.gone:
+            yield replace(gone.owed, micros=0)
 
     def has_gone(self, found: Difference) -> bool:
         """Whether *found*, which a statement that this one replaces has shown and this one does not, differs no more.
 
-        A task without a line that ended outside this statement's period is missing still.
+        A task without a line that ended outside this statement's period is missing still; and what others tell of is
+        theirs.
         """
+        if self._known.leaves(found):
+            return False
         return found.kind is not BreakKind.MISSING_THERE or self.side.since_us <= found.since_us < self.side.until_us
 
     def agrees(self, found: Difference) -> bool:
         """Whether the task that *found* is about has lines here, and agrees with all that it was billed."""
-        if self._looked_at is None:
-            self._looked_at = {task.task for task in self._owners.values()}
-        task = None if found.task is None else Spelling.UUID.parse(found.task)
-        return task in self._looked_at and task not in self._apart
+        return task_named(found.task) in self._agreeing
 
     async def _assigned(self) -> Assigned:
-        """The lines with the tasks that their ids name."""
+        """The lines with the tasks that their ids name, or for which they were billed before."""
         books, lines, provider = self._books, self._lines, self.billed.provider
-        await self._count_known()
+        known = await known_lines(books, self.billed.source, lines, lambda: self._names, replaces=self.billed.replaces)
+        self._known, self._tells_all = known, known.tells_all
         provider_ids = list(dict.fromkeys([line.provider_task_id for line in lines]))
         by_provider_id = await by_provider_ids(books, provider, [name for name in provider_ids if name])
         ids: list[TaskId] = []
         if len(by_provider_id) < len(provider_ids):
             unknown = [line.task for line in lines if line.provider_task_id not in by_provider_id]
             ids = [task for task in dict.fromkeys(unknown) if task is not None]
-        by_id = {task: one for task, one in (await by_ids(books, ids)).items() if one.purpose.provider == provider}
-        assigned = await asyncio.to_thread(assign, lines, by_provider_id, by_id)
+        before = self._billed_before(by_provider_id)
+        found = await by_ids(books, list(dict.fromkeys([*ids, *before.values()])))
+        by_id = {task: one for task, one in found.items() if one.purpose.provider == provider}
+        if before:
+            stay = ((line, by_id.get(before[line.number])) for line in lines if line.number in before)
+            self._kept = {line.number: task for line, task in stay if task is not None and may_stay(line, task)}
+        assigned = await asyncio.to_thread(assign, lines, by_provider_id, by_id, kept=self._kept)
         self._owners = assigned.owners
+        for earlier, line, _ in assigned.repeats:
+            known.pass_repeat(earlier, line)
         return assigned
 
-    async def _count_known(self) -> None:
-        """Take note of what these lines have billed already, and those of statements that this one replaces."""
-        books, provider = self._books, self.billed.provider
-        await self._find_gone()
-        if not await stream_version(books, provider):
-            return
-        same = await lines_known(books, provider, self._names)
-        for known in chain(same.values(), (gone for gone in self._gone if gone.line not in same)):
-            task = None if known.whose.task is None else Spelling.UUID.parse(known.whose.task)
-            if task is not None:
-                self._counted[task] += known.micros
-
-    async def _find_gone(self) -> None:
-        """Find the lines of the statements that this one replaces, now or before, and that it does not bill."""
-        books, provider, statement = self._books, self.billed.provider, self.billed.statement.digest
-        replaced = set(await replaced_by(books, provider, statement))
-        if self.billed.replaces is not None:
-            replaced |= {self.billed.replaces, *await replaced_by(books, provider, self.billed.replaces)}
-        self.replaced = frozenset(replaced)
-        if not replaced:
-            return
-        billed = {name for line, name in zip(self._lines, self._names, strict=True) if self._bills(line)}
-        async for page in lines_of(books, provider, replaced):
-            self._gone += [one for one in page if one.line not in billed]
+    def _billed_before(self, by_provider_id: Container[str]) -> dict[int, TaskId]:
+        """For which tasks those lines were billed before that no id of the provider's matches, by their numbers."""
+        if not self._known:
+            return {}
+        return {
+            line.number: task
+            for line in self._lines
+            if line.provider_task_id not in by_provider_id
+            for task in self._known.tasks_of(line)
+        }
 
     async def _gone_by(self, assigned: Assigned, left: Leftovers) -> AsyncIterator[list[Difference]]:
         """Let the provider's tasks of the period go by, in the order of their ends, page by page.
@@ -233,9 +209,9 @@ class Comparison:
             found: list[Difference] = []
             left.pass_by(page)
             for task in page:
-                if task.task in assigned.groups:
+                if task.task in assigned.groups or not self._known.tells_of(task):
                     continue
-                before_micros = self._before(task)
+                before_micros = self._known.before_micros(task)
                 due_micros = task.net_micros - before_micros
                 if due_micros <= 0:
                     continue
@@ -248,14 +224,13 @@ class Comparison:
             yield found
 
     def _compared(self, task: Booked, lines: Sequence[Line]) -> Sequence[Difference]:
-        found = compare(task, lines, self.side, before_micros=self._before(task))
-        if found and not BESIDE.issuperset(one.kind for one in found):
-            self._apart.add(task.task)
+        own = lines if self._tells_all else self._known.told_by(task, lines)
+        if not own:
+            return ()
+        found = compare(task, own, self.side, before_micros=self._known.before_micros(task))
+        if not found or BESIDE.issuperset(one.kind for one in found):
+            self._agreeing.add(task.task)
         return found
-
-    def _before(self, task: Booked) -> int:
-        """What other statements have billed for it; also where all bills together come to nothing."""
-        return task.billed_micros - self._counted.get(task.task, 0)
 
 
 def _whose(line: Line, task: Booked | None) -> Whose:

@@ -11,12 +11,13 @@ from itertools import islice
 from ledger.attempts import append_decided, committing
 from ledger.break_log import NOBODY
 from ledger.breaks import provider_stream
-from ledger.costs import NOTHING, Owed, Source, decide_cost
+from ledger.costs import UNKNOWN, Owed, Source, decide_cost
 from ledger.engine import Engine
 from ledger.records import Append, entry
 from ledger.statement_log import StatementLog
 from projections.books.books import Books
 from projections.books.cost_rows import lines_known, stream_version
+from projections.books.statement_rows import turn_of
 from projections.follow import catch_up
 
 CHUNK_MAX = 1000
@@ -44,12 +45,13 @@ class CostLog:
         async def decided() -> Append | None:
             await catch_up(self._engine, self.books)  # with the chunk before, and what another process has posted
             version = await stream_version(self.books, source.provider)  # first: an older one is refused
+            turn = await turn_of(self.books, source.provider, source.statement)
             known = await lines_known(self.books, source.provider, names)
             recorded_at_us = max(now_us, (await self._engine.head()).recorded_at_us)
             entries = tuple(
                 entry(event, actor=by, recorded_at_us=recorded_at_us)
                 for one in some
-                for event in decide_cost(known.get(one.line, NOTHING), one, source)
+                for event in decide_cost(known.get(one.line, UNKNOWN), one, source, turn)
             )
             if not entries:
                 return None

@@ -16,6 +16,7 @@ from ledger.money import credits_text
 from ledger.task import TERMINAL, Status
 from ledger.times import US_PER_DAY
 from projections.books.booked import Booked
+from projections.reconciliation.line_names import amount_key
 from projections.reconciliation.matching import Repeat, without_repeats
 from projections.reconciliation.statement_format import StatementFormat, Terms, whole_period
 from projections.reconciliation.statements import Line
@@ -33,6 +34,10 @@ class Side(NamedTuple):
     terms: Terms
     since_us: int
     until_us: int
+
+    def is_foreign(self, line: Line) -> bool:
+        """Whether the line is in another currency than agreed, so that its amount says nothing here."""
+        return bool(line.currency) and line.currency != self.currency
 
 
 # Of a task
@@ -61,7 +66,7 @@ def _looked_at(task: Booked, lines: Sequence[Line], side: Side, before_micros: i
     if _is_late(task, lines, side):
         detail = f"ended long before it is billed, at {credits_text(billed_micros)}"
         yield about_task(task, BreakKind.LATE, abs(billed_micros), detail, lines)
-    foreign = [line for line in lines if line.currency and line.currency != side.currency]
+    foreign = [line for line in lines if side.is_foreign(line)]
     if foreign:
         detail = f"billed in {foreign[0].currency!r}, agreed is {side.currency!r}"
         yield about_task(task, BreakKind.CURRENCY, abs(task.net_micros), detail, foreign)
@@ -175,7 +180,7 @@ def missing_here(rest: Iterable[tuple[Line, Booked | None]], side: Side) -> Iter
     """Lines that no task here answers for. Of those that say the same, each is a break of its own."""
     times: Counter[str] = Counter()
     for line, candidate in rest:
-        key = _line_key(line)
+        key = amount_key(line)
         times[key] += 1
         yield _missing_here(line, candidate, side, about=key if times[key] == 1 else f"{key} again {times[key]}")
 
@@ -209,7 +214,7 @@ def duplicate(repeat: Repeat, side: Side, *, task: Booked | None = None) -> Diff
     return Difference(
         provider=side.provider,
         kind=BreakKind.DUPLICATE,
-        about=f"{_line_key(earlier)} again {f'as {line.line_id}' if has_own_id else nth}",
+        about=f"{amount_key(earlier)} again {f'as {line.line_id}' if has_own_id else nth}",
         at_stake_micros=abs(line.amount_micros),
         since_us=line.at_us or side.since_us,
         detail=f"line {line.number} bills again what line {earlier.number} has billed",
@@ -235,10 +240,3 @@ def about_task(
         lines=tuple(line.number for line in lines[:LINES_MAX]),
         line_ids=tuple(line.line_id for line in lines[:LINES_MAX] if line.line_id),
     )
-
-
-def _line_key(line: Line) -> str:
-    """What a line is known by: its id, or else what it says, which stays when lines are added before it."""
-    if line.line_id:
-        return f"line {line.line_id}"
-    return f"line of {line.provider_task_id}/{line.our_task_id}/{line.model}/{line.amount_micros}/{line.at_us}"

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator, Sequence
 
 from ledger.money import Rounding, rounded
 from projections.books.booked import Booked
-from projections.reconciliation.statement_format import Terms
+from projections.reconciliation.differences import Side
 from projections.reconciliation.statements import Line
 
 AMOUNTS_MAX = 64
@@ -47,12 +47,13 @@ class Leftovers:
     """Lines without a task, to be matched by model, amount and time while the period's tasks go by in order of time.
 
     A line that names a task by our id is that task's or nobody's; and where line and task each go by an id of the
-    provider's, it is not the same one, or they would have been matched by it.
+    provider's, it is not the same one, or they would have been matched by it. One in a currency that nobody agreed to
+    has no amount to be matched by.
     """
 
-    def __init__(self, lines: Sequence[Line], terms: Terms) -> None:
+    def __init__(self, lines: Sequence[Line], side: Side) -> None:
         """*lines* in the order of the statement."""
-        self._terms = terms
+        self._terms = terms = side.terms
         self._is_exact = not terms.tolerance_micros and not terms.tolerance
         self._amounts: dict[tuple[str, bool], list[int]] = {}
         """The amounts for which there is a shelf, by model and whether the lines have an id of the provider's."""
@@ -63,7 +64,7 @@ class Leftovers:
         self._rest = {line.number: line for _, line in timed}
         self._candidates = _Candidates(timed)
         for at_us, line in reversed(timed):
-            if line.model and at_us and not line.our_task_id:
+            if line.model and at_us and not line.our_task_id and not side.is_foreign(line):
                 key = line.model, bool(line.provider_task_id), line.amount_micros
                 shelf = self._shelves.get(key) or self._new_shelf(*key)
                 shelf.times.append(-at_us)

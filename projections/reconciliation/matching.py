@@ -1,11 +1,13 @@
 """Which lines of a statement belong to which task in the books, by the ids that they name. Pure.
 
-A line belongs to the task that goes by its provider's id; else to the one that our id on it names. Those that name none
-are matched by model, amount and time (`leftovers`). Every line and every task is used once.
+A line belongs to the task that goes by its provider's id; else to the one that our id on it names; else, where the line
+names none, to the one that it was billed for before. What is left is matched by model, amount and time (`leftovers`).
+Every line and every task is used once.
 """
 
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
+from types import MappingProxyType
 from typing import NamedTuple
 
 from ledger.ids import TaskId
@@ -35,9 +37,16 @@ class Assigned(NamedTuple):
 
 
 def assign(
-    lines: Iterable[Line], by_provider_id: Mapping[str, Sequence[Booked]], by_id: Mapping[TaskId, Booked]
+    lines: Iterable[Line],
+    by_provider_id: Mapping[str, Sequence[Booked]],
+    by_id: Mapping[TaskId, Booked],
+    *,
+    kept: Mapping[int, Booked] = MappingProxyType({}),
 ) -> Assigned:
-    """Match by ids: the provider's first, then ours. *by_id* holds only tasks of this provider."""
+    """Match by ids: the provider's first, then ours. *by_id* holds only tasks of this provider.
+
+    *kept* holds, by the numbers of lines, the tasks for which they were billed before and may stay.
+    """
     groups: dict[TaskId, Sequence[Line]] = {}
     tasks: dict[TaskId, Booked] = {}
     owners: dict[int, Booked] = {}
@@ -56,6 +65,8 @@ def assign(
         named = by_provider_id.get(line.provider_task_id)
         task = _named(line, named or (), by_id) if named is None or len(named) > 1 else named[0]
         if task is None:
+            task = kept.get(line.number)
+        if task is None:
             left.append(line)
             continue
         owners[line.number] = task
@@ -67,6 +78,14 @@ def assign(
         else:
             groups[task.task] = [*own, line]
     return Assigned(groups, tasks, owners, left, repeats)
+
+
+def may_stay(line: Line, task: Booked) -> bool:
+    """Whether a line that no id matches may be this task's: unless one of its ids names another.
+
+    Our id on it does, and the provider's if the task goes by one, or they would have been matched by it.
+    """
+    return not line.our_task_id and not (line.provider_task_id and task.identified)
 
 
 def _named(line: Line, tasks: Sequence[Booked], by_id: Mapping[TaskId, Booked]) -> Booked | None:

@@ -1,4 +1,4 @@
-"""Whose statements are read: of a provider that nobody knows each line would be a break, so its name is asked twice."""
+"""Known providers: a statement of one that nobody knows is refused, for each of its lines would be a break."""
 
 from collections.abc import Iterable
 

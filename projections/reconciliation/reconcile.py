@@ -5,7 +5,7 @@ statement was read. A run that was killed between any two commits is carried on 
 is not written again, and changes nothing of what is found.
 """
 
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import msgspec
@@ -15,7 +15,7 @@ from ledger.breaks import Break, CorrectBreak, Difference, Life, OpenBreak
 from ledger.events import BreakKind, StatementRead, StatementReplaced
 from ledger.statement_rules import decide_replaced, refuse_superseded
 from projections.books.booked import Asked
-from projections.books.break_rows import Count, Wanted, list_breaks
+from projections.books.break_rows import Count, Wanted, all_breaks
 from projections.books.snapshot import snapshot
 from projections.follow import Progress, nobody
 from projections.reconciliation.comparison import Billed, Comparison
@@ -159,7 +159,7 @@ class Clerk:
         """Correct the breaks that a statement has opened, and of which the tasks agree with their bills now."""
         provider, statement = comparison.billed.provider, comparison.billed.statement.digest
         for kind in GOING:
-            async for page in _open_breaks(books, Wanted(life=Life.OPEN, kind=kind, provider=provider)):
+            async for page in all_breaks(books, Wanted(life=Life.OPEN, kind=kind, provider=provider)):
                 gone = [one for one in page if one.statement is not None and comparison.agrees(one.found)]
                 await self._correct(gone, reason=f"task and bills agree, with statement {statement}")
 
@@ -168,7 +168,7 @@ class Clerk:
         statement, replaced = comparison.billed.statement.digest, comparison.replaced
         if not replaced:
             return
-        async for page in _open_breaks(books, Wanted(life=Life.OPEN, provider=comparison.billed.provider)):
+        async for page in all_breaks(books, Wanted(life=Life.OPEN, provider=comparison.billed.provider)):
             left = [one for one in page if one.statement in replaced and one.break_id not in self._shown]
             gone = [one for one in left if comparison.has_gone(one.found)]
             await self._correct(gone, reason=f"statement {statement} stands for the one that showed it")
@@ -193,10 +193,3 @@ class Clerk:
             position=position,
         )
         await costs.statements.read(event, by=self._by)
-
-
-async def _open_breaks(books: Asked, wanted: Wanted) -> AsyncIterator[list[Break]]:
-    """Those that are *wanted*, page by page."""
-    while page := await list_breaks(books, wanted):
-        yield page
-        wanted = wanted._replace(after=page[-1].break_id)

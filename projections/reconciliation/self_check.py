@@ -13,7 +13,7 @@ from ledger.views import seen_of
 from projections.books.booked import Asked, Booked, unsettled
 from projections.books.books import FOREVER_US
 from projections.deadlines.deadlines import Deadlines
-from projections.deadlines.late import late_truth
+from projections.deadlines.late_reports import late_truth
 from projections.reconciliation.differences import about_task
 
 STUCK_HOURS = 24

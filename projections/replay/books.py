@@ -27,8 +27,7 @@ from ledger.errors import StorageError
 from ledger.events import ProjectionSwitched
 from ledger.sqlite_file import BUSY_TIMEOUT_SECONDS, TROUBLE
 from ledger.sqlite_switch import record, switching
-from projections.books.books import Books
-from projections.books.books_file import open_books
+from projections.books.books import Books, open_books
 from projections.follow import Progress, catch_up, nobody
 from projections.replay.books_sql import (
     ATTACH,
@@ -39,9 +38,7 @@ from projections.replay.books_sql import (
     drop_differing,
     take_missing,
 )
-from projections.replay.lines import Line
-
-BOOKS = "books"
+from projections.replay.lines import Line, Projection
 
 
 def green_of(books: Path) -> Path:
@@ -117,7 +114,7 @@ async def switch_books(engine: Engine, wanted: Switch, *, by: str, at_us: int) -
         with _writing(books) as db:
             position, _ = db.execute(CHECKPOINT).fetchone()
             event = ProjectionSwitched(
-                at_us=at_us, projection=BOOKS, position=position, replaced=wanted.replaced, back=wanted.back
+                at_us=at_us, projection=Projection.BOOKS, position=position, replaced=wanted.replaced, back=wanted.back
             )
             with switching(wanted.ledger) as log:
                 at = record(log, event, by=by)
@@ -160,7 +157,7 @@ async def _on_record(engine: Engine, kept: Path) -> Taken | None:
         return None
     for row in await engine.streams([switch_stream()]):
         event = row.event
-        if row.position > position and isinstance(event, ProjectionSwitched) and event.projection == BOOKS:
+        if row.position > position and isinstance(event, ProjectionSwitched) and event.projection == Projection.BOOKS:
             return Taken(event.replaced, row.position, event.back)
     return None
 
@@ -241,12 +238,12 @@ def _lines(db: sqlite3.Connection, table: str) -> Iterator[Line]:
         name = f"{table} {' '.join(str(_shown(value)) for value in either[: len(key)])}"
         if live is None or fresh is None:
             have, want = ("no row" if row is None else "a row" for row in (live, fresh))
-            yield Line(projection=BOOKS, row=name, field="row", live=have, replayed=want)
+            yield Line(projection=Projection.BOOKS, row=name, field="row", live=have, replayed=want)
             continue
         for place in order:
             if live[place] != fresh[place]:
                 have, want = _shown(live[place]), _shown(fresh[place])
-                yield Line(projection=BOOKS, row=name, field=columns[place], live=have, replayed=want)
+                yield Line(projection=Projection.BOOKS, row=name, field=columns[place], live=have, replayed=want)
 
 
 def _shown(value: Any) -> Any:  # noqa: ANN401 - what SQLite holds

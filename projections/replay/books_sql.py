@@ -9,8 +9,8 @@ TABLES: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {  # what identifie
         (
             *("purpose", "created_at", "resolved_model", "status", "finished_at"),
             *("before_update", "before_update_finished_at", "cancel_requested_at"),
-            *("held_at", "expected_micros", "held_micros", "charged_micros", "refunded_micros", "billed_micros"),
-            "identified",
+            *("held_at", "expected_micros", "held_micros", "charged_micros", "refunded_micros"),
+            *("billed_high", "billed_low", "billed_came", "identified"),
         ),
     ),
     "movements": (("position",), ("task", "purpose", "kind", "amount_micros", "recorded_at", "effective_at")),
@@ -18,6 +18,7 @@ TABLES: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {  # what identifie
     "breaks": (("break",), ("provider", "kind", "life", "at_stake_micros", "row")),
     "billed_lines": (("provider", "line"), ("task", "account", "contract", "model", "micros", "at", "statement")),
     "billing_streams": (("provider",), ("version",)),
+    "statements": (("provider", "statement"), ("came", "is_read")),
     "replaced_statements": (("provider", "statement"), ("replaced_by",)),
 }
 CHECKPOINT = "SELECT position, hash FROM main.checkpoint"

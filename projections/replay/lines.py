@@ -1,6 +1,7 @@
 """What a replay would change, in words: a line for each field of a row that differs, figures before the rest. Pure."""
 
 from collections.abc import Iterable, Iterator
+from enum import StrEnum
 from typing import Any
 
 import msgspec
@@ -8,8 +9,8 @@ import msgspec
 from ledger.ids import Spelling, TaskId
 from ledger.records import AccountRow
 from ledger.sqlite_sql import TASK_COLUMNS
-from projections.replay.file import VIEW
 from projections.replay.ranges import AccountDifference, Difference
+from projections.replay.stored_differences import VIEW
 from projections.replay.task_pages import Row
 
 CONTENT = frozenset({"input", "metadata", "output", "message", "warnings"})
@@ -17,10 +18,18 @@ CONTENT = frozenset({"input", "metadata", "output", "message", "warnings"})
 _NO_ROW = "no row"
 
 
+class Projection(StrEnum):
+    """What is folded from the log and kept, and so can be replayed."""
+
+    TASKS = "tasks"
+    ACCOUNTS = "accounts"
+    BOOKS = "books"
+
+
 class Line(msgspec.Struct, frozen=True, kw_only=True):
     """A field that would change: of a task, or of an account."""
 
-    projection: str
+    projection: Projection
     row: str
     field: str
     live: Any
@@ -30,16 +39,18 @@ class Line(msgspec.Struct, frozen=True, kw_only=True):
 def account_lines(found: Iterable[AccountDifference]) -> Iterator[Line]:
     for one in found:
         for field, live, replayed in _changed(_account_fields(one.live), _account_fields(one.fresh)):
-            yield Line(projection="accounts", row=one.account, field=field, live=live, replayed=replayed)
+            yield Line(projection=Projection.ACCOUNTS, row=one.account, field=field, live=live, replayed=replayed)
 
 
 def task_lines(one: Difference) -> list[Line]:
     """What would change of a task; that nothing can be made of its events, if that is so."""
     name = Spelling.UUID.spell(TaskId(one.task))
     if one.problem is not None:
-        return [Line(projection="tasks", row=name, field="events", live=None, replayed=one.problem)]
-    changed = [*_changed(_task_fields(one.live), _task_fields(one.fresh))]
-    return [Line(projection="tasks", row=name, field=field, live=live, replayed=new) for field, live, new in changed]
+        return [Line(projection=Projection.TASKS, row=name, field="events", live=None, replayed=one.problem)]
+    return [
+        Line(projection=Projection.TASKS, row=name, field=field, live=live, replayed=replayed)
+        for field, live, replayed in _changed(_task_fields(one.live), _task_fields(one.fresh))
+    ]
 
 
 def _changed(live: dict[str, Any] | None, fresh: dict[str, Any] | None) -> list[tuple[str, Any, Any]]:

@@ -20,7 +20,7 @@ from ledger.seals import Opener
 from ledger.sqlite_rows import task_values
 from ledger.task import Task, fold
 from ledger.views import row_of
-from projections.audit.findings import brief
+from projections.facts import brief
 from projections.replay.account_sums import Sums
 from projections.replay.refold import refold, row_values
 from projections.replay.replay_sql import CREDIT, HISTORY, KEY

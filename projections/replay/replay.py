@@ -26,11 +26,10 @@ import msgspec
 from ledger.breaks import switch_stream
 from ledger.records import AccountRow
 from ledger.sqlite_rows import read_account
-from projections.audit.findings import is_task_stream
+from ledger.streams import is_task_stream
 from projections.follow import Progress, nobody
 from projections.replay.account_sums import Sums
 from projections.replay.file import Place, ReplayFile
-from projections.replay.parts import spread, workers_for
 from projections.replay.ranges import (
     AccountDifference,
     Difference,
@@ -57,6 +56,7 @@ from projections.replay.replay_sql import (
     TOUCHED,
 )
 from projections.replay.task_pages import FIRST, LAST, Part, snapshot
+from projections.replay.workers import spread, workers_for
 
 PART_EVENTS = 20_000
 """In a part, about: a tenth of a second, and what a replay that is killed has to do again."""
@@ -144,7 +144,7 @@ def compared(db: sqlite3.Connection, file: ReplayFile) -> Compared:
         head=place.hash.hex(),
         tasks=tasks,
         events=events,
-        differing_tasks=file.count("differences"),
+        differing_tasks=file.count_differing(),
         unreadable_tasks=unreadable,
         accounts=() if unreadable else tuple(_accounts(db, file.all_sums())),
     )

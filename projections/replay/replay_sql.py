@@ -1,4 +1,4 @@
-"""The SQL of a replay and of the sieve: what they read of the log and of the rows, each statement as one whole text."""
+"""The SQL by which a replay and the quick check read the log and the rows, each statement as one whole text."""
 
 from typing import NamedTuple
 
@@ -19,7 +19,7 @@ ROW = f"SELECT {_ROW} FROM task_rows WHERE task = ?"  # noqa: S608 - the same
 KEYS = "SELECT task, key FROM seals WHERE task > ? AND task <= ?"
 KEY = "SELECT key FROM seals WHERE task = ?"
 _OTHERS = "length(task) = 16 AND substr(task, 7, 1) >= x'80' AND substr(task, 7, 1) < x'90'"
-"""Whether a stream is no task's, as `projections.audit.findings.is_task_stream` has it."""
+"""Whether a stream is no task's, as `ledger.streams.is_task_stream` has it."""
 OTHERS = f"SELECT DISTINCT task FROM events WHERE task > ? AND task <= ? AND {_OTHERS}"  # noqa: S608 - constants
 
 

@@ -39,13 +39,13 @@ from ledger.sqlite_staging import (
     transaction,
 )
 from ledger.sqlite_switch import cut, record, writing
-from projections.replay.file import ReplayFile, opened, opened_fresh
+from projections.replay.file import ReplayFile
+from projections.replay.lines import Projection
 from projections.replay.ranges import AccountDifference, Difference, key_of
 from projections.replay.replay import FEW_EVENTS, ROUNDS_MAX, CaughtUp, catch_up, compared, compared_account, log_id_of
 from projections.replay.replay_sql import ACCOUNT, HEAD, ROW
+from projections.replay.stored_differences import opened, opened_fresh
 from projections.replay.task_pages import snapshot
-
-TASKS, ACCOUNTS = "tasks", "accounts"
 
 
 class Switched(msgspec.Struct, frozen=True, kw_only=True):
@@ -60,7 +60,7 @@ class Switched(msgspec.Struct, frozen=True, kw_only=True):
     """How long writers were kept waiting, once."""
 
 
-def switch(ledger: Path, file: ReplayFile, projections: Sequence[str], *, by: str, at_us: int) -> Switched:
+def switch(ledger: Path, file: ReplayFile, projections: Sequence[Projection], *, by: str, at_us: int) -> Switched:
     """Catch up to the log's end, and put what differs in its place."""
     with writing(ledger) as db:
         settle(db)
@@ -72,7 +72,7 @@ def switch(ledger: Path, file: ReplayFile, projections: Sequence[str], *, by: st
         done = fresh.switched(event, by=by) if fresh.differs else _NOTHING
         settle(db)
     cut(ledger)
-    left = file.count("differences") - done.tasks if TASKS in projections else 0
+    left = file.count_differing() - done.tasks if Projection.TASKS in projections else 0
     file.end()
     return replace(done, left=left)
 
@@ -115,13 +115,13 @@ def _staging(db: sqlite3.Connection) -> Iterator[None]:
 class _Fresh:
     """What a replay has made, on its way into the ledger's file."""
 
-    def __init__(self, db: sqlite3.Connection, file: ReplayFile, projections: Sequence[str]) -> None:
+    def __init__(self, db: sqlite3.Connection, file: ReplayFile, projections: Sequence[Projection]) -> None:
         self._db, self._file = db, file
         with snapshot(db):
             catch_up(db, file)
             found = compared(db, file)
-        self._has_tasks = TASKS in projections
-        self._has_accounts = ACCOUNTS in projections and not found.unreadable_tasks
+        self._has_tasks = Projection.TASKS in projections
+        self._has_accounts = Projection.ACCOUNTS in projections and not found.unreadable_tasks
         self._accounts = found.accounts if self._has_accounts else ()
         self.differs = bool(self._accounts) or (self._has_tasks and found.differing_tasks > 0)
 
@@ -215,7 +215,7 @@ def _let_be_read(db: sqlite3.Connection, event: ProjectionSwitched, *, by: str) 
     """Put on record of which projections rows are replaced, and let those that are staged be read."""
     tasks, accounts = counted(db)
     position = None
-    for projection, replaced in ((TASKS, tasks), (ACCOUNTS, accounts)):
+    for projection, replaced in ((Projection.TASKS, tasks), (Projection.ACCOUNTS, accounts)):
         if replaced:
             position = record(db, replace(event, projection=projection, replaced=replaced), by=by)
     if position is not None:

@@ -19,7 +19,7 @@ from typing import Any, NamedTuple, TypeAlias
 
 from ledger.event_bytes import decode_plain
 from ledger.events import TaskEvent
-from projections.audit.findings import is_task_stream
+from ledger.streams import is_task_stream
 from projections.replay.replay_sql import FOLDED, KEYS, OTHERS, PAGE_TASKS, ROWS, Histories
 
 Row: TypeAlias = tuple[Any, ...]

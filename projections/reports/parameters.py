@@ -1,4 +1,4 @@
-"""What is asked of the books, in words: the same on the command line and in a query, refused for the same reasons."""
+"""The parameters of a report, read from text: the same on the command line and in a query, refused alike."""
 
 import re
 from collections.abc import Mapping

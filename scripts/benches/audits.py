@@ -15,11 +15,11 @@ import uvloop
 
 from ledger.catalogue import read
 from ledger.sqlite import open_to_read, open_to_serve
-from projections.audit.sieve import Means, verify
+from projections.audit.quick_check import Means, verify
+from projections.replay.workers import workers_here
 from scripts.benches.books import SCAN
 from scripts.benches.load import LoadError
 from scripts.benches.measure import Effort, Figure, Pair, Row, by_turns
-from scripts.replay_projections import workers
 from scripts.simulation.history import Setting, history
 from scripts.simulation.play import ledger_over, play
 
@@ -56,7 +56,7 @@ async def _audit(path: Path) -> Figure:
     engine = await open_to_read(path)
     try:
         began_at = time.perf_counter()
-        report = await verify(engine, path, Means(workers(), nice=0))  # the yardstick does not give way either
+        report = await verify(engine, path, Means(workers_here(), nice=0))  # the yardstick does not give way either
         seconds = time.perf_counter() - began_at
     finally:
         await engine.close()

@@ -20,8 +20,7 @@ from ledger.events import Charged, Created, Held, Payload, Released, School, Ter
 from ledger.ids import ENTROPY_BYTES, task_id
 from ledger.records import Append, entry
 from ledger.sqlite import open_to_read, open_to_serve
-from projections.books.books import Books
-from projections.books.books_file import open_books
+from projections.books.books import Books, open_books
 from projections.follow import catch_up
 from projections.reports.report import Wanted, draw
 from scripts.benches.load import LoadError

@@ -39,14 +39,13 @@ from ledger.seals import KEY_BYTES, NONCE_BYTES, seal
 from ledger.sqlite import open_to_serve
 from ledger.task import NO_TASK, fold
 from ledger.views import row_of
-from projections.replay.parts import NICE, Crew, spread, workers_for
 from projections.replay.ranges import Until, replay_part
 from projections.replay.replay import parts_of
 from projections.replay.task_pages import Part, reading
+from projections.replay.workers import NICE, Crew, spread, workers_for, workers_here
 from scripts.benches.load import LoadError, Traffic, drive, request
 from scripts.benches.measure import Effort, Figure, Pair, Row, by_turns, percentile
 from scripts.benches.servers import ours
-from scripts.replay_projections import workers
 
 TASKS_MAX, TASKS_MIN = 60_000, 300
 """Of the log, if a side takes a second."""
@@ -153,7 +152,7 @@ def _log(tasks: int, *, nice: int = 0) -> Iterator[_Log]:
         events = tasks * len(life(0))
         with reading(path) as db:
             parts = [*enumerate(parts_of(db, events))]
-        with workers_for(events, workers(), nice=nice) as crew:
+        with workers_for(events, workers_here(), nice=nice) as crew:
             yield _Log(Path(folder), path, crew, parts, tasks, events)
 
 

@@ -24,8 +24,7 @@ from ledger.money import credits_text
 from ledger.records import Append, entry
 from ledger.sqlite import open_to_serve
 from ledger.times import US_PER_SECOND, rfc3339
-from projections.books.books import Books
-from projections.books.books_file import open_books
+from projections.books.books import Books, open_books
 from projections.follow import catch_up
 from projections.reconciliation.comparison import Billed, Comparison
 from projections.reconciliation.statement_format import COLUMNS, StatementFormat

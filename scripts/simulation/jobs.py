@@ -12,9 +12,9 @@ from ledger.events import School
 from ledger.ids import ENTROPY_BYTES, Spelling, TaskId, task_id
 from ledger.money import credits_text
 from ledger.times import US_PER_HOUR, US_PER_SECOND
+from scripts.demo.plan import DONE_PERCENT, Billing, View, kind_of, plan
+from scripts.demo.plan import Progress as Shown
 from scripts.simulation.market import Account, Offer
-from scripts.work_plan import DONE_PERCENT, Billing, View, kind_of, plan
-from scripts.work_plan import Progress as Shown
 
 MINUTE_US = 60 * US_PER_SECOND
 KEYED_SHARE, OWN_ID_SHARE, CALLED_BACK_SHARE = 0.5, 0.2, 0.08

@@ -1,4 +1,4 @@
-"""Late truth: what was reported of a task after its outcome, where it says something else. The outcome stands.
+"""Late reports: what was said of a task after its outcome, where it says something else. The outcome stands.
 
 Of what several late reports of a task say, one difference is told, as of the same money everywhere: another status
 before another amount. Whether a task completed moves its money; in which way it did not complete does not.

@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 import msgspec
 
-from scripts.worker import Habits
+from scripts.demo.worker import Habits
 
 
 class Demo(NamedTuple):

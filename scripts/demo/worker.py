@@ -19,7 +19,7 @@ from uuid import uuid4
 import aiohttp
 import msgspec
 
-from scripts.work_plan import Next, Report, View, after, plan
+from scripts.demo.plan import Next, Report, View, after, plan
 
 TASKS = "/ledger/v1/tasks"
 PAGE_MAX = 200

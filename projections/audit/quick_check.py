@@ -1,9 +1,9 @@
-"""The sieve: a whole store looked through quickly, in parts and by several processes, before any audit.
+"""The quick check: whether a whole store is sound, told in a fraction of the time that its audit takes.
 
-It tells whether something may be wrong, and nothing else. If nothing is, that is the report; if anything is, or cannot
-even be read, the audit goes through all of it and names what, at which position. So what is found is what the audit
-finds, and a store that is sound, as nearly all are, is verified in a fraction of the time. All that the sieve has to be
-is no coarser than the audit: `tests/test_mutations.py` holds it to each of a thousand mutations.
+The store is looked through in parts, by several processes. That tells whether something may be wrong, and nothing else:
+if nothing is, that is the report; if anything is, or cannot even be read, the audit goes through all of it and names
+what, at which position. So what is found is what the audit finds, and nearly all stores are sound. All that the quick
+check has to be is no coarser than the audit: `tests/test_mutations.py` holds it to each of a thousand mutations.
 
 Each event is read once, with its task, and its place in the chain is checked there; what is no task's is sought out in
 the order of the log. That nothing was passed over shows in the count: positions are the log's primary key, so as many
@@ -36,14 +36,14 @@ from projections.audit.audit import audit, head_of, look_under
 from projections.audit.findings import Check, Findings, Meter, Report
 from projections.audit.lineage import compare_lineage
 from projections.audit.log import LogPass
-from projections.audit.sieve_log import SiftedLog, Span
-from projections.audit.sieve_tasks import SiftedTasks, Work, sift_work
+from projections.audit.quick_log import CheckedLog, Span
+from projections.audit.quick_tasks import CheckedTasks, Work, check_work
 from projections.audit.tree import TreeCheck
 from projections.follow import Progress, nobody
-from projections.replay.parts import NICE, Crew, spread, workers_for
 from projections.replay.replay import parts_of
 from projections.replay.replay_sql import HASHES, STRAYS
 from projections.replay.task_pages import FIRST, LAST, reading
+from projections.replay.workers import NICE, Crew, spread, workers_for
 
 PART_EVENTS = 5000
 """Of tasks in a part: a twentieth of a second, so that nobody waits long for the last."""
@@ -66,19 +66,19 @@ class Means(NamedTuple):
 
 async def verify(engine: Engine, path: Path, means: Means, *, progress: Progress = nobody) -> Report:
     """As `projections.audit.audit`, of the engine of that file."""
-    report = await sift(engine, path, means, progress=progress)
+    report = await quick_check(engine, path, means, progress=progress)
     return report or await audit(engine, checkpoints=means.checkpoints, progress=progress)
 
 
-async def sift(engine: Engine, path: Path, means: Means, *, progress: Progress = nobody) -> Report | None:
+async def quick_check(engine: Engine, path: Path, means: Means, *, progress: Progress = nobody) -> Report | None:
     """The report of a store in which nothing is wrong; None: something may be."""
     try:
-        return await _sift(engine, path, means, progress)
+        return await _quick_check(engine, path, means, progress)
     except Exception:  # noqa: BLE001 - whatever damage makes of it, the audit names it
         return None
 
 
-async def _sift(engine: Engine, path: Path, means: Means, progress: Progress) -> Report | None:
+async def _quick_check(engine: Engine, path: Path, means: Means, progress: Progress) -> Report | None:
     found = Findings()
     async with engine.snapshot():
         head = await head_of(engine, found)
@@ -86,21 +86,21 @@ async def _sift(engine: Engine, path: Path, means: Means, progress: Progress) ->
             return None
         under = asyncio.create_task(look_under(engine, found))  # beside the others: it is read in a thread of its own
         try:
-            sieve = _Sieve(engine, path, head, found, Meter(progress, total=head.position))
+            check = _QuickCheck(engine, path, head, found, Meter(progress, total=head.position))
             with workers_for(head.position, means.workers, nice=means.nice) as crew:
-                is_clean = await sieve.look(crew, under)
+                is_clean = await check.look(crew, under)
         finally:
             await under
         if not is_clean:
             return None
-        await sieve.compare(means.checkpoints)
+        await check.compare(means.checkpoints)
     if found.count:
         return None
     return Report(
         position=head.position,
         head=head.hash.hex(),
         events=head.position,
-        tasks=sieve.tasks,
+        tasks=check.tasks,
         found=0,
         first_bad_position=None,
         findings=(),
@@ -114,7 +114,7 @@ async def _ends_there(engine: Engine, head: Head) -> bool:
     return [(row.position, row.hash) for row in rows] == wanted and (bool(rows) or head.hash == GENESIS)
 
 
-class _Sieve:
+class _QuickCheck:
     """What has been looked through so far, of the log up to *head*."""
 
     def __init__(self, engine: Engine, path: Path, head: Head, found: Findings, meter: Meter) -> None:
@@ -122,7 +122,7 @@ class _Sieve:
         self._engine, self._path, self._head, self._found, self._meter = engine, path, head, found, meter
         self._books = AccountBooks(found)
         self._log = LogPass(head, found, meter, self._books, TreeCheck((), found))
-        self._waiting: dict[int, SiftedLog] = {}
+        self._waiting: dict[int, CheckedLog] = {}
         """Spans by their first position, whose events have not had their turn."""
         self._turn = 1
         self._left = head.position
@@ -132,18 +132,18 @@ class _Sieve:
 
     async def look(self, crew: Crew, under: asyncio.Task[None]) -> bool:
         """Look through all parts; whether nothing is wrong with any."""
-        results = spread(crew, sift_work, ((work, (self._path, self._head.position, work)) for work in self._work()))
+        results = spread(crew, check_work, ((work, (self._path, self._head.position, work)) for work in self._work()))
         while (one := await asyncio.to_thread(next, results, None)) is not None:
-            _, sifted = one
-            if sifted is None:
+            _, checked = one
+            if checked is None:
                 return False
-            if isinstance(sifted, SiftedTasks):
-                self.tasks += sifted.tasks
-                self._meet(sifted.events, sifted.recorded_at_us)
-                self._books.part(sifted.sums)
+            if isinstance(checked, CheckedTasks):
+                self.tasks += checked.tasks
+                self._meet(checked.events, checked.recorded_at_us)
+                self._books.part(checked.sums)
             else:
-                self._waiting[sifted.span.first] = sifted
-                self._meet(len(sifted.others), sifted.recorded_at_us)
+                self._waiting[checked.span.first] = checked
+                self._meet(len(checked.others), checked.recorded_at_us)
                 if under.done() or sum(len(span.others) for span in self._waiting.values()) > OTHERS_MAX:
                     await self._take_turns()
         await self._take_turns()
@@ -165,14 +165,14 @@ class _Sieve:
     async def _take_turns(self) -> None:
         """Fold the events of no task in the order of the log, as far as all before them are there."""
         while self._turn in self._waiting:
-            sifted = self._waiting.pop(self._turn)
-            for row in sifted.others:
+            checked = self._waiting.pop(self._turn)
+            for row in checked.others:
                 recorded = read_event((*row, None))
                 self._log.beside(recorded, recorded.event)
             await self._log.compare_costs(self._engine)
-            if sifted.span.first == sifted.span.beyond:
+            if checked.span.first == checked.span.beyond:
                 return  # the log is empty
-            self._turn = sifted.span.beyond
+            self._turn = checked.span.beyond
 
     async def compare(self, checkpoints: Sequence[Checkpoint]) -> None:
         """Compare what was gathered with what is kept beside the log, and with what was signed of it."""

@@ -1,4 +1,4 @@
-"""Work on a log in parts, by a thread of this process and other processes beside it, which give way to everybody else.
+"""Workers on a log in parts: a thread of this process, and other processes beside it, which give way to everybody else.
 
 Parts are worked on in no order, and what each comes to is taken as it comes. A process takes a fifth of a second to
 begin, in which a thread has done a short log and a good part of a longer one: so a thread always works, and processes
@@ -21,6 +21,8 @@ from typing import TypeAlias, TypeVar
 ALONE_EVENTS = 100_000
 """A log of fewer is done before another process would have begun."""
 NICE = 19
+WORKERS_MAX = 2
+"""More were not measured: the reading of one file is what they share."""
 AHEAD_MAX = 2
 """Parts that one worker works on or that wait for it."""
 
@@ -29,6 +31,11 @@ Crew: TypeAlias = Sequence[Executor]
 
 K = TypeVar("K")
 T = TypeVar("T")
+
+
+def workers_here() -> int:
+    """How many this machine has processors for."""
+    return min(WORKERS_MAX, os.cpu_count() or 1)
 
 
 @contextmanager

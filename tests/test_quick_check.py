@@ -1,4 +1,4 @@
-"""The sieve lets nothing through that the audit would find, and says of what is sound what the audit says of it."""
+"""The quick check lets nothing through that the audit would find, and says of what is sound what the audit says."""
 
 import sqlite3
 from collections.abc import Callable, Sequence
@@ -33,11 +33,12 @@ from ledger.records import Append, Entry
 from ledger.sqlite import open_to_serve
 from ledger.sqlite_rows import read_event
 from ledger.sqlite_sql import EVENT_COLUMNS
-from projections.audit import sieve_log, sieve_tasks
+from ledger.streams import is_task_stream
+from projections.audit import quick_log, quick_tasks
 from projections.audit.audit import audit
-from projections.audit.findings import Report, is_task_stream
-from projections.audit.sieve import Means, sift, verify
-from projections.replay import parts, replay_sql
+from projections.audit.findings import Report
+from projections.audit.quick_check import Means, quick_check, verify
+from projections.replay import replay_sql, workers
 from projections.replay.task_pages import FIRST, LAST, Part, pages, reading
 from tests import stored
 from tests.builders import ACCOUNT, CREATED_US, create, entries, ident
@@ -47,11 +48,11 @@ MEANS = Means(workers=1)
 
 
 async def reports(path: Path, means: Means = MEANS) -> tuple[Report, Report | None]:
-    """What the audit says of the store, and what the sieve."""
+    """What the audit says of the store, and what the check."""
     async with stored.reading(path) as engine:
         said = await audit(engine, checkpoints=means.checkpoints)
         assert await verify(engine, path, means) == said, "together they say what the audit says"
-        return said, await sift(engine, path, means)
+        return said, await quick_check(engine, path, means)
 
 
 async def store_of(path: Path, *told: TaskEvent | Entry) -> Path:
@@ -84,26 +85,26 @@ def path(original: Path, tmp_path: Path) -> Path:
 async def test_a_sound_store_passes_with_the_report_of_the_audit_however_it_is_cut(
     original: Path, monkeypatch: pytest.MonkeyPatch, part: int, claims: int
 ) -> None:
-    monkeypatch.setattr(sieve_tasks, "READ_MAX", claims)
-    monkeypatch.setattr("projections.audit.sieve.PART_EVENTS", part)
-    monkeypatch.setattr("projections.audit.sieve.SPAN_EVENTS", part)
-    monkeypatch.setattr(sieve_log, "PAGE", 3)
-    said, sifted = await reports(original)
-    assert (said.found, sifted) == (0, said)
+    monkeypatch.setattr(quick_tasks, "READ_MAX", claims)
+    monkeypatch.setattr("projections.audit.quick_check.PART_EVENTS", part)
+    monkeypatch.setattr("projections.audit.quick_check.SPAN_EVENTS", part)
+    monkeypatch.setattr(quick_log, "PAGE", 3)
+    said, checked = await reports(original)
+    assert (said.found, checked) == (0, said)
 
 
 async def test_several_processes_say_what_one_says(original: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(parts, "ALONE_EVENTS", 0)
-    monkeypatch.setattr("projections.audit.sieve.PART_EVENTS", 40)
-    monkeypatch.setattr("projections.audit.sieve.SPAN_EVENTS", 40)
-    said, sifted = await reports(original, Means(workers=2))
-    assert (said.found, sifted) == (0, said)
+    monkeypatch.setattr(workers, "ALONE_EVENTS", 0)
+    monkeypatch.setattr("projections.audit.quick_check.PART_EVENTS", 40)
+    monkeypatch.setattr("projections.audit.quick_check.SPAN_EVENTS", 40)
+    said, checked = await reports(original, Means(workers=2))
+    assert (said.found, checked) == (0, said)
 
 
 async def test_an_empty_store_passes(tmp_path: Path) -> None:
     await (await open_to_serve(tmp_path / "ledger.db")).close()
-    said, sifted = await reports(tmp_path / "ledger.db")
-    assert (said.found, sifted) == (0, said)
+    said, checked = await reports(tmp_path / "ledger.db")
+    assert (said.found, checked) == (0, said)
 
 
 SOUND: list[tuple[str, Sequence[TaskEvent]]] = [
@@ -117,15 +118,15 @@ SOUND: list[tuple[str, Sequence[TaskEvent]]] = [
 
 @pytest.mark.parametrize("told", [told for _, told in SOUND], ids=[name for name, _ in SOUND])
 async def test_a_sound_history_passes(tmp_path: Path, told: Sequence[TaskEvent]) -> None:
-    said, sifted = await reports(await store_of(tmp_path / "ledger.db", *told))
-    assert (said.found, sifted) == (0, said)
+    said, checked = await reports(await store_of(tmp_path / "ledger.db", *told))
+    assert (said.found, checked) == (0, said)
 
 
 async def test_an_old_way_of_writing_an_event_passes(tmp_path: Path) -> None:
     (told,) = entries(Completed(at_us=CREATED_US))
     facts = b'{"type":"completed","at_us":%d,"warnings":[{"code":"c","message":"m"}]}' % CREATED_US
-    said, sifted = await reports(await store_of(tmp_path / "ledger.db", replace(told, facts=facts)))
-    assert (said.found, sifted) == (0, said)
+    said, checked = await reports(await store_of(tmp_path / "ledger.db", replace(told, facts=facts)))
+    assert (said.found, checked) == (0, said)
 
 
 async def test_what_is_written_meanwhile_lies_beyond_it(path: Path) -> None:
@@ -142,9 +143,9 @@ async def test_what_is_written_meanwhile_lies_beyond_it(path: Path) -> None:
 
         read_head = engine.head
         engine.head = Writing()  # type: ignore[method-assign,assignment]
-        assert await sift(engine, path, MEANS) == before
+        assert await quick_check(engine, path, MEANS) == before
         engine.head = read_head  # type: ignore[method-assign]
-        after = await sift(engine, path, MEANS)
+        after = await quick_check(engine, path, MEANS)
         assert after is not None
         assert (after.position, after.tasks) == (before.position + 2, before.tasks + 1)
 
@@ -182,9 +183,9 @@ UNSOUND_LIVES: dict[str, Sequence[TaskEvent | Entry]] = {
 async def test_no_life_passes_in_which_the_audit_finds_a_fault(
     tmp_path: Path, told: Sequence[TaskEvent | Entry]
 ) -> None:
-    said, sifted = await reports(await store_of(tmp_path / "ledger.db", *told))
+    said, checked = await reports(await store_of(tmp_path / "ledger.db", *told))
     assert said.found
-    assert sifted is None
+    assert checked is None
 
 
 GRANTED = CreditGranted(at_us=CREATED_US, amount_micros=5, key="g")
@@ -208,9 +209,9 @@ async def test_nothing_beside_the_tasks_passes_in_which_the_audit_finds_a_fault(
     engine = await open_to_serve(path)
     await engine.commit([Append(stream=stream, account=account, expected=0, entries=entries(*told))])
     await engine.close()
-    said, sifted = await reports(path)
+    said, checked = await reports(path)
     assert said.found
-    assert sifted is None
+    assert checked is None
 
 
 def rewritten(db: sqlite3.Connection, *, at: int | None = None, **changes: object) -> None:
@@ -259,35 +260,35 @@ async def test_no_damage_passes_that_the_audit_finds(
     with stored.broken(path, tmp_path / "ledger.db") as db:
         db.execute("PRAGMA ignore_check_constraints = ON")
         damage(db)
-    said, sifted = await reports(tmp_path / "ledger.db")
+    said, checked = await reports(tmp_path / "ledger.db")
     assert said.found
-    assert sifted is None
+    assert checked is None
 
 
 async def test_it_holds_the_log_against_what_was_signed_of_it(original: Path) -> None:
     with closing(sqlite3.connect(original)) as db:
         ((end,),) = db.execute("SELECT position FROM lanes")
-    said, sifted = await reports(original, Means(1, checkpoints=[Checkpoint("log", Tree(end + 1, bytes(32)))]))
-    assert (said.first_bad_position, sifted) == (end + 1, None)
-    said, sifted = await reports(original, Means(1, checkpoints=[Checkpoint("log", Tree(3, bytes(32)))]))
-    assert (said.found, sifted) == (1, None)
+    said, checked = await reports(original, Means(1, checkpoints=[Checkpoint("log", Tree(end + 1, bytes(32)))]))
+    assert (said.first_bad_position, checked) == (end + 1, None)
+    said, checked = await reports(original, Means(1, checkpoints=[Checkpoint("log", Tree(3, bytes(32)))]))
+    assert (said.found, checked) == (1, None)
 
 
 async def test_what_cannot_be_read_at_all_is_no_report(tmp_path: Path) -> None:
     path = await store_of(tmp_path / "ledger.db")
     async with stored.reading(path) as engine:
         path.unlink()
-        assert await sift(engine, path, MEANS) is None
+        assert await quick_check(engine, path, MEANS) is None
 
 
 @pytest.mark.parametrize("claims", [1, 8])
 async def test_no_claim_is_passed_over_when_there_are_more_than_are_read_at_once(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, claims: int
 ) -> None:
-    monkeypatch.setattr(sieve_tasks, "READ_MAX", claims)
+    monkeypatch.setattr(quick_tasks, "READ_MAX", claims)
     path = await store_of(tmp_path / "ledger.db", *[Progressed(at_us=CREATED_US, percent=1)] * 9, claimed())
-    said, sifted = await reports(path)
-    assert (said.found, sifted) == (1, None)
+    said, checked = await reports(path)
+    assert (said.found, checked) == (1, None)
 
 
 WHOSE = {

@@ -45,7 +45,7 @@ class Span(NamedTuple):
     beyond: int
 
 
-class SiftedLog(NamedTuple):
+class CheckedLog(NamedTuple):
     """What a span without faults has that is no task's."""
 
     span: Span
@@ -55,7 +55,7 @@ class SiftedLog(NamedTuple):
     """In the order of an event's columns."""
 
 
-def sift_log(path: Path, span: Span) -> SiftedLog | None:
+def check_log(path: Path, span: Span) -> CheckedLog | None:
     """Look through what is no task's in the span; None: something may be wrong with it."""
     found, recorded_at_us = list[Row](), 0
     try:
@@ -70,7 +70,7 @@ def sift_log(path: Path, span: Span) -> SiftedLog | None:
                 recorded_at_us = max(recorded_at_us, *(row[_RECORDED] for row in page))
     except Exception:  # noqa: BLE001 - whatever damage makes of it, the audit names it
         return None
-    return SiftedLog(span, recorded_at_us, found)
+    return CheckedLog(span, recorded_at_us, found)
 
 
 def is_chained(db: sqlite3.Connection, rows: Sequence[Row]) -> bool:

@@ -20,8 +20,8 @@ import msgspec
 from ledger.ids import Spelling, TaskId
 from ledger.lineage import Lineage
 from ledger.records import ClaimRow, Entry, Recorded
+from ledger.streams import is_task_stream
 from ledger.times import rfc3339
-from projections.audit.findings import is_task_stream
 
 FORMAT = 1
 SPEC_VERSION = "1.0"

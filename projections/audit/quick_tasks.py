@@ -1,6 +1,6 @@
 """A part of the tasks, quickly: whether the audit would find each row, event, history, seal and claim as it should be.
 
-Whether, and not what: see `projections.audit.sieve`. The rows are compared by the fold of a replay.
+Whether, and not what: see `projections.audit.quick_check`. The rows are compared by the fold of a replay.
 """
 
 import sqlite3
@@ -14,8 +14,8 @@ from ledger.settlement import violations
 from ledger.sqlite_rows import read_claim
 from ledger.sqlite_sql import CLAIMS_BY_ID, READ_MAX
 from ledger.task import Task
-from projections.audit.sieve_log import SiftedLog, Span, is_chained, is_said, sift_log
-from projections.audit.tasks import Taken, claim_problem, life_breaks
+from projections.audit.quick_log import CheckedLog, Span, check_log, is_chained, is_said
+from projections.audit.tasks import Taken, claim_problem, life_violations
 from projections.replay.account_sums import Sums
 from projections.replay.ranges import Found, Until, agreeing, compare, count, events_of, folded, history_of
 from projections.replay.replay_sql import AUDITED
@@ -24,7 +24,7 @@ from projections.replay.task_pages import Page, Part, Row, Story, pages, reading
 _POSITION, _RECORDED = map(AUDITED.columns.index, ("position", "recorded_at"))
 
 
-class SiftedTasks(NamedTuple):
+class CheckedTasks(NamedTuple):
     """What a part without faults comes to, as of where it was asked."""
 
     tasks: int
@@ -37,12 +37,12 @@ class SiftedTasks(NamedTuple):
 Work: TypeAlias = Span | Part
 
 
-def sift_work(path: Path, until: int, work: Work) -> SiftedLog | SiftedTasks | None:
+def check_work(path: Path, until: int, work: Work) -> CheckedLog | CheckedTasks | None:
     """Look through it; None: something may be wrong with it. Here, where a process that does so imports the least."""
-    return sift_log(path, work) if isinstance(work, Span) else sift_tasks(path, work, Until(until))
+    return check_log(path, work) if isinstance(work, Span) else check_tasks(path, work, Until(until))
 
 
-def sift_tasks(path: Path, part: Part, until: Until) -> SiftedTasks | None:
+def check_tasks(path: Path, part: Part, until: Until) -> CheckedTasks | None:
     """Look through the part; None: something may be wrong with it."""
     found, recorded_at_us, taken = Found(), 0, list[Taken]()
     try:
@@ -61,7 +61,7 @@ def sift_tasks(path: Path, part: Part, until: Until) -> SiftedTasks | None:
                 return None
     except Exception:  # noqa: BLE001 - whatever damage makes of it, the audit names it
         return None
-    return SiftedTasks(found.tasks, found.events, recorded_at_us, found.sums)
+    return CheckedTasks(found.tasks, found.events, recorded_at_us, found.sums)
 
 
 def _recorded_last(rows: Sequence[Row], until: Until) -> int:
@@ -114,7 +114,7 @@ def _is_sound(story: Story, task: Task, *, has_key: bool) -> bool:
         and [*positions] == sorted(positions)
         and [0, *recorded] == sorted([0, *recorded])
         and {*accounts} == {task.account}
-        and next(iter(life_breaks(positions, events)), None) is None
+        and next(iter(life_violations(positions, events)), None) is None
         and not violations(task)
     )
 

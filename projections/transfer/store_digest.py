@@ -10,7 +10,7 @@ import msgspec
 from ledger.engine import Engine
 from ledger.ids import TaskId
 from ledger.records import TaskFilter
-from projections.log_lines import StoreDigest
+from projections.transfer.log_lines import StoreDigest
 
 PAGE = 500
 PAGE_MAX_BYTES = 8 * 2**20

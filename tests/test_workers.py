@@ -6,11 +6,11 @@ from collections.abc import Iterator
 
 import pytest
 
-from projections.replay import parts
-from projections.replay.parts import AHEAD_MAX, NICE, spread, workers_for
+from projections.replay import workers
+from projections.replay.workers import AHEAD_MAX, NICE, spread, workers_for
 
 
-@pytest.mark.parametrize("events", [0, parts.ALONE_EVENTS], ids=["a thread", "and processes"])
+@pytest.mark.parametrize("events", [0, workers.ALONE_EVENTS], ids=["a thread", "and processes"])
 def test_each_part_is_worked_on_once_and_told_by_its_name(events: int) -> None:
     with workers_for(events, 2) as crew:
         told = sorted(spread(crew, pow, [(f"part {n}", (n, 2)) for n in range(10)]))
@@ -38,7 +38,7 @@ def test_what_a_part_raises_is_raised() -> None:
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="elsewhere a thread has no priority of its own")
-@pytest.mark.parametrize("events", [0, parts.ALONE_EVENTS], ids=["a thread", "and processes"])
+@pytest.mark.parametrize("events", [0, workers.ALONE_EVENTS], ids=["a thread", "and processes"])
 def test_the_work_gives_way_to_everybody_and_the_process_that_asked_for_it_does_not(events: int) -> None:
     before = os.nice(0)
     with workers_for(events, 2) as crew:
@@ -47,7 +47,7 @@ def test_the_work_gives_way_to_everybody_and_the_process_that_asked_for_it_does_
 
 
 def test_a_long_log_is_worked_on_by_this_process_and_by_as_many_others_as_there_are_workers_beside_it() -> None:
-    with workers_for(parts.ALONE_EVENTS, 3) as crew:
+    with workers_for(workers.ALONE_EVENTS, 3) as crew:
         told = {process for _, process in spread(crew, os.getpid, [(number, ()) for number in range(len(crew))])}
     assert os.getpid() in told
     assert len(told) == 3

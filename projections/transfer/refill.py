@@ -26,9 +26,9 @@ from ledger.events import CreditGranted, CreditLimited, CreditRevoked, KeyIssued
 from ledger.ids import TaskId
 from ledger.keys import evolve_key
 from ledger.records import Append, ClaimRow, KeyRow, Placed, Recorded, Stale
+from ledger.streams import is_task_stream
 from ledger.task import NO_TASK, Task, evolve
 from ledger.views import row_of, seen_of
-from projections.audit.findings import is_task_stream
 
 TASKS_MAX = 20_000
 """Tasks whose state is kept in memory; that of others is read from the store."""
