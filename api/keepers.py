@@ -100,8 +100,16 @@ class Keeper(Generic[F]):
         try:
             yield file
         except SideFileError:
-            await self.close()
+            await self._give_up(file)
             raise
+
+    async def _give_up(self, file: F) -> None:
+        """Close the file, which has failed, unless somebody else met that before: then another one may be open."""
+        async with self._opening:
+            if self._file is not file:
+                return
+            self._file = None
+        await file.close()
 
     @contextmanager
     def _refusing(self, faults: tuple[type[Fault], ...] = FILE_FAULTS) -> Iterator[None]:

@@ -155,11 +155,11 @@ async def _compared(deps: Deps, asked: Asked, books: Books, billed: Billed | Non
     log = BreakLog(deps.ledger.engine)
     clerk = Clerk(log, by=asked.key_id, now_us=asked.now_us, writes=writes, tell=tell)
     if billed is None:
+        await _take_late(deps, clerk)  # first: the deadlines may be refused, and nothing is written then
         async for found in settlement(books, now_us=asked.now_us, stuck_hours=STUCK_HOURS):
             await clerk.take(found)
         accounts = await account_balances(deps.ledger.engine, books, now_us=asked.now_us)
         await clerk.take(accounts.found)
-        await _take_late(deps, clerk)
         told: dict[str, Any] = {"accounts_not_compared": accounts.moving}
         if writes:
             await catch_up(deps.ledger.engine, books)  # what has been opened is counted with what was open

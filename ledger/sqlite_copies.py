@@ -74,8 +74,10 @@ def _end(connection: sqlite3.Connection, source: Path) -> End:
 def begin_epoch(path: Path, *, log_id: str, lineage: Lineage, pepper: bytes) -> None:
     """Give the ledger in *path*, which nobody has open, a new name and these ones before it, and this pepper.
 
+    All of it lies in the one file then, and nothing in a write-ahead log beside it, which no new name would take along.
+
     Raises:
-        StorageError: there is no room.
+        StorageError: there is no room, or somebody has it open.
     """
     try:
         with closing(_opened(path, "mode=rw")) as writer:
@@ -84,8 +86,12 @@ def begin_epoch(path: Path, *, log_id: str, lineage: Lineage, pepper: bytes) -> 
             for name, value in (("log_id", log_id.encode()), ("pepper", pepper), ("lineage", encode(lineage))):
                 writer.execute("INSERT OR REPLACE INTO meta (name, value) VALUES (?, ?)", (name, value))
             writer.execute("COMMIT")
+            # Closing does it too, but does not say when it could not.
+            ((is_held_up, *_),) = writer.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
     except TROUBLE as error:
         raise StorageError(f"{path} could not be given its name: {error}") from error
+    if is_held_up:
+        raise StorageError(f"{path} could not be given its name: another process has it open")
 
 
 def publish(partial: Path, path: Path) -> None:

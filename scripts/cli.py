@@ -84,7 +84,11 @@ def run_alone(verb: Callable[..., None] | typer.Typer, *, program: str | None = 
 
 
 def _clear_away_when_terminated() -> None:
-    """SIGTERM ends a verb as Ctrl-C does: half a copy of a store, with its content and keys, is not left behind."""
+    """SIGTERM ends a verb as Ctrl-C does: half a copy of a store, with its content and keys, is not left behind.
+
+    What a script starts with ``&`` has SIGINT ignored, so that neither would end it; taken back, both do.
+    """
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))
 
 

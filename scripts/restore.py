@@ -149,6 +149,8 @@ def alone_at(target: Path) -> Iterator[None]:
 
 
 def _refuse_taken(target: Path) -> None:
+    if target.is_symlink():  # it would be replaced, and the store lie where it stands: on another disk, perhaps
+        raise CannotRestore(f"{target} is a link: name the file that it leads to")
     if target.exists() and (not target.is_file() or target.stat().st_size):
         raise CannotRestore(f"there is something at {target} already: name a new file, or move that away")
     if beside := leftovers(target):

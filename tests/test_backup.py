@@ -167,6 +167,35 @@ def test_a_backup_that_fails_halfway_leaves_nothing(shell: Shell, file: Path, mo
     assert list(file.parent.iterdir()) == []
 
 
+@pytest.mark.parametrize("leads_to", ["nothing", "an empty file"])
+def test_a_link_is_not_replaced_by_a_store(shell: Shell, backed_up: Path, target: Path, leads_to: str) -> None:
+    target.parent.mkdir()
+    meant = target.with_name("elsewhere.db")
+    if leads_to == "an empty file":
+        meant.touch()
+    target.symlink_to(meant)
+    ended = shell("restore", str(backed_up), "--store", f"sqlite:{target}")
+    assert (ended.code, target.is_symlink()) == (2, True)
+    assert "is a link: name the file that it leads to" in ended.err
+    assert shell("restore", str(backed_up), "--store", f"sqlite:{meant}").code == 0
+    assert audited(target).found == 0
+
+
+def test_a_store_of_which_a_part_lies_beside_it_gets_no_name(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What lies in a write-ahead log would not go along with the file, and closing does not tell that it does."""
+    monkeypatch.setattr(sqlite_copies, "BUSY_TIMEOUT_SECONDS", 0)
+    named = {"log_id": "0" * 16, "lineage": (), "pepper": bytes(32)}
+    with closing(sqlite3.connect(path, isolation_level=None)) as reader:
+        reader.execute("BEGIN")
+        reader.execute("SELECT count(*) FROM meta").fetchone()
+        with pytest.raises(StorageError, match="has it open"):
+            sqlite_copies.begin_epoch(path, **named)  # type: ignore[arg-type]
+    sqlite_copies.begin_epoch(path, **named)  # type: ignore[arg-type]
+    alone = path.with_name("alone.db")
+    alone.write_bytes(path.read_bytes())
+    assert log_id(alone) == "0" * 16
+
+
 def test_the_file_and_its_folder_are_synced_before_it_is_told(
     shell: Shell, file: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -371,12 +371,17 @@ def test_an_import_wants_a_place_where_there_is_nothing(shell: Shell, file: Path
     assert (ended.code, target.read_bytes()) == (2, b"mine")
 
 
+IN_THE_BACKGROUND = ("sh", "-c", 'trap "" INT; exec "$@"', "sh")
+"""As a script starts what ends in ``&``: with SIGINT ignored."""
+
+
+@pytest.mark.parametrize("started", [(), IN_THE_BACKGROUND], ids=["in front", "in the background"])
 @pytest.mark.parametrize("program", [("scripts.cli", "import"), ("scripts.import",)], ids=len)
 def test_an_import_that_is_told_to_end_leaves_no_copy_behind(
-    shell: Shell, target: Path, program: tuple[str, ...]
+    shell: Shell, target: Path, program: tuple[str, ...], started: tuple[str, ...]
 ) -> None:
     target.parent.mkdir()
-    command = [sys.executable, "-m", *program, "-", "--store", f"sqlite:{target}"]
+    command = [*started, sys.executable, "-m", *program, "-", "--store", f"sqlite:{target}"]
     with subprocess.Popen(command, cwd=ROOT, stdin=subprocess.PIPE, stderr=subprocess.DEVNULL) as importing:
         assert importing.stdin is not None
         importing.stdin.write("\n".join(exported(shell)[:40]).encode())

@@ -163,6 +163,18 @@ async def test_the_books_are_not_blamed_for_deadlines_that_cannot_be_opened(serv
     assert not service.logged("books.failed")
 
 
+async def test_a_reconciliation_that_is_refused_has_written_nothing_as_its_answer_says(service: Service) -> None:
+    await begin(service.ledger, 5)
+    service.clock.now_us += 25 * 3600 * US_PER_SECOND
+    await service.sweeper.close()
+    service.sweeper.path.unlink(missing_ok=True)
+    service.sweeper.path.mkdir()
+    position = await service.position()
+    reply = await service.native("POST", "/billing/reconciliation")
+    assert (reply.status, "nothing was written" in reply.json()["title"]) == (503, True)
+    assert await service.position() == position
+
+
 async def test_a_statement_beyond_the_bound_is_too_large(service: Service) -> None:
     assert native_breaks.STATEMENT_MAX_BYTES == 32 * 2**20
     reply = await handed_in(service, b"x" * (native_breaks.STATEMENT_MAX_BYTES + 1))
@@ -279,6 +291,8 @@ async def test_an_account_whose_row_is_not_what_the_books_say_is_a_break_of_its_
     assert (one["kind"], one["about"], one["at_stake_credits"]) == ("amount", "account acme by its own row", "0.000005")
     assert one["detail"] == "account acme: 3 charged in the books, 3.000005 charged by its own row"
     assert told["accounts_not_compared"] == 0
+    opened = (await service.native("POST", "/billing/reconciliation")).json()
+    assert (opened["new"], opened["open"]) == (opened["found"], opened["found"]), "what it opens is among what is open"
 
 
 async def accounts(engine: Engine) -> dict[str, AccountRow]:

@@ -9,7 +9,7 @@ import pytest
 from msgspec.structs import replace
 
 from ledger.breaks import switch_stream
-from ledger.chain import Place, link
+from ledger.chain import GENESIS, Place, link
 from ledger.events import (
     AnyEvent,
     Cancelled,
@@ -214,18 +214,19 @@ async def test_nothing_beside_the_tasks_passes_in_which_the_audit_finds_a_fault(
     assert checked is None
 
 
-def rewritten(db: sqlite3.Connection, **changes: object) -> None:
-    """Change the last row, and all hashes so that they fit again."""
-    (row,) = db.execute(f"SELECT {', '.join(EVENT_COLUMNS)}, NULL FROM events ORDER BY position DESC LIMIT 1")  # noqa: S608
-    last = read_event(row)
-    ((previous,),) = db.execute("SELECT hash FROM events WHERE position = ?", (last.position - 1,))
+def rewritten(db: sqlite3.Connection, *, at: int | None = None, **changes: object) -> None:
+    """Change the row at that position, or the last one, and all hashes so that they fit again."""
+    ((end,),) = db.execute("SELECT max(position) FROM events")
+    first = at or end
     for name, value in changes.items():
-        db.execute(f"UPDATE events SET {name} = ? WHERE position = ?", (value, last.position))  # noqa: S608
-    (row,) = db.execute(f"SELECT {', '.join(EVENT_COLUMNS)}, NULL FROM events ORDER BY position DESC LIMIT 1")  # noqa: S608
-    last = read_event(row)
-    place = Place(last.lane, last.position, last.stream, last.version, last.account)
-    hashed = link(previous, place, last.entry)
-    db.execute("UPDATE events SET hash = ? WHERE position = ?", (hashed, last.position))
+        db.execute(f"UPDATE events SET {name} = ? WHERE position = ?", (value, first))  # noqa: S608
+    before = db.execute("SELECT hash FROM events WHERE position = ?", (first - 1,)).fetchone()
+    hashed = GENESIS if before is None else before[0]
+    sql = f"SELECT {', '.join(EVENT_COLUMNS)}, NULL FROM events WHERE position >= ? ORDER BY position"  # noqa: S608
+    for row in map(read_event, db.execute(sql, (first,)).fetchall()):
+        place = Place(row.lane, row.position, row.stream, row.version, row.account)
+        hashed = link(hashed, place, row.entry)
+        db.execute("UPDATE events SET hash = ? WHERE position = ?", (hashed, row.position))
     db.execute("UPDATE lanes SET hash = ?", (hashed,))
 
 
@@ -235,6 +236,7 @@ BEHIND_ITS_BACK: dict[str, Callable[[sqlite3.Connection], object]] = {
     "an event that is moved to an account's stream": lambda db: rewritten(db, task=account_stream(ACCOUNT)),
     "an event that is left out": lambda db: db.execute("DELETE FROM events WHERE position = 2"),
     "time that runs backwards": lambda db: rewritten(db, recorded_at=1),
+    "a time before there was any": lambda db: rewritten(db, at=1, recorded_at=-1),
     "a version left out": lambda db: rewritten(db, version=9),
     "another's account": lambda db: rewritten(db, account="other"),
     "content that does not open": lambda db: rewritten(db, payload=b"\x01" + bytes(40)),

@@ -169,6 +169,11 @@ async def test_s05_while_a_refund_is_in_flight_at_the_payment_provider_nobody_st
 ) -> None:
     provider, path = PaymentProvider(), f"/accounts/{ACCOUNT}"
     operators = [await service.key("ledger", account=f"operator-{number}", role=Role.OPERATOR) for number in range(2)]
+    for change, body in (  # of another operator, and over
+        ("grants", {"amount_credits": "5", "key": "order-6"}),
+        ("revocations", {"amount_credits": "5", "key": "payout-6", "grant": "order-6"}),
+    ):
+        assert (await service.native("POST", f"{path}/{change}", body)).status == 200
     given = await service.native("POST", f"{path}/grants", {"amount_credits": "5", "key": "order-7"})
     assert given.json()["granted_credits"] == "5"
 

@@ -11,8 +11,10 @@ import pytest
 
 from api import callbacks, followers
 from api.callbacks import CallbackSender
+from api.refusals import Unavailable
 from ledger.records import Recorded
 from ledger.sqlite import open_to_serve
+from projections.books.books import Books
 from projections.callbacks.queue import CallbackQueue
 from projections.follow import Checkpoint
 from projections.side_file import SideFileError
@@ -149,3 +151,31 @@ async def test_what_is_posted_while_the_queue_takes_nothing_is_posted_once_and_k
     listed = (await service.native("GET", "/callbacks?state=delivered")).json()["callbacks"]
     assert {one["id"] for one in listed} == set(receiver.ids)
     assert is_there(path)
+
+
+async def test_of_two_who_meet_that_a_file_has_failed_the_second_leaves_alone_what_has_been_opened_since(
+    service: Service,
+) -> None:
+    keeper, began, go_on = service.books, asyncio.Event(), asyncio.Event()
+    assert keeper is not None
+
+    async def fail(_: Books) -> None:
+        raise SideFileError("it has failed")
+
+    async def fail_later(books: Books) -> None:
+        began.set()
+        await go_on.wait()
+        await fail(books)
+
+    async def itself(books: Books) -> Books:
+        return books
+
+    second = asyncio.create_task(keeper.consult(fail_later))
+    await began.wait()
+    with pytest.raises(Unavailable):
+        await keeper.consult(fail)
+    opened = await keeper.consult(itself)
+    go_on.set()
+    with pytest.raises(Unavailable):
+        await second
+    assert await keeper.consult(itself) is opened

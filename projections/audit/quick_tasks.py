@@ -112,7 +112,7 @@ def _is_sound(story: Story, task: Task, *, has_key: bool) -> bool:
         and is_said(events, *said)
         and [*versions] == [*range(1, len(versions) + 1)]
         and [*positions] == sorted(positions)
-        and [*recorded] == sorted(recorded)
+        and [0, *recorded] == sorted([0, *recorded])
         and {*accounts} == {task.account}
         and next(iter(life_violations(positions, events)), None) is None
         and not violations(task)

@@ -16,7 +16,6 @@ from projections.books.booked_sql import (
     BY_END,
     BY_ID,
     BY_PROVIDER_ID,
-    COLUMNS_COUNT,
     HELD,
     IDS_BY_END,
     OPEN_HOLDS,
@@ -48,12 +47,12 @@ class Booked(msgspec.Struct, frozen=True, gc=False):
     held_micros: int
     charged_micros: int
     refunded_micros: int
-    billed_micros: int
-    """What its provider has billed for it, in all statements that have been read."""
     billed_came: int
     """The position of the log at which the latest of the statements came that have billed it; 0: none has."""
     identified: bool
     """Whether anybody has told the provider's own id of it."""
+    billed_micros: int
+    """What its provider has billed for it, in all statements that have been read."""
 
     @property
     def net_micros(self) -> int:
@@ -178,6 +177,5 @@ async def _booked(books: Asked, rows: Sequence[Sequence[Any]], purposes: Purpose
         purpose, resolved = purposes[row[1]], row[2]
         model = purpose.model if resolved is None else resolved
         billed_micros = (row[BILLED] << LOW_BITS) + row[BILLED + 1]
-        standing = (*row[3:BILLED], billed_micros, *row[BILLED + 2 : COLUMNS_COUNT])
-        tasks.append(Booked(row[0], purpose, model, *standing))  # SQLite's 0 and 1 are as true as Python's
+        tasks.append(Booked(row[0], purpose, model, *row[3:BILLED], billed_micros))  # type: ignore[call-arg]  # the columns are its fields, in order
     return tasks

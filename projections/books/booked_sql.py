@@ -35,9 +35,8 @@ ADD_PROVIDER_TASK = "INSERT OR IGNORE INTO provider_tasks VALUES (?, ?)"
 _COLUMNS = """
     task, purpose, resolved_model, created_at, status, finished_at, cancel_requested_at, held_at,
     held_micros, charged_micros, refunded_micros,
-    billed_high, billed_low, billed_came, identified"""
-COLUMNS_COUNT = len(_COLUMNS.split(","))
-BILLED = COLUMNS_COUNT - 4
+    billed_came, identified, billed_high, billed_low"""
+BILLED = len(_COLUMNS.split(",")) - 2
 """Where the two parts of what was billed are among them."""
 PURPOSES_NUMBERED = """
 SELECT purpose, account, contract, model, provider, school

@@ -94,6 +94,8 @@ class Comparison:
         """Tasks that have lines here, and agree with all that they were billed."""
         self._known = KnownLines(Turn(), Replaced())
         """What the lines come to already, once `differences` has begun."""
+        self._tells_all = True
+        """Whether it tells of all its lines: asked for each task, and so here."""
         self._kept: dict[int, Booked] = {}
         """For whom lines were billed before, and may be still, by their numbers."""
 
@@ -162,7 +164,7 @@ class Comparison:
         """The lines with the tasks that their ids name, or for which they were billed before."""
         books, lines, provider = self._books, self._lines, self.billed.provider
         known = await known_lines(books, self.billed.source, lines, lambda: self._names, replaces=self.billed.replaces)
-        self._known = known
+        self._known, self._tells_all = known, known.tells_all
         provider_ids = list(dict.fromkeys([line.provider_task_id for line in lines]))
         by_provider_id = await by_provider_ids(books, provider, [name for name in provider_ids if name])
         ids: list[TaskId] = []
@@ -172,11 +174,9 @@ class Comparison:
         before = self._billed_before(by_provider_id)
         found = await by_ids(books, list(dict.fromkeys([*ids, *before.values()])))
         by_id = {task: one for task, one in found.items() if one.purpose.provider == provider}
-        self._kept = {
-            line.number: by_id[before[line.number]]
-            for line in lines
-            if before.get(line.number) in by_id and may_stay(line, by_id[before[line.number]])
-        }
+        if before:
+            stay = ((line, by_id.get(before[line.number])) for line in lines if line.number in before)
+            self._kept = {line.number: task for line, task in stay if task is not None and may_stay(line, task)}
         assigned = await asyncio.to_thread(assign, lines, by_provider_id, by_id, kept=self._kept)
         self._owners = assigned.owners
         for earlier, line, _ in assigned.repeats:
@@ -185,6 +185,8 @@ class Comparison:
 
     def _billed_before(self, by_provider_id: Container[str]) -> dict[int, TaskId]:
         """For which tasks those lines were billed before that no id of the provider's matches, by their numbers."""
+        if not self._known:
+            return {}
         return {
             line.number: task
             for line in self._lines
@@ -222,7 +224,7 @@ class Comparison:
             yield found
 
     def _compared(self, task: Booked, lines: Sequence[Line]) -> Sequence[Difference]:
-        own = self._known.told_by(task, lines)
+        own = lines if self._tells_all else self._known.told_by(task, lines)
         if not own:
             return ()
         found = compare(task, own, self.side, before_micros=self._known.before_micros(task))

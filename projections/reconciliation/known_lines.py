@@ -43,6 +43,15 @@ class KnownLines:
         for gone in replaced.gone:
             self._count(gone, _task_of(gone))
 
+    def __bool__(self) -> bool:
+        """Whether any has been read before."""
+        return bool(self._tasks)
+
+    @property
+    def tells_all(self) -> bool:
+        """Whether there is none of which others tell."""
+        return not self.turn.is_read and not self._passed
+
     def take(self, line: Line, known: Known) -> None:
         """Take note of what the line comes to already."""
         self._tasks[line.number] = tasks = _task_of(known)
