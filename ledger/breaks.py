@@ -194,6 +194,11 @@ def statement_stream(provider: str, statement: str) -> bytes:
     return named_stream(b"statement", provider, statement)
 
 
+def replaced_stream(provider: str) -> bytes:
+    """The 16 bytes that name the stream in which it stands which of a provider's statements were replaced."""
+    return named_stream(b"replaced", provider)
+
+
 def provider_stream(provider: str) -> bytes:
     """The 16 bytes that name the stream of what a provider bills."""
     return named_stream(b"provider", provider)

@@ -2,9 +2,11 @@
 
 A line that a corrected statement leaves out stays billed, for most statements tell of a part only. One that *replaces*
 another stands for all of it: what the other billed and this one does not is given back, and breaks that only the other
-showed are corrected. That it is replaced stands in the stream of the statement that is, so that of two that would
-replace it at once one is refused. It stands there first, so that a run that was killed is carried on by the same one,
-and by no other. Alternative beaten: a note among what the new one says of itself, which two could say at once.
+showed are corrected. All replacements of a provider stand in one stream, for each depends on the others: the one that
+is replaced was not before, and the one that stands for it stands itself. So of two that would replace the same one, or
+each other, at once one is refused. It stands there first, so that a run that was killed is carried on by the same one,
+and by no other. Alternative beaten: the stream of the statement that is replaced, for two that replace each other write
+to two streams, and neither would be left to stand.
 
 Several may bill the same line, and each may be read again at any time. *The latest has the say*: a statement comes when
 it first says something in the log, and anew when it replaces another, and a line that one which came later has moved is
@@ -12,18 +14,14 @@ that one's. So a folder that is read over and over, in whatever order, comes to 
 read last, by which two statements that differ would take a line back from each other at every reading.
 """
 
-from collections.abc import Iterable
-from typing import NamedTuple
+from collections.abc import Iterable, Mapping
+from typing import NamedTuple, TypeAlias
 
 from ledger.errors import NotReplaceable, StatementSuperseded
-from ledger.events import AnyEvent, StatementRead, StatementReplaced
+from ledger.events import AnyEvent, StatementReplaced
 
-
-class Standing(NamedTuple):
-    """What the log says of a statement."""
-
-    is_read: bool = False
-    replaced_by: str | None = None
+Replaced: TypeAlias = Mapping[str, str]
+"""The statements of a provider that were replaced, each with the one that stands for it."""
 
 
 class Turn(NamedTuple):
@@ -46,47 +44,50 @@ class Turn(NamedTuple):
         return not self.is_read or came <= self.came
 
 
-def evolve_standing(old: Standing, event: AnyEvent) -> Standing:
-    """The standing after *event* of the statement's stream."""
-    match event:
-        case StatementRead():
-            return old._replace(is_read=True)
-        case StatementReplaced(by=by):
-            return old._replace(replaced_by=by)
-        case _:
-            return old  # stands in a stream that is not its own, as `verify` says
+def replaced_in(events: Iterable[AnyEvent]) -> Replaced:
+    """Those that these events of a provider's stream tell of; others stand in a stream not their own, says `verify`."""
+    return {event.statement: event.by for event in events if isinstance(event, StatementReplaced)}
 
 
-def standing_of(events: Iterable[AnyEvent]) -> Standing:
-    """The standing that these events of its stream leave behind."""
-    known = Standing()
-    for event in events:
-        known = evolve_standing(known, event)
-    return known
-
-
-def decide_replaced(known: Standing, order: StatementReplaced) -> list[StatementReplaced]:
-    """The events by which a statement is replaced as *order* has it; none if it is already.
+def decide_replaced(replaced: Replaced, order: StatementReplaced, *, is_read: bool) -> list[StatementReplaced]:
+    """The events by which a statement is replaced as *order* has it; none if it is already. *is_read*: it was.
 
     Raises:
+        StatementSuperseded: the one that would stand for it was replaced.
         NotReplaceable: it would replace itself, was replaced by another, or was never read.
     """
+    refuse_superseded(replaced, order.by)
     if order.by == order.statement:
         raise NotReplaceable(order.statement, "does not replace itself")
-    if known.replaced_by == order.by:
+    by = replaced.get(order.statement)
+    if by == order.by:
         return []
-    if known.replaced_by is not None:
-        raise NotReplaceable(order.statement, f"has been replaced by {known.replaced_by}: that one can be replaced")
-    if not known.is_read:
+    if by is not None:
+        raise NotReplaceable(order.statement, f"has been replaced by {by}: that one can be replaced")
+    if not is_read:
         raise NotReplaceable(order.statement, f"of {order.provider} has not been read")
     return [order]
 
 
-def refuse_superseded(known: Standing, statement: str) -> None:
+def refuse_superseded(replaced: Replaced, statement: str) -> None:
     """Check that the statement still stands: read again, it would bill again what was given back.
 
     Raises:
         StatementSuperseded: it was replaced.
     """
-    if known.replaced_by is not None:
-        raise StatementSuperseded(statement, known.replaced_by)
+    by = replaced.get(statement)
+    if by is not None:
+        raise StatementSuperseded(statement, by)
+
+
+def replaced_violation(replaced: Replaced, event: StatementReplaced, *, is_read: bool) -> str | None:
+    """What is wrong with this event after those of *replaced*; None: nothing. *is_read*: the replaced one was."""
+    if not is_read:
+        return "a statement is replaced that was never read before"
+    if event.by == event.statement:
+        return "a statement is replaced by itself"
+    if event.statement in replaced:
+        return "a statement is replaced that has been replaced"
+    if event.by in replaced:
+        return "a statement is replaced by one that has been replaced"
+    return None

@@ -1,6 +1,7 @@
 """A statement that replaces another: what only the other billed is given back, and what only it showed is corrected."""
 
 import asyncio
+from collections import Counter
 from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
 
@@ -8,14 +9,14 @@ import pytest
 
 from api.contracts import parse_any
 from ledger.break_log import NOBODY, BreakLog
-from ledger.breaks import ExplainBreak, Life, statement_stream
+from ledger.breaks import ExplainBreak, Life, replaced_stream, statement_stream
 from ledger.engine import Engine
 from ledger.errors import NotReplaceable, Refusal, StatementSuperseded, UnknownProvider
 from ledger.events import BreakKind, StatementRead, StatementReplaced
 from ledger.ledger import Ledger
-from ledger.records import Append, entry
+from ledger.records import Append, Outcome, entry
 from ledger.statement_log import StatementLog
-from ledger.statement_rules import Standing, decide_replaced, refuse_superseded, standing_of
+from ledger.statement_rules import Replaced, decide_replaced, refuse_superseded, replaced_violation
 from projections.audit.audit import audit
 from projections.books.books import Books, open_books
 from projections.books.break_rows import Wanted, list_breaks
@@ -28,7 +29,7 @@ from projections.reconciliation.statements import Statement, read_statement
 from projections.reports.report import Wanted as Drawn
 from projections.reports.report import draw
 from tests.billing import PROVIDER, row, run, statement
-from tests.builders import CREATED_US
+from tests.builders import CREATED_US, Watched
 
 NOW_US = CREATED_US + 40 * 86_400 * 1_000_000
 OLD, NEW, OTHER = "aa" * 32, "bb" * 32, "cc" * 32
@@ -56,31 +57,53 @@ def was_read(statement: str = OLD) -> StatementRead:
     )
 
 
-STANDING = standing_of([was_read()])
-SUPERSEDED = standing_of([was_read(), replaced()])
-DECIDED: list[tuple[str, Standing, StatementReplaced, str | None]] = [
-    ("one that was read is replaced", STANDING, replaced(), None),
-    ("the same again changes nothing", SUPERSEDED, replaced(), ""),
-    ("one that was never read", Standing(), replaced(), f"of {PROVIDER} has not been read"),
-    ("one that was replaced by another", SUPERSEDED, replaced(by=OTHER), f"has been replaced by {NEW}"),
-    ("itself", STANDING, replaced(by=OLD), "does not replace itself"),
+REPLACED = {OLD: NEW}
+DECIDED: list[tuple[str, Replaced, StatementReplaced, type[Refusal] | None, str]] = [
+    ("one that was read is replaced", {}, replaced(), None, ""),
+    ("the one that stands for another is", REPLACED, replaced(NEW, by=OTHER), None, ""),
+    ("one that was replaced by another", REPLACED, replaced(by=OTHER), NotReplaceable, f"has been replaced by {NEW}"),
+    ("itself", {}, replaced(by=OLD), NotReplaceable, "does not replace itself"),
+    ("by one that it replaces", REPLACED, replaced(NEW, by=OLD), StatementSuperseded, f"{OLD} has been replaced"),
+    ("by one that was replaced", REPLACED, replaced(OTHER, by=OLD), StatementSuperseded, f"{OLD} has been replaced"),
+    ("itself, when it was", REPLACED, replaced(by=OLD), StatementSuperseded, f"{OLD} has been replaced"),
+    (
+        "once more by one that was replaced since",
+        {OLD: NEW, NEW: OTHER},
+        replaced(),
+        StatementSuperseded,
+        f"{NEW} has been replaced by {OTHER}",
+    ),
 ]
 
 
-@pytest.mark.parametrize(("known", "order", "refused"), [case[1:] for case in DECIDED], ids=[c[0] for c in DECIDED])
-def test_a_statement_is_replaced_once(known: Standing, order: StatementReplaced, refused: str | None) -> None:
-    if refused:
-        with pytest.raises(NotReplaceable, match=refused):
-            decide_replaced(known, order)
+@pytest.mark.parametrize(
+    ("known", "order", "refusal", "told"), [case[1:] for case in DECIDED], ids=[case[0] for case in DECIDED]
+)
+def test_a_statement_is_replaced_once_and_by_one_that_stands(
+    known: Replaced, order: StatementReplaced, refusal: type[Refusal] | None, told: str
+) -> None:
+    if refusal is None:
+        assert decide_replaced(known, order, is_read=True) == [order]
     else:
-        assert decide_replaced(known, order) == ([] if refused == "" else [order])
+        with pytest.raises(refusal, match=told):
+            decide_replaced(known, order, is_read=True)
+    assert (replaced_violation(known, order, is_read=True) is None) is (refusal is None), "the audit says the same"
+
+
+def test_the_same_again_changes_nothing() -> None:
+    assert decide_replaced(REPLACED, replaced(), is_read=True) == []
+
+
+def test_one_that_was_never_read_is_not_replaced() -> None:
+    with pytest.raises(NotReplaceable, match=f"of {PROVIDER} has not been read"):
+        decide_replaced({}, replaced(), is_read=False)
 
 
 def test_what_was_replaced_is_not_read_again() -> None:
-    refuse_superseded(STANDING, OLD)
-    refuse_superseded(Standing(), OLD)
+    refuse_superseded({}, OLD)
+    refuse_superseded(REPLACED, NEW)
     with pytest.raises(StatementSuperseded, match=f"{OLD} has been replaced by {NEW}"):
-        refuse_superseded(SUPERSEDED, OLD)
+        refuse_superseded(REPLACED, OLD)
 
 
 # In the log
@@ -121,6 +144,7 @@ async def cost(engine: Engine, books: Books, at: str | None = None) -> str:
 STRAY = row(8, provider_task_id="stray", our_task_id="", amount="2")
 WRONG = row(1, amount="9")
 FIRST = [row(0), WRONG, STRAY]
+SECOND = [row(0), row(1), row(9, provider_task_id="other", our_task_id="", amount="4")]
 
 
 async def test_what_only_the_old_one_billed_is_given_back_and_what_only_it_showed_is_corrected(
@@ -301,14 +325,86 @@ async def test_a_run_that_was_killed_is_carried_on_by_the_same_statement_and_no_
     assert await kinds(books) == []
 
 
+class Abreast(Watched):
+    """Another engine, of which the first commit waits until that of its fellow is decided as well."""
+
+    def __init__(self, engine: Engine, start: asyncio.Barrier) -> None:
+        super().__init__(engine)
+        self._start = start
+
+    async def commit(self, batch: Sequence[Append]) -> list[Outcome]:
+        if not self.commits:
+            await self._start.wait()
+        return await super().commit(batch)
+
+
+def abreast(engine: Engine) -> tuple[Abreast, Abreast]:
+    start = asyncio.Barrier(2)
+    return Abreast(engine, start), Abreast(engine, start)
+
+
 async def test_of_two_that_replace_a_statement_at_once_one_is_refused(engine: Engine) -> None:
-    log = StatementLog(engine)
-    await log.read(was_read(), by="test")
+    await StatementLog(engine).read(was_read(), by="test")
+    position = (await engine.head()).position
     ended = await asyncio.gather(
-        *(log.replace(replaced(by=by), by="test") for by in (NEW, OTHER)), return_exceptions=True
+        *(
+            StatementLog(one).replace(replaced(by=by), by="test")
+            for one, by in zip(abreast(engine), (NEW, OTHER), strict=True)
+        ),
+        return_exceptions=True,
     )
     assert sorted(type(one).__name__ for one in ended) == ["NoneType", "NotReplaceable"]
-    assert len(await engine.streams([statement_stream(PROVIDER, OLD)])) == 2
+    assert (await engine.head()).position == position + 1
+
+
+async def test_of_two_that_replace_each_other_at_once_one_stands_and_the_other_is_refused(
+    ledger: Ledger, engine: Engine, books: Books, tmp_path: Path
+) -> None:
+    await run(ledger, range(2))
+    for rows in (FIRST, SECOND):
+        await read(engine, books, rows)
+    other = await open_books(tmp_path / "others", engine)
+    here, there = abreast(engine)
+    ended = await asyncio.gather(
+        read(here, books, FIRST, replaces=SECOND),
+        read(there, other, SECOND, replaces=FIRST),
+        return_exceptions=True,
+    )
+    assert sorted(type(one).__name__ for one in ended) == ["StatementSuperseded", "list"]
+    stands, void = (FIRST, SECOND) if isinstance(ended[1], Refusal) else (SECOND, FIRST)
+    position = (await engine.head()).position
+    for own in (books, other):
+        await read(engine, own, stands, replaces=void)
+        for old in (stands, None):
+            with pytest.raises(StatementSuperseded):
+                await read(engine, own, void, replaces=old)
+        assert await cost(engine, own) == ("12.5" if stands is FIRST else "7")
+    assert (await engine.head()).position == position
+    assert (await audit(engine)).findings == ()
+    await same_as_built_anew(engine, books, tmp_path)
+    await other.close()
+
+
+async def test_of_three_that_replace_each_other_in_a_ring_one_is_left(engine: Engine) -> None:
+    log = StatementLog(engine)
+    for name in (OLD, NEW, OTHER):
+        await log.read(was_read(name), by="test")
+    await log.replace(replaced(OLD, by=NEW), by="test")
+    await log.replace(replaced(NEW, by=OTHER), by="test")
+    with pytest.raises(StatementSuperseded):
+        await log.replace(replaced(OTHER, by=OLD), by="test")
+    with pytest.raises(StatementSuperseded):
+        await log.replace(replaced(OLD, by=NEW), by="test")
+
+
+async def same_as_built_anew(engine: Engine, books: Books, folder: Path) -> None:
+    """Check that books that follow the log from its beginning come to the same."""
+    anew = await open_books(folder / "anew", engine)
+    await catch_up(engine, anew)
+    for table in ("billed_lines", "replaced_statements", "breaks", "tasks"):
+        asked = f"SELECT * FROM {table} ORDER BY 1, 2"  # noqa: S608 - our own names
+        assert await anew.ask(asked) == await books.ask(asked) != []
+    await anew.close()
 
 
 async def test_books_built_anew_know_what_was_replaced(
@@ -317,32 +413,42 @@ async def test_books_built_anew_know_what_was_replaced(
     await run(ledger, range(2))
     await read(engine, books, FIRST)
     await read(engine, books, [row(0), row(1)], replaces=FIRST)
-    other = await open_books(tmp_path / "others", engine)
-    await catch_up(engine, other)
-    for table in ("billed_lines", "replaced_statements", "breaks", "tasks"):
-        asked = f"SELECT * FROM {table} ORDER BY 1, 2"  # noqa: S608 - our own names
-        assert await other.ask(asked) == await books.ask(asked) != []
-    await other.close()
+    await same_as_built_anew(engine, books, tmp_path)
 
 
 # The audit
 
-FALSE: dict[str, tuple[Sequence[StatementRead | StatementReplaced], str | None]] = {
-    "as it should be": ((was_read(), replaced()), None),
-    "what was never read": ((replaced(),), "was never read"),
-    "read twice": ((was_read(), was_read()), "was read before"),
-    "replaced twice": ((was_read(), replaced(), replaced(by=OTHER)), "has been replaced"),
-    "by itself": ((was_read(), replaced(by=OLD)), "replaced by itself"),
-    "in another's stream": ((was_read(), replaced(OTHER)), "does not stand in the stream"),
+READ, REPLACE = statement_stream(PROVIDER, OLD), replaced_stream(PROVIDER)
+Written = Sequence[tuple[bytes, StatementRead | StatementReplaced]]
+NEW_READ = statement_stream(PROVIDER, NEW), was_read(NEW)
+FALSE: dict[str, tuple[Written, str | None]] = {
+    "as it should be": ([(READ, was_read()), (REPLACE, replaced())], None),
+    "a correction of a correction": (
+        [(READ, was_read()), NEW_READ, (REPLACE, replaced()), (REPLACE, replaced(NEW, by=OTHER))],
+        None,
+    ),
+    "what was never read": ([(REPLACE, replaced())], "was never read"),
+    "what was read later": ([(REPLACE, replaced()), (READ, was_read())], "was never read"),
+    "read twice": ([(READ, was_read()), (READ, was_read())], "was read before"),
+    "replaced twice": ([(READ, was_read()), (REPLACE, replaced()), (REPLACE, replaced(by=OTHER))], "has been replaced"),
+    "by itself": ([(READ, was_read()), (REPLACE, replaced(by=OLD))], "replaced by itself"),
+    "by each other": (
+        [(READ, was_read()), NEW_READ, (REPLACE, replaced()), (REPLACE, replaced(NEW, by=OLD))],
+        "by one that has been replaced",
+    ),
+    "in the stream of the statement": ([(READ, was_read()), (READ, replaced())], "does not stand in the stream"),
+    "read in another's stream": ([(REPLACE, was_read())], "does not stand in the stream"),
 }
 
 
 @pytest.mark.parametrize("case", FALSE)
 async def test_the_audit_finds_a_replacement_that_cannot_be(engine: Engine, case: str) -> None:
-    events, problem = FALSE[case]
-    entries = tuple(entry(event, actor="test", recorded_at_us=NOW_US) for event in events)
-    stream = statement_stream(PROVIDER, OLD)
-    await engine.commit([Append(stream=stream, account=NOBODY, expected=0, entries=entries)])
+    written, problem = FALSE[case]
+    versions = Counter[bytes]()
+    for stream, event in written:
+        entries = (entry(event, actor="test", recorded_at_us=NOW_US),)
+        await engine.commit([Append(stream=stream, account=NOBODY, expected=versions[stream], entries=entries)])
+        versions[stream] += 1
     found = (await audit(engine)).findings
     if problem is None:
         assert found == ()

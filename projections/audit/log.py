@@ -4,7 +4,15 @@ The accounts' own events, and what providers bill, are handed on to their books.
 """
 
 from ledger.break_log import NOBODY
-from ledger.breaks import Break, break_stream, break_violation, evolve_break, statement_stream, switch_stream
+from ledger.breaks import (
+    Break,
+    break_stream,
+    break_violation,
+    evolve_break,
+    replaced_stream,
+    statement_stream,
+    switch_stream,
+)
 from ledger.callbacks import NOTHING_ARRANGED, Arranged, callback_violations, callbacks_stream, evolve_arranged
 from ledger.chain import GENESIS
 from ledger.engine import Engine
@@ -29,7 +37,7 @@ from ledger.events import (
 )
 from ledger.keys import account_stream, evolve_key
 from ledger.records import Head, KeyRow, Recorded
-from ledger.statement_rules import Standing, evolve_standing
+from ledger.statement_rules import replaced_violation
 from ledger.streams import is_task_stream
 from projections.audit.accounts import AccountBooks
 from projections.audit.costs import CostBooks
@@ -55,7 +63,10 @@ class LogPass:
         self._keys: dict[str, tuple[KeyRow, int]] = {}
         self._versions: dict[bytes, int] = {}
         self._breaks: dict[bytes, Break] = {}
-        self._statements: dict[bytes, Standing] = {}
+        self._read: set[bytes] = set()
+        """The streams of the statements that were."""
+        self._replaced: dict[str, dict[str, str]] = {}
+        """By provider, as `Replaced`."""
         self._arranged: dict[bytes, Arranged] = {}
 
     async def read(self, engine: Engine) -> None:
@@ -177,9 +188,10 @@ class LogPass:
     def _book(self, row: Recorded, event: BookEvent) -> None:
         """Check that the event stands in the stream that its facts name, and fold it."""
         self._next_version(row, f"the stream of a {tag_of(event)}")
-        if isinstance(event, StatementRead | StatementReplaced):
-            stream: bytes | None = statement_stream(event.provider, event.statement)
-            self._statement(row, event)
+        if isinstance(event, StatementRead):
+            stream: bytes | None = self._was_read(row, event)
+        elif isinstance(event, StatementReplaced):
+            stream = self._was_replaced(row, event)
         elif isinstance(event, CostMoved):
             stream = self._costs.take(row, event)
         else:
@@ -190,18 +202,23 @@ class LogPass:
             check = Check.COSTS if isinstance(event, CostMoved) else Check.BREAKS
             self._found.add(check, detail, position=row.position)
 
-    def _statement(self, row: Recorded, event: StatementRead | StatementReplaced) -> None:
-        known = self._statements.get(row.stream, Standing())
-        problem = None
-        if isinstance(event, StatementRead) is known.is_read:
-            problem = f"{tag_of(event)} of a statement that {'was' if known.is_read else 'was never'} read before"
-        elif known.replaced_by is not None:
-            problem = f"{tag_of(event)} of a statement that has been replaced"
-        elif isinstance(event, StatementReplaced) and event.by == event.statement:
-            problem = "a statement is replaced by itself"
+    def _was_read(self, row: Recorded, event: StatementRead) -> bytes:
+        """Check that the statement was not read before, and fold it; the stream in which that stands."""
+        stream = statement_stream(event.provider, event.statement)
+        if stream in self._read:
+            self._found.add(Check.COSTS, f"{tag_of(event)} of a statement that was read before", position=row.position)
+        self._read.add(stream)
+        return stream
+
+    def _was_replaced(self, row: Recorded, event: StatementReplaced) -> bytes:
+        """Check that the statement could be replaced by the other one, and fold it; the stream in which that stands."""
+        replaced = self._replaced.setdefault(event.provider, {})
+        is_read = statement_stream(event.provider, event.statement) in self._read
+        problem = replaced_violation(replaced, event, is_read=is_read)
         if problem is not None:
             self._found.add(Check.COSTS, problem, position=row.position)
-        self._statements[row.stream] = evolve_standing(known, event)
+        replaced[event.statement] = event.by
+        return replaced_stream(event.provider)
 
     def _break(self, row: Recorded, event: BreakOpened | BreakExplained | BreakCorrected) -> None:
         known = self._breaks.get(row.stream)

@@ -144,16 +144,17 @@ class Clerk:
         Raises:
             StatementSuperseded, NotReplaceable: in that order.
         """
-        until = None if self._writes else position
+        statements, until = costs.statements, None if self._writes else position
         statement, provider = billed.statement.digest, billed.provider
-        refuse_superseded(await costs.statements.standing(provider, statement, until=until), statement)
         if billed.replaces is None:
+            refuse_superseded(await statements.replaced(provider, until=until), statement)
             return
         order = StatementReplaced(at_us=self._now_us, statement=billed.replaces, provider=provider, by=statement)
         if self._writes:
-            await costs.statements.replace(order, by=self._by)
+            await statements.replace(order, by=self._by)
         else:
-            decide_replaced(await costs.statements.standing(provider, billed.replaces, until=until), order)
+            is_read = await statements.is_read(provider, billed.replaces, until=until)
+            decide_replaced(await statements.replaced(provider, until=until), order, is_read=is_read)
 
     async def _close(self, comparison: Comparison, books: Asked) -> None:
         """Correct the breaks that a statement has opened, and of which the tasks agree with their bills now."""
