@@ -72,6 +72,6 @@ def permit(contract: Contract, operation: Operation, key: KeyRow) -> None:
         Forbidden: its role is none that *contract* takes, or too low for *operation*.
     """
     if key.role not in contract.roles:
-        raise Forbidden
+        raise Forbidden(key.role, needed=sorted(contract.roles))
     if isinstance(operation, Act) and operation.operator_only and key.role != Role.OPERATOR:
-        raise Forbidden
+        raise Forbidden(key.role, needed=[Role.OPERATOR])

@@ -105,11 +105,8 @@ class Keeper(Generic[F]):
 
     async def _give_up(self, file: F) -> None:
         """Close the file, which has failed, unless somebody else met that before: then another one may be open."""
-        async with self._opening:
-            if self._file is not file:
-                return
-            self._file = None
-        await file.close()
+        if self._file is file:
+            await self.close()
 
     @contextmanager
     def _refusing(self, faults: tuple[type[Fault], ...] = FILE_FAULTS) -> Iterator[None]:

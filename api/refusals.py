@@ -1,5 +1,6 @@
 """The refusals that only exist over HTTP. With those of ``ledger.errors`` they are all that a contract must word."""
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 from ledger.errors import Refusal
@@ -27,6 +28,9 @@ class RevokedKey(Refusal):
 
 class Forbidden(Refusal):
     """The key is good, but its role may not do this."""
+
+    def __init__(self, role: str, *, needed: Sequence[str]) -> None:
+        super().__init__(f"the key's role is {role}, and this needs {' or '.join(needed)}")
 
 
 class UnknownRoute(Refusal):

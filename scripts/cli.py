@@ -17,7 +17,7 @@ from typer.core import TyperGroup
 from typer.exceptions import TyperException
 from typer.main import get_command
 
-from ledger.errors import Fault, Refusal
+from ledger.errors import Fault, Refusal, UnknownBreak, UnknownCallback, UnknownKey
 from ledger.sqlite_codes import is_of_disk
 
 VERBS = (
@@ -100,7 +100,7 @@ def run(verbs: typer.Typer, arguments: Sequence[str], *, program: str = PROGRAM)
     except TyperException as wrong:
         return _say(f"{wrong.format_message().replace(PARSERS_WORDS, '')}{_next_step(wrong)}", EXIT_USAGE)
     except Refusal as refusal:
-        return _say(str(refusal), EXIT_USAGE)
+        return _say(f"{refusal}{_where_listed(refusal)}", EXIT_USAGE)
     except Fault as fault:
         return _say(f"{fault}{_next_step(fault)}", EXIT_STORE)
     except (sqlite3.Error, UnicodeDecodeError) as damage:  # what a damaged file makes SQLite's driver raise
@@ -131,6 +131,19 @@ def _next_step(error: BaseException | None) -> str:
             return "; make room there, or see to the disk, and do it again"
         error = error.__cause__
     return ""
+
+
+LISTS: dict[type[Refusal], str] = {
+    UnknownKey: "keys list",
+    UnknownBreak: "breaks list --all",
+    UnknownCallback: "callbacks list --all",
+}
+"""The verb that shows the ids there are, by the refusal of one that there is not."""
+
+
+def _where_listed(refusal: Refusal) -> str:
+    verb = LISTS.get(type(refusal))
+    return "" if verb is None else f": `{PROGRAM} {verb}` shows those there are"
 
 
 def _carry_out(verbs: typer.Typer, arguments: Sequence[str], program: str) -> int:

@@ -1,5 +1,6 @@
 """The address that a service listens on."""
 
+import errno
 import resource
 import socket
 from contextlib import suppress
@@ -22,7 +23,8 @@ def listen(host: str, port: int) -> socket.socket:
         listener = socket.create_server((host, port), family=family, backlog=BACKLOG)
     except (OSError, UnicodeError) as error:
         reason = str(getattr(error, "strerror", None) or error).partition(" (while")[0]  # it repeats the address
-        raise typer.BadParameter(f"cannot listen on {host} port {port}: {reason}") from error
+        hint = "; --port takes another" if isinstance(error, OSError) and error.errno == errno.EADDRINUSE else ""
+        raise typer.BadParameter(f"cannot listen on {host} port {port}: {reason}{hint}") from error
     listener.settimeout(0)
     return listener
 

@@ -21,7 +21,7 @@ from scripts.configured import catalogue_of, settings_in
 from scripts.options import at_option, now_us
 from scripts.printed import JsonOption
 from scripts.reconcile_printed import tell
-from scripts.reconcile_run import Wanted, reconciled
+from scripts.reconcile_run import Wanted, providers_of, reconciled
 
 STATEMENT_MAX_BYTES = 256 * 2**20
 DIGEST = re.compile("[0-9a-f]{64}")
@@ -55,10 +55,18 @@ def reconcile(
 ) -> None:
     """Compare the books with themselves and with a statement; exit 1 when a break is open or a line is malformed."""
     period, found = _period(since, until), settings_in(config)
-    billed = None if statement is None else _billed(statement, provider, found.statements, period)
+    billed = None if statement is None else _billed(statement, provider, found.statements, store)
+    if billed is not None:
+        provider = billed.provider
     providers = None if new_provider or provider is None else {*found.statements, *catalogue_of(found).providers}
     if billed is not None:
-        billed = billed._replace(providers=providers, replaces=None if replaces is None else _digest(replaces))
+        since_us, until_us = period
+        billed = billed._replace(
+            since_us=since_us,
+            until_us=until_us,
+            providers=providers,
+            replaces=None if replaces is None else _digest(replaces),
+        )
     elif replaces is not None or new_provider:
         raise typer.BadParameter("without a statement there is nothing to say it of", param_hint="'--statement'")
     scope = Scope(provider, *(given or whole for given, whole in zip(period, Scope()[1:], strict=True)))
@@ -101,18 +109,23 @@ def _period(since: str | None, until: str | None) -> tuple[int | None, int | Non
         raise typer.BadParameter(str(wrong), param_hint=f"'--{wrong.name}'") from None
 
 
-def _billed(
-    path: Path,
-    provider: str | None,
-    formats: dict[str, StatementFormat],
-    period: tuple[int | None, int | None],
-) -> Billed:
+def _billed(path: Path, provider: str | None, formats: dict[str, StatementFormat], store: str) -> Billed:
+    """The statement, and whose it is: as it is told, or the only one of the configuration, or as its lines tell."""
     if provider is None and len(formats) == 1:
         (provider,) = formats
-    if not provider:
+    if provider == "" or (provider is None and formats):
         raise typer.BadParameter("a statement is a provider's: name it", param_hint="'--provider'")
-    form = formats.get(provider, StatementFormat())
-    return Billed(provider, _read(path, form), form, *period)
+    form = formats.get(provider or "", StatementFormat())
+    statement = _read(path, form)
+    return Billed(provider or _provider_of(store, statement), statement, form)
+
+
+def _provider_of(store: str, statement: Statement) -> str:
+    named = asyncio.run(providers_of(store, statement))
+    if len(named) != 1:
+        what = f"its lines name tasks of {', '.join(sorted(named))}" if named else "its lines name no task that is here"
+        raise typer.BadParameter(f"whose statement is it? {what}: name the provider", param_hint="'--provider'")
+    return named.pop()
 
 
 def _read(path: Path, form: StatementFormat) -> Statement:

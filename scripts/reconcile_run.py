@@ -18,9 +18,10 @@ from projections.reconciliation.balances import account_balances, task_balances
 from projections.reconciliation.break_shapes import told_view
 from projections.reconciliation.comparison import Billed
 from projections.reconciliation.cost_log import CostLog
-from projections.reconciliation.providers import refuse_unknown
+from projections.reconciliation.providers import providers_named, refuse_unknown
 from projections.reconciliation.reconcile import Clerk, Tally, Told
 from projections.reconciliation.self_check import Scope, late_truths, settlement
+from projections.reconciliation.statements import Statement
 from scripts import stores
 from scripts.options import BY
 from scripts.printed import json_line
@@ -95,6 +96,14 @@ async def reconciled(store: str, wanted: Wanted, *, as_json: bool) -> Outcome:
             async with _as_known_at(engine, place, move) as then:
                 await _compare(CostLog(engine, then), clerk, own, wanted, move)
                 return Outcome(place, clerk.tally, own.tally, shown, together(*(tally.open for tally in tallies)))
+
+
+async def providers_of(store: str, statement: Statement) -> set[str]:
+    """Whose tasks the lines of *statement* name: one provider's, if it can be told by them whose statement it is."""
+    with bar("reconcile") as move:
+        async with stores.with_books(store) as (engine, books):
+            await catch_up(engine, books, progress=move)
+            return await providers_named(books, statement.lines)
 
 
 @asynccontextmanager

@@ -461,7 +461,7 @@ WRONG = [  # what is typed in, and a fragment of the one line that answers
     (["keys", "issue", "--account", "a\u00a0b", "--contract", "chunkr"], "1 to 128 visible characters"),
     (["keys", "issue", "--account", "acm\u00e9", "--contract", "chunkr"], "1 to 128 visible characters"),
     (["keys", "revoke"], "Missing argument"),
-    (["keys", "revoke", "nobody"], "no live key 'nobody'"),
+    (["keys", "revoke", "nobody"], "no live key 'nobody': `task-ledger keys list` shows those there are"),
     (["keys", "rotate", "nobody"], "no live key 'nobody'"),
     (["keys", "rotate", "nobody", "--overlap", "soon"], "'--overlap'"),
     (["keys", "rotate", "nobody", "--overlap", "-1"], "'--overlap'"),

@@ -84,7 +84,11 @@ async def test_what_was_given_up_is_listed_and_sent_again(running: Running) -> N
 
 
 async def test_a_callback_that_nobody_knows_is_wrong_use(running: Running) -> None:
-    assert await running.shell("resend", "msg_0") == (2, "", "task-ledger: no callback 'msg_0'\n")
+    assert await running.shell("resend", "msg_0") == (
+        2,
+        "",
+        "task-ledger: no callback 'msg_0': `task-ledger callbacks list --all` shows those there are\n",
+    )
 
 
 async def test_secrets_are_shown_and_rotated_and_are_those_of_the_api(running: Running) -> None:

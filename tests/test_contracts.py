@@ -11,7 +11,7 @@ from msgspec.structs import replace
 from api import refusals
 from api.contracts import CONTRACTS, beatra, bytespike, chunkr, lemondata
 from api.contracts.shape import Cancel, Refused
-from api.refusals import Invalid, MethodNotAllowed, RateLimited, Standing, TooLarge
+from api.refusals import Forbidden, Invalid, MethodNotAllowed, RateLimited, Standing, TooLarge
 from ledger.commands import RequestCancel
 from ledger.errors import (
     InsufficientCredits,
@@ -118,6 +118,7 @@ def tasks() -> Iterator[Task]:
 
 SAMPLES: dict[type[Refusal], Refusal] = {
     Invalid: Invalid("it is wrong", param="a.b"),
+    Forbidden: Forbidden("client", needed=["worker"]),
     MethodNotAllowed: MethodNotAllowed(("GET",)),
     TooLarge: TooLarge(1),
     KeyReused: KeyReused("cancel", "k", fingerprint="f", task=None),

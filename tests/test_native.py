@@ -960,6 +960,18 @@ async def test_a_route_is_open_to_the_roles_it_is_for_and_to_no_other(service: S
     assert await service.position() == position
 
 
+@pytest.mark.parametrize(
+    ("role", "path", "detail"),
+    [
+        (Role.CLIENT, "/ledger/v1/tasks", "the key's role is client, and this needs operator or worker"),
+        (Role.WORKER, "/ledger/v1/events", "the key's role is worker, and this needs operator"),
+    ],
+)
+async def test_a_key_that_may_not_is_told_which_role_may(service: Service, role: Role, path: str, detail: str) -> None:
+    reply = await service.ask("GET", path, key=await service.key("chunkr", role=role), body=b"")
+    assert (reply.status, reply.json()["detail"]) == (403, detail)
+
+
 async def test_no_route_is_open_to_who_shows_no_key(service: Service) -> None:
     for route in ROUTES:
         reply = await service.ask(route.method, route.at("-"))

@@ -183,7 +183,8 @@ async def test_what_is_left_is_told_where_the_table_says_so(service: Service, co
         assert len(told) == (3 if TABLE["requests left, in every answer"][contract] else 0)
 
 
-CURLS = [line for line in README.splitlines() if line.startswith("curl localhost:8080/") and " -d " in line]
+COMMANDS = README.replace(" \\\n  ", " ").splitlines()
+CURLS = [line for line in COMMANDS if line.startswith("curl localhost:8080/") and " -d " in line]
 CREATES = {name: [line for line in CURLS if f":8080/{name}/" in line] for name in VENDORS}
 
 

@@ -19,7 +19,7 @@ from ledger.sqlite import open_to_serve
 from scripts.cli import app, run
 from tests.billing import PROVIDER, begin, row, statement
 from tests.billing import run as run_tasks
-from tests.builders import ident
+from tests.builders import create, ident
 from tests.processes import ROOT, Server, keys_in
 from tests.simulated import planted_in
 from tests.wire import request
@@ -103,6 +103,33 @@ def test_a_ledger_that_agrees_with_itself_and_its_statement_is_clean(shell: Shel
     assert (ended.code, ended.err) == (0, "")
     assert f"{TASKS} lines of {PROVIDER}, 0 malformed" in ended.out
     assert "clean" in ended.out
+
+
+@pytest.mark.parametrize("left_out", ["our_task_id", "provider_task_id"])
+def test_whose_statement_it_is_is_told_by_the_tasks_that_its_lines_name(
+    shell: Shell, tmp_path: Path, left_out: str
+) -> None:
+    file = tmp_path / "theirs.csv"
+    stray = row(8, provider_task_id="prov-unknown", our_task_id="")
+    file.write_bytes(statement([*(row(number, **{left_out: ""}) for number in range(TASKS)), stray]))
+    summary = shell("reconcile", "--statement", file, "--json").objects[-1]
+    assert (summary["provider"], summary["new"]["missing-here"]["breaks"]) == (PROVIDER, 1)
+    assert shell("reconcile", "--statement", file, "--provider", PROVIDER, "--json").objects[-1]["new"] == {}
+
+
+def test_a_statement_whose_lines_name_tasks_of_two_providers_wants_its_own_named(
+    shell: Shell, path: Path, tmp_path: Path
+) -> None:
+    async def fill() -> None:
+        async with Ledger(await open_to_serve(path)) as ledger:
+            await ledger.handle(create(ident(9), provider="elsewhere"))
+
+    asyncio.run(fill())
+    file = tmp_path / "both.csv"
+    file.write_bytes(statement([row(0), row(9)]))
+    ended = shell("reconcile", "--statement", file)
+    assert ended.code == 2
+    assert f"its lines name tasks of {', '.join(sorted([PROVIDER, 'elsewhere']))}: name the provider" in ended.err
 
 
 @pytest.mark.parametrize("figure", ["held", "charged", "refunded", "expected"])
@@ -318,7 +345,9 @@ def test_the_configuration_says_how_a_provider_writes_and_whose_its_breaks_are(s
 
 
 WRONG = [
-    (["--statement", "{good}"], "'--provider'"),
+    (["--statement", "{good}", "--provider", ""], "'--provider'"),
+    (["--statement", "{strays}"], "its lines name no task that is here: name the provider"),
+    (["--statement", "{good}", "--config", "{two}"], "'--provider'"),
     (["--statement", "{empty}", "--provider", PROVIDER], "the file is empty"),
     (["--statement", "{binary}", "--provider", PROVIDER], "the file is binary"),
     (["--statement", "{other}", "--provider", PROVIDER], "no column for amount"),
@@ -351,14 +380,16 @@ WRONG = [
 def test_wrong_use_is_refused_and_writes_nothing(
     shell: Shell, good: Path, tmp_path: Path, words: list[str], told: str
 ) -> None:
-    files = {name: tmp_path / name for name in ("empty", "binary", "other", "head", "missing")}
+    files = {name: tmp_path / name for name in ("empty", "binary", "other", "head", "missing", "strays", "two")}
     files["empty"].write_bytes(b"")
     files["binary"].write_bytes(bytes(64))
     files["other"].write_bytes(b"name,age\nx,1\n")
     files["head"].write_bytes(statement([]))
+    files["strays"].write_bytes(statement([row(0, provider_task_id="x", our_task_id="")]))
+    files["two"].write_text("[statements.a]\n[statements.b]\n")
     position = shell.positions()
     ended = shell("reconcile", *(word.format(good=good, **files) for word in words))
-    if "--config" in words:
+    if words == ["--config", "{missing}"]:
         ended = shell("reconcile", *(word.format(good=good, **files) for word in words), "--statement", good)
     assert (ended.code, ended.out, ended.err.count("\n")) == (2, "", 1)
     assert told in ended.err

@@ -25,7 +25,7 @@ from projections.books.books_sql import SHAPE
 from projections.replay import switch as replay_switch
 from projections.replay.books_sql import TABLES
 from projections.replay.file import alone, replay_of
-from scripts.cli import app, run
+from scripts.cli import EXIT_INTERRUPT, app, run
 from tests import stored
 from tests.builders import ACCOUNT, CREATED_US, cancel, create, delete, ident, start
 
@@ -309,6 +309,29 @@ def test_a_disk_that_gets_full_while_rows_are_staged_has_its_room_back_and_nothi
     assert rows(path, "tasks") == wrong
     assert replay("--projection", "tasks").switched["tasks"] == len(wrong)
     assert rows(path, "tasks") == right
+
+
+@pytest.mark.parametrize("options", [(), ("--back",)], ids=["on", "back"])
+def test_a_replay_that_is_told_to_end_while_it_stages_leaves_nothing_staged(
+    path: Path, replay: Shell, monkeypatch: pytest.MonkeyPatch, options: tuple[str, ...]
+) -> None:
+    only = ("--projection", "tasks", *options)
+    plant(path, "UPDATE tasks SET created_at = created_at + 1")
+    if options:
+        assert replay().code == 0
+    before, in_slices = rows(path, "tasks"), sqlite_staging.in_slices
+
+    def told_to_end(*some: Any) -> None:  # noqa: ANN401 - as they come
+        in_slices(*some)
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr(replay_switch, "in_slices", told_to_end)
+        assert replay(*only).code == EXIT_INTERRUPT
+    with closing(sqlite3.connect(path)) as db:
+        assert state_of(db) is State.AT_REST
+    assert rows(path, "tasks") == before
+    assert replay(*only).switched["tasks"] > 0
 
 
 def test_accounts_that_moved_while_rows_were_staged_are_right_after_the_switch(

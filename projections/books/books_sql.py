@@ -104,6 +104,10 @@ SHAPE = Shape(
 )
 
 PURPOSES = "SELECT purpose, account, contract, model, provider, school FROM purposes"
+PROVIDERS_OF_IDS = """
+SELECT DISTINCT provider
+FROM (SELECT value AS wanted FROM json_each(?))
+CROSS JOIN provider_tasks ON provider_task_id = wanted JOIN tasks USING (task) JOIN purposes USING (purpose)"""
 PROVIDERS = "SELECT DISTINCT provider FROM purposes"
 ADD_PURPOSE = "INSERT INTO purposes (account, contract, model, provider, school) VALUES (?, ?, ?, ?, ?)"
 ADD_TASK = "INSERT INTO tasks (task, purpose, created_at, resolved_model, expected_micros) VALUES (?, ?, ?, ?, ?)"

@@ -15,14 +15,13 @@ was moved on from that one, and keeps it; and if it moves on after it was staged
 
 import sqlite3
 import time
-from collections.abc import Sequence
-from contextlib import suppress
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import msgspec
 from msgspec.structs import replace
 
-from ledger.errors import StorageError
 from ledger.events import ProjectionSwitched
 from ledger.sqlite_file import TROUBLE
 from ledger.sqlite_rows import read_account
@@ -67,12 +66,8 @@ def switch(ledger: Path, file: ReplayFile, projections: Sequence[Projection], *,
         settle(db)
         fresh = _Fresh(db, file, projections)
         if fresh.differs:
-            try:
+            with _staging(db):
                 fresh.stage()
-            except (*TROUBLE, StorageError):
-                with suppress(*TROUBLE):
-                    settle(db)  # a full disk has room again
-                raise
         event = ProjectionSwitched(at_us=at_us, projection="", position=0, replaced=0)
         done = fresh.switched(event, by=by) if fresh.differs else _NOTHING
         settle(db)
@@ -91,8 +86,9 @@ def switch_back(ledger: Path, file: ReplayFile, *, by: str, at_us: int) -> Switc
     with writing(ledger) as db:
         file.refuse_kept_of_another(log_id_of(db))
         settle(db)
-        stage(db)
-        kept = _stage_kept(db, file)
+        with _staging(db):
+            stage(db)
+            kept = _stage_kept(db, file)
         with transaction(db):
             began_ns = time.perf_counter_ns()
             end, _ = db.execute(HEAD).fetchone()
@@ -103,6 +99,17 @@ def switch_back(ledger: Path, file: ReplayFile, *, by: str, at_us: int) -> Switc
     cut(ledger)
     file.forget_kept()
     return replace(done, left=kept - done.tasks - done.accounts, took_ms=took_ms)
+
+
+@contextmanager
+def _staging(db: sqlite3.Connection) -> Iterator[None]:
+    """Throw away what was staged if it does not come to an end: by Ctrl-C, or on a full disk, which has room again."""
+    try:
+        yield
+    except BaseException:
+        with suppress(*TROUBLE):
+            settle(db)
+        raise
 
 
 class _Fresh:
