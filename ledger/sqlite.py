@@ -33,6 +33,7 @@ async def open_to_serve(path: Path) -> SqliteEngine:
     try:
         if path.stat().st_size <= LOOKED_AT_FIRST_MAX_BYTES:
             await engine.look_through()
+        await _heed_switches(engine)
         await engine.wipe()
     except BaseException:  # whoever waited for it may have left: its threads would outlive the program
         await engine.close()
@@ -45,7 +46,13 @@ async def open_beside(path: Path) -> SqliteEngine:
 
     It takes no lock, so it must leave the tasks alone: the serving process decides on what it has in memory of them.
     """
-    return await _open_to_write(path, lock_fd=None)
+    engine = await _open_to_write(path, lock_fd=None)
+    try:
+        await _heed_switches(engine)
+    except BaseException:
+        await engine.close()
+        raise
+    return engine
 
 
 async def open_to_read(path: Path) -> SqliteEngine:
@@ -66,6 +73,7 @@ async def open_to_read(path: Path) -> SqliteEngine:
 
 
 async def _open_to_write(path: Path, *, lock_fd: int | None) -> SqliteEngine:
+    """The engine, to which the lock belongs from then on; if it cannot be had, the lock stays its taker's."""
     if lock_fd is None:
         await refuse_foreign(path)
     writer = await connect(path, mode="rwc")
@@ -78,14 +86,13 @@ async def _open_to_write(path: Path, *, lock_fd: int | None) -> SqliteEngine:
     except BaseException:
         await writer.close()
         raise
-    engine = SqliteEngine(reader=reader, writer=writer, lock_fd=lock_fd, meta=meta, path=path)
-    try:
-        with suppress(ReadOnlyError):  # what writes nothing has no switch to heed
-            await engine.heed_switches()  # nothing is in memory yet
-    except BaseException:
-        await engine.close()
-        raise
-    return engine
+    return SqliteEngine(reader=reader, writer=writer, lock_fd=lock_fd, meta=meta, path=path)
+
+
+async def _heed_switches(engine: SqliteEngine) -> None:
+    """Take all switches of projections so far for heeded: nothing is in memory yet."""
+    with suppress(ReadOnlyError):  # what writes nothing has none to heed
+        await engine.heed_switches()
 
 
 async def _upgrade(writer: aiosqlite.Connection, path: Path, *, lock_fd: int | None) -> None:
