@@ -12,8 +12,9 @@ from ledger.engine import Engine
 from ledger.errors import DamagedError
 from ledger.records import Head, Recorded
 
-PAGE = 1000
-"""Events read at once: measured to be as fast as larger pages."""
+PAGE = 4000
+"""Events read at once. Alone a quarter of it is as fast; but in a busy service each turn of a page waits for the event
+loop, some ten times: beside a writer at 6,000 events/s books lagged 1.1 s with 1000, and 0.5 s with this."""
 
 Progress: TypeAlias = Callable[[int, int], None]
 """Told from time to time how much is done, and of how much."""
