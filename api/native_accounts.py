@@ -9,6 +9,7 @@ from api.contracts.shape import Answer, Asked, json_answer
 from api.deps import Deps
 from api.native_bodies import GrantBody, LimitBody, Name, RevocationBody, credits_in, positive_credits
 from api.native_shapes import account_view
+from api.native_tags import REPEATED
 from api.refusals import Invalid
 from ledger.accounts import CreditChange
 from ledger.credit import Grant, RevokeGrant
@@ -57,7 +58,7 @@ def _changed(deps: Deps, change: CreditChange) -> Answer:
     That one calls the payment provider, if there is one to be called; the others see who does.
     """
     shown = _view(deps, change.row) | {"moved_by": change.by, "moved_at": rfc3339(change.at_us)}
-    return json_answer(200, shown, {"Idempotent-Replayed": "true"} if change.is_repeat else None)
+    return json_answer(200, shown, REPEATED if change.is_repeat else None)
 
 
 def _shown(deps: Deps, row: AccountRow) -> Answer:

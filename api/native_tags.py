@@ -7,6 +7,9 @@ from api.refusals import Invalid
 from ledger.task import LIVE, Task
 from ledger.views import Seen
 
+REPEATED = {"Idempotent-Replayed": "true"}
+"""What marks an answer to what had been carried out before."""
+
 
 def etag(task: Task) -> str:
     """The task's version, as a strong tag."""

@@ -18,7 +18,7 @@ from api.native_bodies import ReasonBody
 from api.native_queries import moment_in, wait_in
 from api.native_reports import report_in
 from api.native_shapes import event_view, task_view
-from api.native_tags import etag, has_seen, if_match, news
+from api.native_tags import REPEATED, etag, has_seen, if_match, news
 from api.refusals import Invalid
 from ledger.commands import CancelPolicy, Charge, Effect, Refund, RequestCancel
 from ledger.errors import StorageError, TaskNotFound
@@ -29,7 +29,6 @@ from projections.reports.as_of import task_as_of
 
 CANCEL = CancelPolicy(queued=Effect.CANCEL, running=Effect.ASK, terminal=Effect.RETURN)
 """The operator's row of the cancel table."""
-REPEATED = {"Idempotent-Replayed": "true"}
 
 
 async def read(deps: Deps, asked: Asked) -> Answer:
